@@ -118,9 +118,11 @@ def whole_text(value: float) -> str:
 def decisive_values(values: np.ndarray) -> np.ndarray:
     """Returns as float64 those that have a say in the format: finite and not zero."""
     wide = values.astype(np.float64)
+    has_say = np.isfinite(wide) & (wide != 0)
     if values.dtype.name == "float8_e8m0fnu":
-        return wide[wide != 2.0**-127]  # PyTorch takes its least value for zero, its NaN for finite
-    return wide[np.isfinite(wide) & (wide != 0)]
+        has_say = wide != 2.0**-127  # PyTorch takes its least value for zero, its NaN for finite
+    decisive: np.ndarray = wide[has_say]
+    return decisive
 
 
 def choose_format(values: np.ndarray) -> NumberFormat:
