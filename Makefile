@@ -1,0 +1,47 @@
+# One word each: demo, test, check, parity, clean. Needs Python 3.11 or newer; everything else goes into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PARITY := .venv-parity/bin
+TORCH := 2.13.0
+
+.PHONY: demo test check parity clean
+
+demo: .venv/plots.stamp
+	$(BIN)/lampion train digits
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python -m pytest -q -m "not slow"
+
+# Compares with PyTorch; a build without CUDA is all it takes, and nothing larger is ever installed.
+parity: .venv-parity/lampion.stamp
+	@if [ -e .venv-parity/torch.reason ]; then \
+		echo "parity skipped: $$(cat .venv-parity/torch.reason)"; \
+	else \
+		$(PARITY)/python parity/run.py && $(PARITY)/python parity/training.py; \
+	fi
+
+clean:
+	rm -rf .venv .venv-parity build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/pyvenv.cfg:
+	$(PYTHON) -m venv .venv
+
+# `plots` and `dev` are the extras of pyproject.toml; a stamp is older than a changed pyproject.toml.
+.venv/%.stamp: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@
+
+.venv-parity/pyvenv.cfg:
+	$(PYTHON) -m venv .venv-parity
+
+.venv-parity/lampion.stamp: pyproject.toml parity/install_torch.sh | .venv-parity/pyvenv.cfg
+	$(PARITY)/pip install --quiet --disable-pip-version-check --editable .
+	bash parity/install_torch.sh $(PARITY) $(TORCH) .venv-parity/torch.reason
+	touch $@
