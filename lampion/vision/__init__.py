@@ -1,4 +1,4 @@
-"""Image data sets and what belongs to them, named as in torchvision. May import everything but the command line."""
+"""Image data sets, named as in torchvision. May import everything but the command line."""
 
 from lampion.vision.digits import Digits as Digits
 from lampion.vision.digits import load_digits as load_digits

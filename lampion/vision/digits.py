@@ -1,6 +1,7 @@
-"""The UCI handwritten digits, 1,797 scans of 8 by 8 pixels, shipped with Lampion (CC BY 4.0, see digits.txt).
+"""The UCI handwritten digits: 1,797 scans of 8 by 8 pixels, shipped here (CC BY 4.0, digits.txt).
 
-May import everything but the command line. The class follows torchvision's MNIST, without files to download.
+May import everything but the command line. The class follows torchvision's MNIST, with nothing
+to download.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 class Digits(Dataset):
-    """Handwritten digits as pairs of image and class, the image a float32 array (1, 8, 8) from 0 to 1.
+    """Handwritten digits as pairs of image, a float32 array (1, 8, 8) from 0 to 1, and class.
 
-    `train` selects the first 1,437 scans, else the other 360. `transform` and `target_transform` are
-    applied to the image and to the class. `data` (N, 8, 8) and `targets` (N,) hold the raw arrays.
+    `train` selects the first 1,437 scans, else the other 360. `transform` and `target_transform`
+    are applied to the image and to the class. `data` (N, 8, 8) and `targets` (N,) are the raw
+    arrays.
 
     >>> image, digit = Digits(train=False)[0]
     >>> image.shape, image.dtype, digit

@@ -1,4 +1,4 @@
-"""The shipped digits: facts published with the data set, the split, and what a damaged file says."""
+"""The shipped digits: facts published with the data set, the split, what a damaged file says."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_first_scan_is_the_first_line_of_the_original_file():
 
 
 def test_digits_can_be_told_apart():
-    """Nearest class mean of the training scans names most test scans: images and labels belong together."""
+    """The nearest class mean names most test scans: images and labels belong together."""
     train, test = Digits(train=True), Digits(train=False)
     means = np.stack([train.data[train.targets == k].mean(0) for k in range(10)])  # (10, 8, 8)
     distance = ((test.data[:, None] - means) ** 2).sum((2, 3))  # (360, 10)
