@@ -1,0 +1,1 @@
+"""The core: the operator record, the tensor, dispatch, the tape and the interpreters."""

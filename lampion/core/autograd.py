@@ -1,0 +1,468 @@
+"""Reverse mode: walks the graph from the newest node to the oldest. May import the core's earlier files.
+
+The engine carries gradients as tensors, un-broadcasts and casts them in one place (`fit`), accumulates, runs
+hooks and frees saved values as it goes. With `create_graph` the same rules run with recording on.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+from weakref import ref
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from ..errors import check
+from . import dispatch
+from .graph import STATE, Node, Slot
+from .op import TENSOR_NAMES
+from .promotion import CAST
+from .tensor import Tensor, wrap
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Any = None,
+) -> None:
+    """Accumulates into `.grad` of the leaves (or of `inputs`) the gradients of the sum of `tensors`.
+
+    `grad_tensors` are the cotangents; only a tensor with one element may leave its own out (it is 1).
+    """
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    given = grad_tensors if grad_tensors is not None else grad_variables
+    cotangents = [given] * len(roots) if given is None or isinstance(given, Tensor) else list(given)
+    if inputs is not None:
+        inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        check(len(inputs) > 0, "`inputs` argument to `backward` cannot be empty.")
+    keep = create_graph if retain_graph is None else retain_graph
+    run_backward(roots, cotangents, keep, create_graph, inputs, accumulate=True)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the sum of `outputs` with respect to `inputs`, as a tuple.
+
+    An input that the outputs do not depend on raises RuntimeError, or gives None with `allow_unused`, or zeros
+    with `materialize_grads`.
+    """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    single = grad_outputs is None or isinstance(grad_outputs, Tensor)
+    cotangents = [grad_outputs] * len(roots) if single else list(grad_outputs)
+    keep = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:
+        return batched_grad(roots, wanted, cotangents, keep, create_graph, allow_unused)
+    found = run_backward(roots, cotangents, keep, create_graph, wanted, accumulate=False)
+    if materialize_grads:
+        found = [TENSOR_NAMES["zeros_like"](t) if g is None else g for g, t in zip(found, wanted)]
+    elif not allow_unused:
+        check(
+            all(g is not None for g in found),
+            "One of the differentiated Tensors appears to not have been used in the graph. Set "
+            "allow_unused=True if this is the desired behavior.",
+        )
+    return tuple(found)
+
+
+def batched_grad(
+    roots: list, wanted: list, cotangents: list, keep: bool, create: bool, unused: bool | None
+) -> tuple:
+    """`grad` for a batch of cotangents: the first dimension of each counts them."""
+    n = cotangents[0].size(0)
+    rows = [
+        grad(roots, wanted, [c[i] for c in cotangents], keep or i < n - 1, create, allow_unused=unused)
+        for i in range(n)
+    ]
+    stack = TENSOR_NAMES["stack"]
+    return tuple(None if column[0] is None else stack(list(column)) for column in zip(*rows))
+
+
+# -- the engine --------------------------------------------------------------------------------
+
+
+def run_backward(
+    roots: list[Tensor],
+    cotangents: list,
+    keep: bool,
+    create: bool,
+    inputs: list[Tensor] | None,
+    accumulate: bool,
+) -> list[Tensor | None]:
+    """Runs the graph backward; returns the gradients of `inputs` unless it accumulates them."""
+    wanted: dict[int, Any] = {}
+    reach = None
+    if inputs is not None:
+        for t in inputs:
+            check(
+                isinstance(t, Tensor) and t._requires_grad,
+                "One of the differentiated Tensors does not require grad",
+            )
+            wanted[id(dispatch.edge(t))] = None
+        reach = nodes_leading_to(roots, wanted)
+    pending: dict[Any, Any] = {}
+    heap: list[tuple[int, Node]] = []
+    with STATE.set(grad=create):
+        for t, g in zip(roots, cotangents):
+            deposit(dispatch.edge(t), initial(t, g), pending, heap, wanted, inputs is None)
+        while heap:
+            node = heappop(heap)[1]
+            g = pending.pop(node)
+            if node.tensor_hooks or node.retained or node.pre_hooks:
+                g = run_pre_hooks(node, g)
+            if id(node) in wanted:
+                wanted[id(node)] = g
+            if reach is not None and node not in reach:
+                continue
+            if node.__class__ is Slot:
+                fill_slot(node, g, pending, heap)
+                continue
+            grads = call(node, g, keep)
+            if node.hooks:
+                grads = run_hooks(node, grads, g)
+            if not keep:
+                node.release()
+            for e, gi in zip(node.edges, grads):
+                if gi is not None:
+                    deposit(e, gi, pending, heap, wanted, inputs is None)
+        if inputs is None:
+            return []
+        found = [wanted[id(dispatch.edge(t))] for t in inputs]
+        if accumulate:
+            for t, g in zip(inputs, found):
+                if g is not None:
+                    accumulate_grad(t, g, hooked=True)
+            return []
+    return found
+
+
+def call(node: Node, g: Any, keep: bool) -> Any:
+    """The node's gradients; under anomaly mode an error or a NaN names the forward line."""
+    if not STATE.anomaly:
+        return node.gradients(g)
+    try:
+        grads = node.gradients(g)
+    except Exception as error:
+        raise RuntimeError(f"{error}\n{anomaly_report(node)}") from error
+    for i, gi in enumerate(grads if STATE.check_nan else ()):
+        if gi is not None and isinstance(gi._data, ndarray) and np.isnan(gi._data).any():
+            raise RuntimeError(
+                f"Function '{node.name()}' returned nan values in its {i}th output.\n{anomaly_report(node)}"
+            )
+    return grads
+
+
+def anomaly_report(node: Node) -> str:
+    where = node.trace or "  (the forward pass ran without anomaly detection; no line is known)\n"
+    return f"[{node.name()}] failed in backward. The forward call that caused the error:\n{where}"
+
+
+def anomaly_trace() -> str:
+    """The user's lines that are running now."""
+    frames = traceback.extract_stack(sys._getframe(2))
+    return "".join(traceback.format_list([f for f in frames if "/lampion/core/" not in f.filename]))
+
+
+dispatch.anomaly_trace = anomaly_trace
+
+
+def initial(t: Tensor, g: Tensor | None) -> Tensor:
+    """The cotangent of a root: the one given, checked, or 1 for a single element."""
+    check(
+        t._requires_grad,
+        "element 0 of tensors does not require grad and does not have a grad_fn; make one of its inputs "
+        "require grad with requires_grad_()",
+    )
+    if g is None:
+        check(
+            t._data.size == 1,
+            lambda: "grad can be implicitly created only for scalar outputs, got shape "
+            f"{tuple(t._data.shape)}; call .sum() or pass a gradient",
+        )
+        check(t._data.dtype.kind != "c", "grad can be implicitly created only for real scalar outputs")
+        if t.interpreter is None:
+            return wrap(np.ones(t._data.shape, t._data.dtype))
+        return TENSOR_NAMES["ones_like"](t)
+    check(
+        isinstance(g, Tensor),
+        lambda: f"gradients can be either Tensors or None, but got {type(g).__name__}",
+        TypeError,
+    )
+    check(
+        tuple(g._data.shape) == tuple(t._data.shape),
+        lambda: f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of "
+        f"{t.shape}.",
+    )
+    return g
+
+
+def nodes_leading_to(roots: list[Tensor], wanted: dict[int, Any]) -> set:
+    """The nodes from which some wanted edge can be reached."""
+    order: list[Node] = []
+    seen: set = set()
+    stack = [e for e in map(dispatch.edge, roots) if isinstance(e, Node)]
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            order.append(node)
+            stack.extend(e for e in node.edges if isinstance(e, Node))
+    leading: set = set()
+    for node in sorted(order, key=lambda n: n.seq):
+        if any(id(e) in wanted or e in leading for e in node.edges):
+            leading.add(node)
+    return leading
+
+
+def deposit(e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, accumulate: bool) -> None:
+    """Adds a gradient to what has arrived at an edge: a node's pending sum, or a leaf."""
+    if isinstance(e, Tensor):
+        if g._data.shape != e._data.shape or g._data.dtype is not e._data.dtype:
+            g = fit(g, e._data.shape, e._data.dtype)
+        if accumulate:
+            accumulate_grad(e, g)
+        elif id(e) in wanted:
+            if e._hooks:
+                g = run_tensor_hooks(e._hooks, g)
+            before = wanted[id(e)]
+            wanted[id(e)] = g if before is None else before + g
+        return
+    if e.dtype is not None and (g._data.shape != e.shape or g._data.dtype is not e.dtype):
+        g = fit(g, e.shape, e.dtype)
+    before = pending.get(e)
+    if before is None:
+        pending[e] = g
+        heappush(heap, (-e.seq, e))
+    else:
+        pending[e] = before + g
+
+
+def fill_slot(slot: Slot, g: Tensor, pending: dict, heap: list) -> None:
+    """Puts the gradient of one output into its node's tuple."""
+    node = slot.node
+    grads = pending.get(node)
+    if grads is None:
+        grads = pending[node] = [None] * node.shape  # type: ignore[operator]
+        heappush(heap, (-node.seq, node))
+    grads[slot.index] = g
+
+
+def fit(g: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+    """Un-broadcasts a gradient to the shape of its input, and brings it to its type."""
+    have = g._data.shape
+    if have != shape:
+        lead = len(have) - len(shape)
+        dims = tuple(range(lead)) + tuple(
+            i + lead for i, n in enumerate(shape) if n == 1 and have[i + lead] != 1
+        )
+        if dims:
+            g = g.sum(dims, keepdim=True)
+        if lead:
+            g = g.reshape(shape)
+    if g._data.dtype is not dtype:
+        if g._data.dtype.kind == "c" and dtype.kind != "c":
+            g = TENSOR_NAMES["real"](g)
+        if g._data.dtype != dtype:
+            g = CAST(g, dtype=dtypes.FROM_NUMPY[dtype])
+    return g
+
+
+def accumulate_grad(leaf: Tensor, g: Tensor, hooked: bool = False) -> None:
+    """Adds to `.grad` of a leaf, taking the gradient's memory over where nobody else holds it."""
+    if leaf._hooks and not hooked:
+        g = run_tensor_hooks(leaf._hooks, g)
+    before = leaf._grad
+    if before is None:
+        leaf._grad = g if is_ours(g) else g.clone()
+    elif STATE.grad:
+        leaf._grad = before + g
+    else:
+        before.add_(g)
+    if leaf._post_hooks:
+        for hook in list(leaf._post_hooks.values()):
+            hook(leaf)
+
+
+def is_ours(g: Tensor) -> bool:
+    """Whether only the engine's own frames hold the gradient's memory, laid out row by row."""
+    data = g._data
+    if data.__class__ is not ndarray or not data.flags.c_contiguous or not data.flags.writeable:
+        return False
+    base = data.base  # counted below: the owner's reference, this name and getrefcount's argument
+    if base is not None and (not isinstance(base, ndarray) or sys.getrefcount(base) > 3):
+        return False
+    return sys.getrefcount(data) <= 3 and sys.getrefcount(g) <= OUR_REFERENCES
+
+
+OUR_REFERENCES = 6  # list of gradients, loop variable, deposit, accumulate_grad, is_ours, getrefcount
+
+
+# -- hooks -------------------------------------------------------------------------------------
+
+
+def run_tensor_hooks(hooks: dict, g: Tensor) -> Tensor:
+    """Each hook sees the gradient and may return another in its place."""
+    for hook in list(hooks.values()):
+        new = hook(g)
+        if new is not None:
+            check(
+                isinstance(new, Tensor),
+                lambda: f"hook '{hook.__name__}' has changed the type of value (was Tensor got {type(new)})",
+                TypeError,
+            )
+            g = new
+    return g
+
+
+def run_pre_hooks(node: Node, g: Any) -> Any:
+    """Hooks of the tensor that the node made, `retain_grad`, then the node's pre-hooks."""
+    if node.tensor_hooks:
+        g = run_tensor_hooks(node.tensor_hooks, g)
+    if node.retained is not None:
+        owner = node.retained()
+        if owner is not None:
+            owner._grad = g if owner._grad is None else owner._grad + g
+    for hook in list((node.pre_hooks or {}).values()):
+        new = hook((g,))
+        if new is not None:
+            g = new[0] if isinstance(new, tuple) else new
+    return g
+
+
+def run_hooks(node: Node, grads: Any, g: Any) -> list:
+    """Hooks on the node see (gradients of inputs, gradients of outputs) and may replace the former."""
+    given = tuple(g) if isinstance(g, list) else (g,)
+    for hook in list((node.hooks or {}).values()):
+        new = hook(tuple(grads), given)
+        if new is not None:
+            grads = new if isinstance(new, tuple) else (new,)
+    return list(grads)
+
+
+hook_ids = count()
+
+
+def add_hook(owner: Any, place: str, hook: Callable) -> RemovableHandle:
+    """Registers a hook in the dictionary `place` of a node or tensor."""
+    hooks = getattr(owner, place)
+    if hooks is None:
+        hooks = {}
+        setattr(owner, place, hooks)
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
+
+
+class RemovableHandle:
+    """Returned by every `register_*hook`; `remove()` takes the hook away. Also a context manager."""
+
+    def __init__(self, hooks: dict) -> None:
+        self.hooks, self.id = hooks, next(hook_ids)
+
+    def remove(self) -> None:
+        """Takes the hook away; a second call does nothing."""
+        self.hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+def register_hook(self: Tensor, hook: Callable) -> RemovableHandle:
+    """Calls `hook(grad)` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
+    check(self._requires_grad, "cannot register a hook on a tensor that doesn't require gradient")
+    if self.grad_fn is None:
+        return add_hook(self, "_hooks", hook)
+    return add_hook(self.grad_fn, "tensor_hooks", hook)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable) -> RemovableHandle:
+    """Calls `hook(tensor)` after a gradient has been added to the leaf's `.grad`."""
+    check(
+        self.is_leaf and self._requires_grad,
+        "post accumulate grad hooks cannot be registered on non-leaf tensors or tensors without requires_grad",
+    )
+    return add_hook(self, "_post_hooks", hook)
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keeps the gradient of a non-leaf tensor in its `.grad` when it is computed."""
+    check(self._requires_grad, "can't retain_grad on Tensor that has requires_grad=False")
+    if self.grad_fn is not None:
+        self._retains_grad = True
+        self.grad_fn.retained = ref(self)
+
+
+def tensor_backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Computes the gradients of this tensor with respect to the graph's leaves, into their `.grad`."""
+    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+Tensor.backward = tensor_backward  # type: ignore[attr-defined]
+Tensor.register_hook = register_hook  # type: ignore[attr-defined]
+Tensor.register_post_accumulate_grad_hook = register_post_accumulate_grad_hook  # type: ignore[attr-defined]
+Tensor.retain_grad = retain_grad  # type: ignore[attr-defined]
+
+
+class AccumulateGrad:
+    """The end of a path through the graph: the leaf whose `.grad` receives what flows there."""
+
+    next_functions: tuple = ()
+
+    def __init__(self, variable: Tensor) -> None:
+        self.variable = variable
+
+    def name(self) -> str:
+        """The node's name, as PyTorch gives it."""
+        return "torch::autograd::AccumulateGrad"
+
+    def register_hook(self, hook: Callable) -> RemovableHandle:
+        """Calls `hook(grad_inputs, grad_outputs)` after the gradient was accumulated."""
+        return add_hook(self.variable, "_post_hooks", lambda leaf: hook((), (leaf.grad,)) and None)
+
+    def __repr__(self) -> str:
+        return f"<AccumulateGrad object at {hex(id(self.variable))}>"
+
+
+def next_functions(node: Node) -> tuple:
+    """The nodes that the gradients flow on to, as pairs (node, output number); None where none is wanted."""
+    edges = iter(node.edges)
+    wanted = set(node.plan.targets) if node.__class__ is not Slot else {0}
+    found: list = []
+    for i in range(max(wanted, default=-1) + 1):
+        e = next(edges) if i in wanted else None
+        if isinstance(e, Tensor):
+            e = e.__dict__.setdefault("_accumulator", AccumulateGrad(e))
+        found.append((e, getattr(e, "index", 0)))
+    return tuple(found)
+
+
+Node.next_functions = property(next_functions)  # type: ignore[attr-defined]
+Node.register_hook = lambda self, hook: add_hook(self, "hooks", hook)  # type: ignore[attr-defined]
+Node.register_prehook = lambda self, hook: add_hook(self, "pre_hooks", hook)  # type: ignore[attr-defined]

@@ -1,0 +1,161 @@
+"""The one gate, `apply`. May import op, tensor, graph, promotion and the base.
+
+`apply(op, *inputs, **params)`, also spelled `op(*inputs, **params)`, brings the inputs to one type, hands them to
+the top interpreter if one is active or else to the kernel, then records a node if an input requires grad.
+Reverse mode is an attribute of a tensor, not a level; each interpreter's tensors carry their own tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+from .graph import GENERAL, STATE, Node, Packed, SavedOutput, Slot
+from .op import Op
+from .promotion import promote
+from .tensor import Storage, Tensor, _new, tick, wrap
+
+def apply(op: Op, *inputs: Any, **params: Any) -> Any:
+    """Runs an operator: inputs by position (tensors, numbers, None), parameters by keyword."""
+    state = STATE
+    mode = state.mode
+    if op.promote != "none":
+        inputs = promote(op, inputs)
+    if mode == GENERAL:
+        if state.autocast is not None and op.autocast is not None:
+            inputs = state.autocast.cast(op, inputs)
+        if state.interpreters:
+            return interpret(op, inputs, params)
+        outs = run_kernel(op, inputs, params)
+        for observe in state.observers:
+            observe(op, inputs, params, outs)
+        if state.inference:
+            for out in outs if outs.__class__ is tuple else (outs,):
+                out._inference = True
+        mode = state.grad
+    else:
+        outs = run_kernel(op, inputs, params)
+    if mode and op.has_gradient:
+        mask = grad_mask(inputs)
+        if mask:
+            record(op, mask, inputs, params, outs)
+    return outs
+
+
+def run_kernel(op: Op, inputs: tuple, params: dict) -> Any:
+    """The kernel's result(s) as tensors; a view shares its input's storage."""
+    out = op.kernel(*[None if t is None else t._data for t in inputs], **params)
+    if out.__class__ is tuple:
+        return tuple([wrap(d) for d in out])
+    result = wrap(out)
+    if op.view:
+        link_view(result, inputs[0], op, params)
+    return result
+
+
+def grad_mask(inputs: tuple) -> int:
+    """Bit i is set if input i requires grad."""
+    mask = 0
+    for i, t in enumerate(inputs):
+        if t is not None and t._requires_grad:
+            mask |= 1 << i
+    return mask
+
+
+def record(op: Op, mask: int, inputs: tuple, params: dict, outs: Any) -> Node:
+    """Puts a node behind the outputs."""
+    plan = op.plans[mask]
+    several = outs.__class__ is tuple
+    node = _new(Node)
+    node.op, node.plan, node.params = op, plan, params
+    node.edges = tuple([edge(inputs[i]) for i in plan.targets])
+    named = {o: i for i, o in enumerate(op.outputs)}
+    if several and len(op.differentiable) > 1:
+        node.shape, node.dtype = len(outs), None  # type: ignore[assignment]
+    else:
+        first = outs[named[op.differentiable[0]]] if several else outs
+        node.shape, node.dtype = first._data.shape, first._data.dtype
+        first._requires_grad, first.grad_fn = True, node
+    node.saved = tuple([save_value(n, op, inputs, params, outs, named) for n in plan.names])
+    node.seq = tick()
+    if several and len(op.differentiable) > 1:
+        for i, out in enumerate(outs):
+            if op.outputs[i] in op.differentiable and out._data.dtype.kind in "fcV":
+                out._requires_grad, out.grad_fn = True, Slot(node, i, out._data)
+    if STATE.anomaly:
+        node.trace = anomaly_trace()
+    return node
+
+
+anomaly_trace: Callable[[], str] = lambda: ""  # noqa: E731  (set by autograd)
+
+
+def edge(t: Tensor) -> Any:
+    """What the gradient of a tensor flows to: the node that made it, or the leaf itself."""
+    return t if t.grad_fn is None else t.grad_fn
+
+
+def save_value(
+    name: str, op: Op, inputs: tuple, params: dict, outs: Any, named: dict[str, int]
+) -> Any:
+    """What a rule means by a name: a parameter, an input, an input's shape, all shapes, or an output."""
+    if name in params:
+        return params[name]
+    if name in op.inputs:
+        value = inputs if op.variadic else inputs[op.inputs.index(name)]
+    elif name.endswith("_shape") and name[:-6] in op.inputs:
+        return inputs[op.inputs.index(name[:-6])]._data.shape
+    elif name == "shapes":
+        return tuple([t._data.shape for t in inputs])
+    elif name in named:
+        several = outs.__class__ is tuple
+        t = outs[named[name]] if several else outs
+        slot = named[name] if several and len(op.differentiable) > 1 else None
+        value = SavedOutput(t, slot, name in op.differentiable)
+        return Packed(value.tensor(_new(Node), t._data).detach(), STATE.saved_hooks[-1]) \
+            if STATE.saved_hooks else value
+    else:
+        raise RuntimeError(f"[{op.name}] its gradient rule names {name!r}, which the record does not have")
+    if STATE.saved_hooks and isinstance(value, Tensor):
+        return Packed(value, STATE.saved_hooks[-1])
+    return value
+
+
+def interpret(op: Op, inputs: tuple, params: dict) -> Any:
+    """Hands an operator to the top interpreter; its tensors are recorded on their own tape."""
+    state = STATE
+    *below, top = state.interpreters
+    mine = [t is not None and t.interpreter is top for t in inputs]
+    if not any(mine) and not top.takes_everything:
+        with state.set(interpreters=tuple(below)):
+            return apply(op, *inputs, **params)
+    with state.set(interpreters=tuple(below)):
+        outs = top.process(op, inputs, params)
+    if state.grad and op.has_gradient:
+        mask = sum(t._requires_grad << i for i, t in enumerate(inputs) if mine[i])
+        if mask:
+            with state.set(interpreters=state.interpreters):
+                node = record(op, mask, inputs, params, outs)
+            node.interpreter = top
+    if op.view and outs.__class__ is not tuple:
+        link_view(outs, inputs[0], op, params, node=False)
+    return outs
+
+
+def link_view(view: Tensor, x: Tensor, op: Op, params: dict, node: bool = True) -> None:
+    """Notes that `view` is `op(x)` on the same memory: one version, and a way to redo its history."""
+    storage = x._storage
+    if storage is None:
+        storage = x._storage = Storage()
+    view._storage = storage
+    if x._data.dtype.kind in "fcV":
+        base = x._base
+        view._base = x if base is None else base
+        view._chain = (*x._chain, (op, params))
+        storage.views.append(ref(view))
+        if len(storage.views) > storage.limit:
+            storage.prune()
+
+
+Op.__call__ = apply  # type: ignore[method-assign]

@@ -1,0 +1,194 @@
+"""The state that calls depend on and the nodes of the graph. May import op, tensor and the base.
+
+A node holds what its backward needs and no more; a saved tensor is compared with its storage's last write
+when it is used, so saving costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import ref
+
+import numpy as np
+from numpy import ndarray
+
+from .op import Op, Plan
+from .tensor import Storage, Tensor, tick, wrap
+
+DIRECT, TAPE, GENERAL = range(3)
+
+
+class State(threading.local):
+    """What a thread's calls depend on. `mode` sums it up for the short path: no grad, grad, anything else."""
+
+    mode = TAPE
+    grad = True
+    inference = False
+    anomaly = False
+    check_nan = True
+    autocast: Any = None
+    saved_hooks: tuple = ()
+    interpreters: tuple = ()
+    observers: tuple = ()
+
+    def refresh(self) -> None:
+        """Recomputes `mode` after a change of the others."""
+        rare = self.interpreters or self.autocast or self.saved_hooks or self.anomaly or self.inference
+        self.mode = GENERAL if rare or self.observers else TAPE if self.grad else DIRECT
+
+    @contextmanager
+    def set(self, **values: Any) -> Iterator[None]:
+        """Changes attributes for the duration of a block."""
+        before = {k: getattr(self, k) for k in values}
+        self.__dict__.update(values)
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
+            self.refresh()
+
+
+STATE = State()
+
+
+class Node:
+    """One step of the graph: how to turn the gradient of an output into gradients of inputs.
+
+    edges   for each input that requires grad, the node that made it, or the leaf tensor itself
+    saved   what the backward needs, None once freed; seq orders nodes and writes
+    """
+
+    op: Op
+    plan: Plan
+    edges: tuple
+    saved: tuple | None
+    seq: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    params: dict = {}
+    hooks: dict | None = None
+    pre_hooks: dict | None = None
+    tensor_hooks: dict | None = None
+    retained: ref | None = None
+    trace: str | None = None
+    interpreter: Any = None
+    _metadata: dict | None = None
+
+    def name(self) -> str:
+        """The name that prints as `grad_fn`."""
+        return self.op.gradient_name(self.params)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {hex(id(self))}>"
+
+    @property
+    def metadata(self) -> dict:
+        """A dictionary for the user's own notes."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
+
+    def gradients(self, g: Any) -> Any:
+        """One gradient (or None) for each edge."""
+        saved = self.saved
+        if saved is None:
+            raise RuntimeError(FREED)
+        plan = self.plan
+        if STATE.mode == DIRECT and plan._source:
+            grads = plan.raw(g._data, *[self.array(s) for s in saved])
+            return [None if x is None else wrap(x) for x in grads]
+        return plan.run(g, *[self.unpack(s) for s in saved])
+
+    def array(self, saved: Any) -> Any:
+        """The array of a saved tensor, if nobody has written to it since; a saved number as it is."""
+        if saved.__class__ is SavedOutput:
+            storage, data = saved.storage, saved.data
+        elif isinstance(saved, Tensor):
+            storage, data = saved._storage, saved._data
+        else:
+            return saved
+        if storage is not None and storage.written > self.seq:
+            raise RuntimeError(modified(self, data, storage))
+        return data
+
+    def unpack(self, saved: Any) -> Any:
+        """The saved value as the rule sees it: outputs get their place in the graph back."""
+        if saved.__class__ is Packed:
+            return saved.unpack()
+        if saved.__class__ is SavedOutput:
+            return saved.tensor(self, self.array(saved))
+        if isinstance(saved, Tensor):
+            self.array(saved)
+        return saved
+
+    def release(self) -> None:
+        """Frees what was saved."""
+        self.saved = None
+
+
+FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+    "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+    "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if "
+    "you need to access saved tensors after calling backward."
+)
+
+
+def modified(node: Node, data: Any, storage: Storage) -> str:
+    """Names the operator and the line that changed a saved tensor."""
+    name, file, line = storage.writer or ("an operator", "unknown", 0)
+    return (
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[{node.name()}] saved a tensor of shape {tuple(data.shape)}, and `{name}` changed it at {file}:{line}; "
+        "use the out-of-place form there, or .clone() the tensor before"
+    )
+
+
+class SavedOutput:
+    """An output kept for the backward without the tensor around it, so that no cycle is made."""
+
+    __slots__ = ("data", "storage", "slot", "differentiable", "value")
+
+    def __init__(self, t: Tensor, slot: int | None, differentiable: bool) -> None:
+        if t._storage is None:
+            t._storage = Storage()
+        self.data, self.storage = t._data, t._storage
+        self.slot, self.differentiable = slot, differentiable
+        self.value = t.detached_value() if t.interpreter is not None else None
+
+    def tensor(self, node: Node, data: Any) -> Tensor:
+        """The output again, connected to `node`."""
+        t = wrap(data) if self.value is None else self.value.copy()
+        if self.differentiable:
+            t._requires_grad = True
+            t.grad_fn = node if self.slot is None else Slot(node, self.slot, data)
+        return t
+
+
+class Packed:
+    """A saved tensor that went through the user's pack hook."""
+
+    __slots__ = ("packed", "hook")
+
+    def __init__(self, value: Any, hooks: tuple[Callable, Callable]) -> None:
+        self.packed, self.hook = hooks[0](value), hooks[1]
+
+    def unpack(self) -> Any:
+        return self.hook(self.packed)
+
+
+class Slot(Node):
+    """One of several differentiable outputs of a node; passes its gradient on into the node's tuple."""
+
+    def __init__(self, node: Node, index: int, data: Any) -> None:
+        self.node, self.index, self.seq = node, index, tick()
+        self.edges, self.shape, self.dtype = (node,), data.shape, data.dtype
+        self.op, self.params, self.saved = node.op, node.params, ()
+
+    @property
+    def next_functions(self) -> tuple:
+        return self.node.next_functions  # type: ignore[attr-defined]

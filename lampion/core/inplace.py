@@ -1,0 +1,181 @@
+"""In-place writes and `out=`. May import op, tensor, graph, promotion, dispatch and the base.
+
+An in-place operator is the out-of-place one followed by `assign`. Written through a view, the base's history
+becomes "the base with the view replaced", and every view of it gets its history anew, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from ..errors import check
+from .dispatch import record
+from .graph import STATE
+from .op import Op
+from .promotion import CAST
+from .tensor import Storage, Tensor
+
+def check_writable(target: Tensor, name: str) -> None:
+    """Raises RuntimeError where autograd or the memory forbids an in-place write."""
+    if STATE.grad and target._requires_grad:
+        if target.grad_fn is None:
+            raise RuntimeError(
+                f"[{name}] a leaf Variable that requires grad is being used in an in-place operation; wrap the "
+                "update in torch.no_grad(), or work on a .clone()"
+            )
+        base = target._base
+        if base is not None and base._requires_grad and base.grad_fn is None:
+            raise RuntimeError(
+                f"[{name}] a view of a leaf Variable that requires grad is being used in an in-place operation; "
+                "wrap the update in torch.no_grad(), or work on a .clone()"
+            )
+    if target._inference and not STATE.inference:
+        raise RuntimeError(
+            f"[{name}] Inplace update to inference tensor outside InferenceMode is not allowed. You can make a "
+            "clone to get a normal tensor before doing inplace update."
+        )
+
+
+def check_result(target: Tensor, shape: tuple, dtype: np.dtype, name: str) -> None:
+    """Raises RuntimeError if a result of this shape and type does not fit into the target."""
+    have, want = dtypes.FROM_NUMPY[dtype], dtypes.FROM_NUMPY[target._data.dtype]
+    if have is not want:
+        check(
+            have.category <= want.category or (have.category == dtypes.INTEGER == want.category),
+            lambda: f"result type {type_name(have)} can't be cast to the desired output type {type_name(want)}",
+        )
+    if tuple(shape) != tuple(target._data.shape):
+        raise RuntimeError(
+            f"[{name}] output with shape {list(target._data.shape)} doesn't match the broadcast shape "
+            f"{list(shape)}; use the out-of-place form"
+        )
+
+
+TYPE_NAMES = {
+    "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+    "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
+    "complex64": "ComplexFloat", "complex128": "ComplexDouble",
+}  # fmt: skip
+
+
+def type_name(d: dtypes.dtype) -> str:
+    """PyTorch's scalar type name, e.g. `Float`."""
+    return TYPE_NAMES.get(d.name, d.name)
+
+
+def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
+    """The end of every in-place operator: `target` takes the value and the history of `result`."""
+    check_writable(target, name)
+    check_result(target, result._data.shape, result._data.dtype, name)
+    if target.interpreter is not None or result.interpreter is not None:
+        owner = target.interpreter or result.interpreter
+        owner.assign(target, result)
+    else:
+        data = target._data
+        if not data.flags.writeable or 0 in data.strides:
+            check_memory(data, name)
+        np.copyto(data, result._data, casting="unsafe")
+    if target._storage is None:
+        target._storage = Storage()
+    target._storage.write(name)
+    if STATE.grad and (result._requires_grad or target._requires_grad):
+        rebase(target, result)
+    return target
+
+
+def check_memory(data: ndarray, name: str) -> None:
+    """Raises RuntimeError for memory that several elements share or that is read-only."""
+    shared = any(s == 0 and n > 1 for s, n in zip(data.strides, data.shape))
+    check(
+        not shared,
+        lambda: f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "
+        "single memory location. Please clone() the tensor before performing the operation.",
+    )
+    if not data.flags.writeable and not shared:
+        try:
+            data.flags.writeable = True
+        except ValueError:
+            raise RuntimeError(
+                f"[{name}] the tensor's memory is read-only (it came from a read-only array); .clone() it first"
+            ) from None
+
+
+def rebase(target: Tensor, result: Tensor) -> None:
+    """Gives `target`, and through a view its base and all other views, the history of `result`."""
+    if result._data.dtype is not target._data.dtype:
+        result = CAST(result, dtype=target.dtype)
+    base = target._base
+    if base is None:
+        if result.grad_fn is None:
+            result = COPY(target, result)
+        target._requires_grad, target.grad_fn = True, result.grad_fn
+        base = target
+    else:
+        mask = base._requires_grad + 2 * result._requires_grad
+        params = {"chain": target._chain}
+        record(SCATTER_VIEW, mask, (base, result), params, base)
+        refresh(target)
+    for r in list(base._storage.views):
+        view = r()
+        if view is not None and view._base is base and view is not target:
+            refresh(view)
+
+
+def refresh(view: Tensor) -> None:
+    """Makes a view's history again from that of its base."""
+    out = view._base
+    for op, params in view._chain:
+        out = op(out, **params)
+    view._requires_grad, view.grad_fn = True, out.grad_fn
+
+
+def scatter_view_gradient(g: Tensor, chain: tuple) -> Tensor:
+    """The base keeps the gradient of what the write left alone."""
+    rest = g.clone()
+    view = rest
+    for op, params in chain:
+        view = op(view, **params)
+    view.zero_()
+    return rest
+
+
+def take_view(g: Tensor, chain: tuple) -> Tensor:
+    """The part of the base's gradient that belongs to the view."""
+    for op, params in chain:
+        g = op(g, **params)
+    return g
+
+
+SCATTER_VIEW = Op(
+    "scatter_view",
+    ("base", "source"),
+    lambda base, source, chain: base,
+    vjp={"base": scatter_view_gradient, "source": take_view},
+    grad_name="CopySlices",
+)
+COPY = Op(
+    "copy",
+    ("x", "source"),
+    lambda x, source: source.astype(x.dtype),
+    vjp={"source": lambda g: g},
+    grad_name="CopyBackwards",
+)
+
+
+def write_out(out: Tensor, result: Tensor, name: str) -> Tensor:
+    """The end of every `out=`: resizes `out` if it must, checks its type and copies."""
+    check(
+        isinstance(out, Tensor),
+        lambda: f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}",
+        TypeError,
+    )
+    check(
+        not (STATE.grad and (out._requires_grad or result._requires_grad)),
+        lambda: f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
+        "the arguments requires grad.",
+    )
+    if out._data.shape != result._data.shape:
+        out._data = np.empty(result._data.shape, out._data.dtype)
+    return assign(out, result, name)

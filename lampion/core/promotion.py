@@ -1,0 +1,89 @@
+"""How operands are brought to one type. May import op, tensor, graph and the base.
+
+PyTorch's rule: tensors with dimensions outrank 0-dim tensors, these outrank Python numbers (see dtypes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from .op import Op
+from .tensor import Tensor, wrap
+
+_scalars: dict[tuple, ndarray] = {}
+
+
+def scalar_array(value: Any, dtype: np.dtype) -> ndarray:
+    """A read-only 0-dim array; the common ones are kept, since making one costs as much as adding two."""
+    key = (value, dtype)
+    found = _scalars.get(key)
+    if found is None:
+        found = np.asarray(value).astype(dtype)
+        found.flags.writeable = False
+        if value != 0 and len(_scalars) < 4096:  # 0.0 and -0.0 are the same key
+            _scalars[key] = found
+    return found
+
+
+def promote(op: Op, inputs: tuple) -> tuple:
+    """Brings tensors and Python numbers to the one type that the operator computes in."""
+    dimensioned = zero_dim = number = None
+    for t in inputs:
+        if isinstance(t, Tensor):
+            d = dtypes.FROM_NUMPY[t._data.dtype]
+            if t._data.ndim:
+                dimensioned = d if dimensioned is None else dtypes.promote_types(dimensioned, d)
+            else:
+                zero_dim = d if zero_dim is None else dtypes.promote_types(zero_dim, d)
+        elif t is not None:
+            d = number_type(op, t)
+            number = d if number is None else dtypes.promote_types(number, d)
+    target = dtypes.combine(dimensioned, zero_dim, number)
+    if op.promote == "float" and target.category < dtypes.FLOAT:
+        target = dtypes.get_default_dtype()
+    return tuple([convert(t, target) for t in inputs])
+
+
+def number_type(op: Op, value: Any) -> dtypes.dtype:
+    """The type a Python number counts as; raises TypeError for anything else."""
+    if isinstance(value, (bool, int, float, complex, np.number, np.bool_)):
+        return dtypes.number_dtype(value)
+    raise TypeError(
+        f"{op.name}(): argument must be Tensor or Number, not {type(value).__name__}; convert with torch.tensor"
+    )
+
+
+def convert(t: Any, target: dtypes.dtype) -> Any:
+    """An operand in the computation's type."""
+    if t is None:
+        return None
+    if not isinstance(t, Tensor):
+        return wrap(scalar_array(t, target.numpy))
+    if t._data.dtype is target.numpy:
+        return t
+    return CAST(t, dtype=target)
+
+
+def cast_kernel(x: ndarray, dtype: dtypes.dtype) -> ndarray:
+    """x in another type; complex to real keeps the real part, as PyTorch does."""
+    if x.dtype.kind == "c" and dtype.category < dtypes.COMPLEX:
+        if dtype is dtypes.bool:
+            return x != 0
+        x = x.real
+    return x.astype(dtype.numpy)
+
+
+CAST = Op(
+    "to",
+    ("x",),
+    cast_kernel,
+    kind="linear",
+    vjp={"x": lambda g: g},  # the engine brings a gradient back to its input's type
+    jvp="linear",
+    batch=lambda size, values, dims, params, op: (CAST(values[0], **params), dims[0]),
+    grad_name="ToCopyBackward0",
+)

@@ -1,0 +1,76 @@
+"""Devices and the array module `xp` that serves each. May import errors.
+
+Every array formula runs on NumPy for `cpu`; nothing here imports another array library before it is used.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from .errors import check
+
+KINDS = ("cpu", "cuda", "mps", "xpu", "meta")
+
+
+class device:  # noqa: N801  (PyTorch's name)
+    """Where a tensor lives: `device("cpu")`, `device("cuda:0")`, `device("cuda", 0)`."""
+
+    __slots__ = ("type", "index")
+
+    def __init__(self, type: str | device | int, index: int | None = None) -> None:  # noqa: A002
+        if isinstance(type, device):
+            type, index = type.type, type.index
+        elif isinstance(type, int):
+            type, index = "cuda", type
+        kind, _, number = type.partition(":")
+        check(
+            kind in KINDS and (not number or number.isdigit()),
+            lambda: f"Expected one of {', '.join(KINDS)} device type at start of device string: {type}",
+        )
+        check(
+            not (number and index is not None),
+            lambda: f"type (string) must not include an index because index was passed explicitly: {type}",
+        )
+        self.type = kind
+        self.index = int(number) if number else index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{index})"
+
+    def __reduce__(self) -> tuple:
+        return device, (str(self),)
+
+
+CPU = device("cpu")
+
+
+def usable(where: device | str | int | None) -> device:
+    """The device asked for (None: the CPU); raises RuntimeError for one that this machine does not have."""
+    if where is None or where is CPU or where == "cpu":
+        return CPU
+    where = device(where)
+    if where.type == "cpu":
+        return CPU
+    if where.type == "cuda":
+        raise RuntimeError(
+            f"[device] {where} was asked for, but no CUDA device is available; use device='cpu' or test "
+            "torch.cuda.is_available() first"
+        )
+    raise RuntimeError(f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'")
+
+
+def array_module(where: device) -> ModuleType:
+    """The module (`xp`) whose arrays live on the device."""
+    return np

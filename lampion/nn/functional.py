@@ -1,0 +1,5 @@
+"""Functions of neural networks under PyTorch's names: `torch.nn.functional`."""
+
+from ..ops.rules import EXPORTS
+
+globals().update(EXPORTS["nn.functional"])

@@ -1,0 +1,1 @@
+"""Activation functions. May import rules, earlier families, core and the base."""

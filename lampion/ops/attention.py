@@ -1,0 +1,1 @@
+"""Embedding and attention. May import rules, earlier families, core and the base."""

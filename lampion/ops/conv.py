@@ -1,0 +1,1 @@
+"""Convolutions. May import rules, earlier families, core and the base."""

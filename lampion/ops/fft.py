@@ -1,0 +1,1 @@
+"""Discrete Fourier transforms. May import rules, earlier families, core and the base."""

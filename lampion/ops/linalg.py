@@ -1,0 +1,1 @@
+"""Products of matrices and their decompositions. May import rules, earlier families, core and the base."""

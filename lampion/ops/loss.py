@@ -1,0 +1,1 @@
+"""Loss functions. May import rules, earlier families, core and the base."""

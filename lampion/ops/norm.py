@@ -1,0 +1,1 @@
+"""Normalization. May import rules, earlier families, core and the base."""

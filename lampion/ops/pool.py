@@ -1,0 +1,1 @@
+"""Pooling. May import rules, earlier families, core and the base."""

@@ -1,0 +1,431 @@
+"""Makers: what the operators of one kind have in common. May import core and the base.
+
+A maker takes what is particular to an operator and returns the public function, having made the record, the
+Tensor method, the in-place form and `out=`. `public` does the same for functions written by hand.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from ..core.dispatch import apply, edge
+from ..core.graph import DIRECT, GENERAL, STATE, Node, SavedOutput
+from ..core.inplace import assign, check_memory, check_writable, write_out
+from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
+from ..core.promotion import scalar_array
+from ..core.tensor import Storage, Tensor, normalize_dim, tick, wrap
+
+EXPORTS: dict[str, dict[str, Any]] = defaultdict(dict)  # namespace -> name -> public function
+
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+_new = object.__new__
+
+
+# -- publishing --------------------------------------------------------------------------------
+
+
+def public(
+    function: Callable | None = None,
+    *,
+    name: str = "",
+    spaces: Sequence[str] = ("torch",),
+    aliases: Sequence[str] = (),
+    method: bool = True,
+    inplace: bool = False,
+    out: bool = False,
+) -> Any:
+    """Publishes a function whose first argument is a tensor: in namespaces, as a method, in place, with `out=`."""
+    if function is None:
+        return functools.partial(
+            public, name=name, spaces=spaces, aliases=aliases, method=method, inplace=inplace, out=out
+        )
+    name = name or function.__name__
+    exported = with_out(function, name) if out else function
+    for n in (name, *aliases):
+        for space in spaces:
+            EXPORTS[space][n] = exported
+        if method:
+            setattr(Tensor, n, function)
+        if inplace:
+            in_place = make_inplace(function, n + "_")
+            setattr(Tensor, n + "_", in_place)
+            if "torch" in spaces:
+                EXPORTS["torch"][n + "_"] = in_place
+    TENSOR_NAMES.setdefault(name, function)
+    return exported
+
+
+def with_out(function: Callable, name: str) -> Callable:
+    """The function with an `out=` argument: a tensor, or a tuple of them for several results."""
+
+    @functools.wraps(function)
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is None:
+            return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        if isinstance(result, tuple):
+            written = [write_out(o, r, name) for o, r in zip(out, result, strict=True)]
+            return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
+        return write_out(out, result, name)
+
+    return call
+
+
+def make_inplace(function: Callable, name: str) -> Callable:
+    """The in-place form: the out-of-place operator, then `assign`."""
+
+    def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return assign(self, function(self, *args, **kwargs), name)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"In-place form of `{name[:-1]}`."
+    return call
+
+
+# -- elementwise -------------------------------------------------------------------------------
+
+
+def elementwise(
+    name: str,
+    formula: str,
+    *,
+    numpy: Callable | None = None,
+    partials: dict[str, str] | None = None,
+    parameters: dict[str, Any] | None = None,
+    promote: str = "common",
+    aliases: Sequence[str] = (),
+    spaces: Sequence[str] = ("torch",),
+    method: bool = True,
+    inplace: bool = True,
+    doc: str = "",
+    grad_name: Any = None,
+    autocast: str | None = None,
+    vjp: Any = None,
+    jvp: Any = None,
+    inputs: Sequence[str] = (),
+) -> Callable:
+    """An operator applied to each element (or pair, or triple) by a scalar formula, with broadcasting.
+
+    formula     Python arithmetic over the inputs and `parameters`, e.g. `"a * b"`, `"log(1 + exp(x))"`
+    numpy       the kernel, where one exists; else it is compiled from the formula
+    partials    {input: formula of the local derivative}; may use inputs, `y` and parameters; "1" passes g on.
+                An input that is not listed has no gradient.
+    promote     "common": in the operands' common type; "float": integers become the default float
+    parameters  keyword arguments with their defaults, which formulas may use
+    inputs      the names of the inputs where their order is not alphabetical
+    """
+    parameters = parameters or {}
+    inputs = tuple(inputs) or inputs_of(formula, parameters)
+    kernel = numpy or eval(f"lambda {', '.join((*inputs, *parameters))}: {formula}", ARRAY_NAMES)
+    op = Op(
+        name,
+        inputs,
+        kernel,
+        kind="elementwise",
+        formula=formula,
+        partials=partials,
+        parameters=tuple(parameters),
+        vjp=vjp,
+        jvp=jvp,
+        promote=promote,
+        batch=batch_elementwise,
+        grad_name=grad_name,
+        autocast=autocast,
+    )
+    if parameters:
+        function = parametric_call(op, parameters)
+    elif len(inputs) == 1:
+        function = unary_call(op)
+    elif len(inputs) == 2:
+        function = binary_call(op)
+    else:
+        function = functools.partial(apply, op)
+    return publish_elementwise(op, function, aliases, spaces, method, inplace, doc)
+
+
+def inputs_of(formula: str, parameters: dict) -> tuple[str, ...]:
+    """A formula's inputs: its free names of one letter, in alphabetical order."""
+    return tuple(sorted({n for n in re.findall(r"\b[a-z]\b", formula) if n not in parameters}))
+
+
+def publish_elementwise(
+    op: Op, function: Callable, aliases: Sequence, spaces: Sequence, method: bool, inplace: bool, doc: str
+) -> Callable:
+    """Names, documents and publishes an elementwise operator."""
+    if not isinstance(function, functools.partial):
+        function.__name__ = function.__qualname__ = op.name
+        formula = f"`{op.formula}`, elementwise."
+        function.__doc__ = f"{doc}\n\n{formula}" if doc else formula
+    exported = public(
+        function, name=op.name, spaces=spaces, aliases=aliases, method=method, out=True
+    )
+    function.op = op  # type: ignore[attr-defined]
+    exported.op = op
+    if inplace:
+        in_place = inplace_call(op, function)
+        for n in (op.name, *aliases):
+            setattr(Tensor, n + "_", in_place)
+            EXPORTS["torch"][n + "_"] = in_place
+    return function
+
+
+def scalar_like(t: Any, value: Any) -> Any:
+    """A kept 0-dim tensor of the number in t's type if that is the common type, else the number."""
+    d = t._data.dtype if isinstance(t, Tensor) else None
+    kept = SCALARS.get(d)
+    if kept is None or (value.__class__ is float and d.kind != "f"):
+        return value
+    found = kept.get(value)
+    if found is None:
+        found = wrap(scalar_array(value, d))
+        if value != 0 and len(kept) < 4096:
+            kept[value] = found
+    return found
+
+
+SCALARS: dict[Any, dict] = {F32: {}, F64: {}, np.dtype(np.int64): {}, np.dtype(np.int32): {}}
+
+
+def unary_call(op: Op) -> Callable:
+    """The short path of a one-input operator."""
+    kernel, plan_of, floats_only = op.kernel, op.plans, op.promote == "float"
+    differentiable = op.has_gradient
+
+    def call(input: Any) -> Tensor:
+        mode = STATE.mode
+        try:
+            x = input._data
+        except AttributeError:
+            raise TypeError(
+                f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+            ) from None
+        if mode == GENERAL or (floats_only and x.dtype is not F32 and x.dtype is not F64):
+            return apply(op, input)
+        t = _new(Tensor)
+        d = kernel(x)
+        t._data = d = d if d.__class__ is ndarray else np.asarray(d)
+        if mode and input._requires_grad and differentiable:
+            node = _new(Node)
+            node.op, node.plan = op, plan_of[1]
+            before = input.grad_fn
+            node.edges = (input if before is None else before,)
+            node.shape, node.dtype = d.shape, d.dtype
+            t._requires_grad, t.grad_fn = True, node
+            if node.plan.save is None:
+                return apply(op, input)
+            node.saved = node.plan.save(
+                input, SavedOutput(t, None, True) if node.plan.keeps_output else None
+            )
+            node.seq = tick()
+        return t
+
+    return call
+
+
+def binary_call(op: Op) -> Callable:
+    """The short path of a two-input operator."""
+    kernel, plan_of, floats_only = op.kernel, op.plans, op.promote == "float"
+    differentiable = op.has_gradient
+
+    def call(input: Any, other: Any) -> Tensor:
+        if other.__class__ is float or other.__class__ is int:
+            other = scalar_like(input, other)
+        try:
+            x = input._data
+            y = other._data
+        except AttributeError:
+            return apply(op, input, other)
+        mode = STATE.mode
+        d = x.dtype
+        if mode == GENERAL or d is not y.dtype or (floats_only and d is not F32 and d is not F64):
+            return apply(op, input, other)
+        t = _new(Tensor)
+        try:
+            d = kernel(x, y)
+        except ValueError:
+            raise shape_error(op.name, x, y) from None
+        t._data = d = d if d.__class__ is ndarray else np.asarray(d)
+        if mode and differentiable and (input._requires_grad or other._requires_grad):
+            plan = plan_of[input._requires_grad + 2 * other._requires_grad]
+            if plan.save is None:
+                return apply(op, input, other)
+            node = _new(Node)
+            node.op, node.plan = op, plan
+            node.edges = tuple([edge((input, other)[i]) for i in plan.targets])
+            node.shape, node.dtype = d.shape, d.dtype
+            t._requires_grad, t.grad_fn = True, node
+            node.saved = plan.save(
+                input, other, SavedOutput(t, None, True) if plan.keeps_output else None
+            )
+            node.seq = tick()
+        return t
+
+    return call
+
+
+def shape_error(name: str, *arrays: ndarray) -> Exception:
+    """PyTorch's error for shapes that do not broadcast, with the operator's name."""
+    shapes = [a.shape for a in arrays]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        a, b = shapes[0], shapes[-1]
+        for k in range(1, min(len(a), len(b)) + 1):
+            if a[-k] != b[-k] and 1 not in (a[-k], b[-k]):
+                at = max(len(a), len(b)) - k
+                return RuntimeError(
+                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b ({b[-k]}) at "
+                    f"non-singleton dimension {at}; got shapes {tuple(a)} and {tuple(b)}"
+                )
+    return RuntimeError(f"[{name}] failed on shapes {[tuple(s) for s in shapes]}")
+
+
+def parametric_call(op: Op, defaults: dict[str, Any]) -> Callable:
+    """A call whose further arguments, by position or keyword, are the formula's parameters."""
+    names, count = tuple(defaults), len(op.inputs)
+
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        params = {**defaults, **dict(zip(names, args[count:])), **kwargs}
+        if len(params) > len(names) or len(args) < count:
+            unknown = [k for k in params if k not in defaults]
+            raise TypeError(f"{op.name}() takes {op.inputs} and {names}, got {args} and {unknown}")
+        return apply(op, *args[:count], **params)
+
+    return call
+
+
+def inplace_call(op: Op, function: Callable) -> Callable:
+    """In place: straight into the memory where no graph is recorded, else the operator and `assign`."""
+    kernel, name = op.kernel, op.name + "_"
+    direct = isinstance(kernel, np.ufunc)
+
+    def call(self: Tensor, *others: Any, **params: Any) -> Tensor:
+        mode = STATE.mode
+        if direct and mode != GENERAL and not params:
+            tensors = [
+                scalar_like(self, o) if o.__class__ is float or o.__class__ is int else o for o in others
+            ]
+            d = self._data
+            same = all(t.__class__ is not float and getattr(t, "_data", d).dtype is d.dtype
+                       and isinstance(t, Tensor) for t in tensors)
+            recorded = mode and (self._requires_grad or any(t._requires_grad for t in tensors)) \
+                if same else True
+            if not recorded and not self._inference and (op.promote == "common" or d.dtype.kind == "f"):
+                if not d.flags.writeable or 0 in d.strides:
+                    check_memory(d, name)
+                try:
+                    kernel(d, *[t._data for t in tensors], out=d)
+                except (ValueError, TypeError):
+                    return assign(self, function(self, *others), name)
+                if self._storage is None:
+                    self._storage = Storage()
+                self._storage.write(name)
+                return self
+        check_writable(self, name)
+        return assign(self, function(self, *others, **params), name)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"In-place form of `{op.name}`."
+    return call
+
+
+def reflected(function: Callable) -> Callable:
+    """The operator with its operands swapped, for `2 - x`."""
+
+    def call(self: Tensor, other: Any) -> Tensor:
+        if other.__class__ is float or other.__class__ is int:
+            other = scalar_like(self, other)
+        return function(other, self)
+
+    return call
+
+
+# -- batching rules ----------------------------------------------------------------------------
+
+
+def move_to_front(value: Any, dim: int | None) -> Any:
+    """The value with its batch dimension first; unbatched values stay as they are."""
+    return value if dim in (None, 0) else value.movedim(dim, 0)
+
+
+def batch_elementwise(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Aligns: the batch dimension in front, then ones up to the largest rank."""
+    rank = max(v._data.ndim - (d is not None) for v, d in zip(values, dims) if v is not None)
+    aligned = []
+    for v, d in zip(values, dims):
+        if v is not None and d is not None:
+            v = move_to_front(v, d)
+            missing = rank - (v._data.ndim - 1)
+            if missing:
+                v = v.reshape((v._data.shape[0], *(1,) * missing, *v._data.shape[1:]))
+        aligned.append(v)
+    return apply(op, *aligned, **params), 0
+
+
+def batch_first(shift: Callable[[dict, int], dict]) -> Callable:
+    """A rule for one-input operators: batch dimension first, parameters shifted by `shift(params, ndim)`."""
+
+    def rule(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+        x = move_to_front(values[0], dims[0])
+        out = apply(op, x, **shift(params, x._data.ndim - 1))
+        return out, (0,) * len(out) if isinstance(out, tuple) else 0
+
+    return rule
+
+
+def shift_dims(params: dict, ndim: int) -> dict:
+    """`dim` (an int, a tuple or None for all) moved behind the batch dimension."""
+    dim = params["dim"]
+    if dim is None:
+        dim = tuple(range(1, ndim + 1))
+    elif isinstance(dim, int):
+        dim = dim % max(ndim, 1) + 1
+    else:
+        dim = tuple(d % max(ndim, 1) + 1 for d in dim)
+    return {**params, "dim": dim}
+
+
+# -- helpers for signatures --------------------------------------------------------------------
+
+
+def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
+    """An int, a sequence or None (all) as a tuple of dims counted from the front, each at most once."""
+    if dim is None:
+        return tuple(range(ndim))
+    if isinstance(dim, int):
+        return (normalize_dim(dim, ndim),)
+    dims = tuple(normalize_dim(int(d), ndim) for d in dim)
+    if len(set(dims)) != len(dims):
+        raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
+    return dims
+
+
+def shape_argument(shape: tuple) -> tuple[int, ...]:
+    """`f(2, 3)`, `f((2, 3))` and `f(Size)` alike."""
+    if len(shape) == 1 and not isinstance(shape[0], (int, Tensor, np.integer)):
+        shape = tuple(shape[0])
+    return tuple([s if s.__class__ is int else s.__index__() for s in shape])
+
+
+ARRAY_NAMES.update(
+    {n: getattr(np, n) for n in (
+        "exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan sinh cosh tanh where maximum minimum "
+        "sign floor ceil trunc isnan abs square logaddexp arctan2 hypot copysign isinf pi inf nan fmod").split()},
+    asin=np.arcsin, acos=np.arccos, atan=np.arctan, asinh=np.arcsinh, acosh=np.arccosh, atanh=np.arctanh,
+    round=np.rint, real=np.real, imag=np.imag,
+)  # fmt: skip
+TENSOR_NAMES.update(pi=math.pi, inf=math.inf, nan=math.nan)
+
+
+def dtype_argument(dtype: Any) -> dtypes.dtype | None:
+    """A `dtype=` argument: ours, a Python type, or None."""
+    return dtypes.PYTHON_TYPES.get(dtype, dtype) if dtype is not None else None

@@ -1,0 +1,1 @@
+"""The special namespace. May import rules, earlier families, core and the base."""
