@@ -9,6 +9,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     index as index,
     shape as shape,
     sort as sort,
+    matmul as matmul,
     linalg as linalg,
     complex as complex,
     special as special,
