@@ -20,9 +20,9 @@ from numpy import ndarray
 from .. import dtypes
 from ..errors import check
 from . import dispatch
-from .graph import STATE, Node, Slot
+from .graph import DIRECT, GENERAL, STATE, TAPE, Node, Slot
 from .op import TENSOR_NAMES
-from .promotion import CAST
+from .promotion import CAST, scalar_array
 from .tensor import Tensor, wrap
 
 
@@ -108,8 +108,7 @@ def run_backward(
     accumulate: bool,
 ) -> list[Tensor | None]:
     """Runs the graph backward; returns the gradients of `inputs` unless it accumulates them."""
-    wanted: dict[int, Any] = {}
-    reach = None
+    wanted, reach = {}, None
     if inputs is not None:
         for t in inputs:
             check(
@@ -118,31 +117,13 @@ def run_backward(
             )
             wanted[id(dispatch.edge(t))] = None
         reach = nodes_leading_to(roots, wanted)
-    pending: dict[Any, Any] = {}
-    heap: list[tuple[int, Node]] = []
-    with STATE.set(grad=create):
-        for t, g in zip(roots, cotangents):
-            deposit(dispatch.edge(t), initial(t, g), pending, heap, wanted, inputs is None)
-        while heap:
-            node = heappop(heap)[1]
-            g = pending.pop(node)
-            if node.tensor_hooks or node.retained or node.pre_hooks:
-                g = run_pre_hooks(node, g)
-            if id(node) in wanted:
-                wanted[id(node)] = g
-            if reach is not None and node not in reach:
-                continue
-            if node.__class__ is Slot:
-                fill_slot(node, g, pending, heap)
-                continue
-            grads = call(node, g, keep)
-            if node.hooks:
-                grads = run_hooks(node, grads, g)
-            if not keep:
-                node.release()
-            for e, gi in zip(node.edges, grads):
-                if gi is not None:
-                    deposit(e, gi, pending, heap, wanted, inputs is None)
+    state = STATE
+    before = state.grad, state.mode
+    state.grad = create
+    if state.mode != GENERAL:
+        state.mode = TAPE if create else DIRECT
+    try:
+        walk(roots, cotangents, keep, wanted, reach)
         if inputs is None:
             return []
         found = [wanted[id(dispatch.edge(t))] for t in inputs]
@@ -150,14 +131,43 @@ def run_backward(
             for t, g in zip(inputs, found):
                 if g is not None:
                     accumulate_grad(t, g, hooked=True)
-            return []
-    return found
+        return found
+    finally:
+        state.grad, state.mode = before
 
 
-def call(node: Node, g: Any, keep: bool) -> Any:
-    """The node's gradients; under anomaly mode an error or a NaN names the forward line."""
-    if not STATE.anomaly:
-        return node.gradients(g)
+def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | None) -> None:
+    """From the newest node to the oldest: each runs when all its gradients have arrived."""
+    pending: dict[Node, Any] = {}
+    heap: list[tuple[int, Node]] = []
+    for t, g in zip(roots, cotangents):
+        deposit(dispatch.edge(t), initial(t, g), pending, heap, wanted, reach)
+    while heap:
+        node = heappop(heap)[1]
+        g = pending.pop(node)
+        if node.watched:
+            g = run_pre_hooks(node, g)
+        if reach is not None:
+            if id(node) in wanted:
+                wanted[id(node)] = g
+            if node not in reach:
+                continue
+        if node.__class__ is Slot:
+            fill_slot(node, g, pending, heap)
+            continue
+        grads = call(node, g) if STATE.anomaly else node.gradients(g)
+        if node.watched and node.hooks:
+            grads = run_hooks(node, grads, g)
+        if not keep:
+            node.release()
+        g = None  # so that `is_ours` finds no other holder
+        for e, gi in zip(node.edges, grads):
+            if gi is not None:
+                deposit(e, gi, pending, heap, wanted, reach)
+
+
+def call(node: Node, g: Any) -> Any:
+    """The node's gradients under anomaly mode: an error or a NaN names the forward line."""
     try:
         grads = node.gradients(g)
     except Exception as error:
@@ -199,7 +209,8 @@ def initial(t: Tensor, g: Tensor | None) -> Tensor:
         )
         check(t._data.dtype.kind != "c", "grad can be implicitly created only for real scalar outputs")
         if t.interpreter is None:
-            return wrap(np.ones(t._data.shape, t._data.dtype))
+            one = scalar_array(1.0, t._data.dtype)
+            return wrap(one if t._data.ndim == 0 else one.reshape(t._data.shape))
         return TENSOR_NAMES["ones_like"](t)
     check(
         isinstance(g, Tensor),
@@ -232,27 +243,31 @@ def nodes_leading_to(roots: list[Tensor], wanted: dict[int, Any]) -> set:
     return leading
 
 
-def deposit(e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, accumulate: bool) -> None:
+def deposit(
+    e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, reach: set | None
+) -> None:
     """Adds a gradient to what has arrived at an edge: a node's pending sum, or a leaf."""
-    if isinstance(e, Tensor):
-        if g._data.shape != e._data.shape or g._data.dtype is not e._data.dtype:
-            g = fit(g, e._data.shape, e._data.dtype)
-        if accumulate:
-            accumulate_grad(e, g)
-        elif id(e) in wanted:
-            if e._hooks:
-                g = run_tensor_hooks(e._hooks, g)
-            before = wanted[id(e)]
-            wanted[id(e)] = g if before is None else before + g
+    data = g._data
+    if e.__class__ is Node or isinstance(e, Node):
+        if e.dtype is not None and (data.shape != e.shape or data.dtype is not e.dtype):
+            g = fit(g, e.shape, e.dtype)
+        before = pending.get(e)
+        if before is None:
+            pending[e] = g
+            heappush(heap, (-e.seq, e))
+        else:
+            pending[e] = before + g
         return
-    if e.dtype is not None and (g._data.shape != e.shape or g._data.dtype is not e.dtype):
-        g = fit(g, e.shape, e.dtype)
-    before = pending.get(e)
-    if before is None:
-        pending[e] = g
-        heappush(heap, (-e.seq, e))
-    else:
-        pending[e] = before + g
+    leaf = e._data
+    if data.shape != leaf.shape or data.dtype is not leaf.dtype:
+        g = fit(g, leaf.shape, leaf.dtype)
+    if reach is None:
+        accumulate_grad(e, g)
+    elif id(e) in wanted:
+        if e._hooks:
+            g = run_tensor_hooks(e._hooks, g)
+        before = wanted[id(e)]
+        wanted[id(e)] = g if before is None else before + g
 
 
 def fill_slot(slot: Slot, g: Tensor, pending: dict, heap: list) -> None:
@@ -291,7 +306,10 @@ def accumulate_grad(leaf: Tensor, g: Tensor, hooked: bool = False) -> None:
         g = run_tensor_hooks(leaf._hooks, g)
     before = leaf._grad
     if before is None:
-        leaf._grad = g if is_ours(g) else g.clone()
+        if not is_ours(g):
+            leaf._grad = g.clone()
+        else:
+            leaf._grad = g if g._base is None else wrap(g._data)
     elif STATE.grad:
         leaf._grad = before + g
     else:
@@ -302,17 +320,18 @@ def accumulate_grad(leaf: Tensor, g: Tensor, hooked: bool = False) -> None:
 
 
 def is_ours(g: Tensor) -> bool:
-    """Whether only the engine's own frames hold the gradient's memory, laid out row by row."""
+    """Whether only the engine's own frames hold the gradient's memory, laid out row by row.
+
+    The counts are those of `walk` (list, pair, loop variable), `deposit`, `accumulate_grad` and this call.
+    """
     data = g._data
-    if data.__class__ is not ndarray or not data.flags.c_contiguous or not data.flags.writeable:
+    if sys.getrefcount(g) > 7 or sys.getrefcount(data) > 4 or data.__class__ is not ndarray:
         return False
-    base = data.base  # counted below: the owner's reference, this name and getrefcount's argument
-    if base is not None and (not isinstance(base, ndarray) or sys.getrefcount(base) > 3):
-        return False
-    return sys.getrefcount(data) <= 3 and sys.getrefcount(g) <= OUR_REFERENCES
-
-
-OUR_REFERENCES = 6  # list of gradients, loop variable, deposit, accumulate_grad, is_ours, getrefcount
+    if data.base is not None:
+        viewed = g._base
+        if viewed is None or sys.getrefcount(viewed) > 3 or sys.getrefcount(data.base) > 3:
+            return False
+    return data.flags.c_contiguous and data.flags.writeable
 
 
 # -- hooks -------------------------------------------------------------------------------------
@@ -366,6 +385,8 @@ def add_hook(owner: Any, place: str, hook: Callable) -> RemovableHandle:
     if hooks is None:
         hooks = {}
         setattr(owner, place, hooks)
+    if isinstance(owner, Node):
+        owner.watched = True
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle
@@ -410,7 +431,7 @@ def retain_grad(self: Tensor) -> None:
     check(self._requires_grad, "can't retain_grad on Tensor that has requires_grad=False")
     if self.grad_fn is not None:
         self._retains_grad = True
-        self.grad_fn.retained = ref(self)
+        self.grad_fn.retained, self.grad_fn.watched = ref(self), True
 
 
 def tensor_backward(

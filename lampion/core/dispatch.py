@@ -68,7 +68,7 @@ def record(op: Op, mask: int, inputs: tuple, params: dict, outs: Any) -> Node:
     plan = op.plans[mask]
     several = outs.__class__ is tuple
     node = _new(Node)
-    node.op, node.plan, node.params = op, plan, params
+    node.plan, node.params = plan, params
     node.edges = tuple([edge(inputs[i]) for i in plan.targets])
     named = {o: i for i, o in enumerate(op.outputs)}
     if several and len(op.differentiable) > 1:

@@ -62,7 +62,6 @@ class Node:
     saved   what the backward needs, None once freed; seq orders nodes and writes
     """
 
-    op: Op
     plan: Plan
     edges: tuple
     saved: tuple | None
@@ -70,6 +69,7 @@ class Node:
     shape: tuple[int, ...]
     dtype: np.dtype
     params: dict = {}
+    watched = False  # has hooks of any kind
     hooks: dict | None = None
     pre_hooks: dict | None = None
     tensor_hooks: dict | None = None
@@ -77,6 +77,10 @@ class Node:
     trace: str | None = None
     interpreter: Any = None
     _metadata: dict | None = None
+
+    @property
+    def op(self) -> Op:
+        return self.plan.op
 
     def name(self) -> str:
         """The name that prints as `grad_fn`."""
@@ -98,16 +102,28 @@ class Node:
         if saved is None:
             raise RuntimeError(FREED)
         plan = self.plan
-        if STATE.mode == DIRECT and plan._source:
-            grads = plan.raw(g._data, *[self.array(s) for s in saved])
-            return [None if x is None else wrap(x) for x in grads]
+        if plan.raw is not None and STATE.mode == DIRECT and g._data.dtype.kind != "c":
+            return self.raw_gradients(plan, g._data, saved)
         return plan.run(g, *[self.unpack(s) for s in saved])
+
+    def raw_gradients(self, plan: Plan, g: Any, saved: tuple) -> list:
+        """The formulas' gradients on raw arrays, for when nothing records."""
+        arrays = [g]
+        for s in saved:
+            if plan.short:
+                storage = s._storage
+                if storage is not None and storage.written > self.seq:
+                    raise RuntimeError(modified(self, s._data, storage))
+                arrays.append(s._data)
+            else:
+                arrays.append(self.array(s))
+        if self.shape == () and plan.short and saved:
+            arrays = [x[()] for x in arrays]  # NumPy's scalars compute faster than its 0-dim arrays
+        return [None if x is None else wrap(x) for x in plan.raw(*arrays)]
 
     def array(self, saved: Any) -> Any:
         """The array of a saved tensor, if nobody has written to it since; a saved number as it is."""
-        if saved.__class__ is SavedOutput:
-            storage, data = saved.storage, saved.data
-        elif isinstance(saved, Tensor):
+        if saved.__class__ is SavedOutput or isinstance(saved, Tensor):
             storage, data = saved._storage, saved._data
         else:
             return saved
@@ -151,12 +167,12 @@ def modified(node: Node, data: Any, storage: Storage) -> str:
 class SavedOutput:
     """An output kept for the backward without the tensor around it, so that no cycle is made."""
 
-    __slots__ = ("data", "storage", "slot", "differentiable", "value")
+    __slots__ = ("_data", "_storage", "slot", "differentiable", "value")
 
     def __init__(self, t: Tensor, slot: int | None, differentiable: bool) -> None:
         if t._storage is None:
             t._storage = Storage()
-        self.data, self.storage = t._data, t._storage
+        self._data, self._storage = t._data, t._storage
         self.slot, self.differentiable = slot, differentiable
         self.value = t.detached_value() if t.interpreter is not None else None
 
@@ -187,7 +203,7 @@ class Slot(Node):
     def __init__(self, node: Node, index: int, data: Any) -> None:
         self.node, self.index, self.seq = node, index, tick()
         self.edges, self.shape, self.dtype = (node,), data.shape, data.dtype
-        self.op, self.params, self.saved = node.op, node.params, ()
+        self.plan, self.params, self.saved = node.plan, node.params, ()
 
     @property
     def next_functions(self) -> tuple:

@@ -82,14 +82,16 @@ class Plan:
     names     what must be saved, in order
     run       f(g, *saved) -> one gradient per target, on tensors
     raw       the same on raw arrays where the operator has partials, else None
+    save      f(*inputs, y) -> what must be saved, for the short paths; None where there is nothing to save
+    short     whether the short paths may record it: it needs no parameters
     """
 
-    __slots__ = ("op", "targets", "names", "save", "keeps_output", "_raw", "_run", "_source")
+    __slots__ = ("op", "targets", "names", "save", "keeps_output", "short", "raw", "_run", "_source")
 
     def __init__(self, op: Op, mask: int) -> None:
         self.op = op
         self.targets = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
-        self._raw = self._run = None
+        self.raw = self._run = None
         self._source = ""
         if op.partials:
             self._plan_formulas(op.partials)
@@ -98,10 +100,11 @@ class Plan:
         else:
             self._plan_joint(op.vjp)
         self.keeps_output = any(n in op.outputs for n in self.names)
-        arguments = ", ".join((*op.inputs, "y"))
-        saved = "".join(n + ", " for n in self.names)
-        formulas = op.partials and not op.parameters
-        self.save = eval(f"lambda {arguments}: ({saved})") if formulas else None
+        self.short = set(self.names) <= {*op.inputs, "y"}
+        self.save = None
+        if self.names and self.short:
+            arguments = ", ".join((*op.inputs, "y"))
+            self.save = eval(f"lambda {arguments}: ({', '.join(self.names)},)")
 
     def _plan_formulas(self, partials: Mapping[str, str]) -> None:
         op, terms, names = self.op, [], set()
@@ -112,11 +115,16 @@ class Plan:
             terms.append(short.get(partial) or f"g * conj({partial})")
         self.names = tuple(n for n in (*op.inputs, "y", *op.parameters) if n in names)
         self._source = f"lambda {', '.join(('g', *self.names))}: ({', '.join(terms)},)"
+        self.raw = eval(self._source.replace("conj(", "("), ARRAY_NAMES)
 
     def _plan_rules(self, rules: Mapping[str, Callable]) -> None:
-        chosen = [rules.get(self.op.inputs[i]) for i in self.targets]
+        chosen = [rules.get(self.op.inputs[0 if self.op.variadic else i]) for i in self.targets]
         wanted = [parameters_of(r) if r else () for r in chosen]
         self.names = tuple(dict.fromkeys(n for names in wanted for n in names if n != "g"))
+        if len(chosen) == 1 and wanted[0] == ("g", *self.names):
+            rule = chosen[0]
+            self._run = lambda *values: (rule(*values),)
+            return
         places = [tuple(0 if n == "g" else self.names.index(n) + 1 for n in w) for w in wanted]
 
         def run(*values: Any) -> list:
@@ -139,16 +147,8 @@ class Plan:
         self._run = run
 
     @property
-    def raw(self) -> Callable | None:
-        """The backward on raw arrays, made at first use."""
-        if self._raw is None and self._source:
-            real = {**ARRAY_NAMES, "conj": lambda x: x.conj() if x.dtype.kind == "c" else x}
-            self._raw = eval(self._source, real)
-        return self._raw
-
-    @property
     def run(self) -> Callable:
-        """The backward on tensors, made at first use."""
+        """The backward on tensors; a formula's is compiled at first use."""
         if self._run is None:
             self._run = eval(self._source, TENSOR_NAMES)
         return self._run

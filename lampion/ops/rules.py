@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
+from numpy import asarray, ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply, edge
@@ -212,23 +212,22 @@ def unary_call(op: Op) -> Callable:
             return apply(op, input)
         t = _new(Tensor)
         d = kernel(x)
-        t._data = d = d if d.__class__ is ndarray else np.asarray(d)
-        if mode and input._requires_grad and differentiable:
+        t._data = d = d if d.__class__ is ndarray else asarray(d)
+        if mode and differentiable and input._requires_grad:
             node = _new(Node)
-            node.op, node.plan = op, plan_of[1]
+            node.plan = plan = plan_of[1]
             before = input.grad_fn
             node.edges = (input if before is None else before,)
             node.shape, node.dtype = d.shape, d.dtype
-            t._requires_grad, t.grad_fn = True, node
-            if node.plan.save is None:
-                return apply(op, input)
-            node.saved = node.plan.save(
-                input, SavedOutput(t, None, True) if node.plan.keeps_output else None
-            )
+            t._requires_grad = True
+            t.grad_fn = node
+            node.saved = plan.save(
+                input, SavedOutput(t, None, True) if plan.keeps_output else None
+            ) if plan.save else ()
             node.seq = tick()
         return t
 
-    return call
+    return call if op.partials or not differentiable else functools.partial(apply, op)
 
 
 def binary_call(op: Op) -> Callable:
@@ -253,23 +252,39 @@ def binary_call(op: Op) -> Callable:
             d = kernel(x, y)
         except ValueError:
             raise shape_error(op.name, x, y) from None
-        t._data = d = d if d.__class__ is ndarray else np.asarray(d)
-        if mode and differentiable and (input._requires_grad or other._requires_grad):
-            plan = plan_of[input._requires_grad + 2 * other._requires_grad]
-            if plan.save is None:
-                return apply(op, input, other)
+        t._data = d = d if d.__class__ is ndarray else asarray(d)
+        if mode and differentiable:
+            if input._requires_grad:
+                first = input.grad_fn
+                if first is None:
+                    first = input
+                if other._requires_grad:
+                    second = other.grad_fn
+                    edges = (first, other if second is None else second)
+                    plan = plan_of[3]
+                else:
+                    edges = (first,)
+                    plan = plan_of[1]
+            elif other._requires_grad:
+                second = other.grad_fn
+                edges = (other if second is None else second,)
+                plan = plan_of[2]
+            else:
+                return t
             node = _new(Node)
-            node.op, node.plan = op, plan
-            node.edges = tuple([edge((input, other)[i]) for i in plan.targets])
-            node.shape, node.dtype = d.shape, d.dtype
-            t._requires_grad, t.grad_fn = True, node
+            node.plan = plan
+            node.edges = edges
+            node.shape = d.shape
+            node.dtype = d.dtype
+            t._requires_grad = True
+            t.grad_fn = node
             node.saved = plan.save(
                 input, other, SavedOutput(t, None, True) if plan.keeps_output else None
-            )
+            ) if plan.save else ()
             node.seq = tick()
         return t
 
-    return call
+    return call if op.partials or not differentiable else functools.partial(apply, op)
 
 
 def shape_error(name: str, *arrays: ndarray) -> Exception:

@@ -27,7 +27,7 @@ def quick_view(x: Tensor, data: ndarray, op: Op, params: dict) -> Tensor:
     link_view(t, x, op, params)
     if STATE.mode and x._requires_grad:
         node = _new(Node)
-        node.op, node.params, node.plan = op, params, op.plans[1]
+        node.params, node.plan = params, op.plans[1]
         before = x.grad_fn
         node.edges = (x if before is None else before,)
         node.shape, node.dtype = data.shape, data.dtype
