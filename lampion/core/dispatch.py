@@ -139,23 +139,21 @@ def interpret(op: Op, inputs: tuple, params: dict) -> Any:
                 node = record(op, mask, inputs, params, outs)
             node.interpreter = top
     if op.view and outs.__class__ is not tuple:
-        link_view(outs, inputs[0], op, params, node=False)
+        link_view(outs, inputs[0], op, params)
     return outs
 
 
-def link_view(view: Tensor, x: Tensor, op: Op, params: dict, node: bool = True) -> None:
+def link_view(view: Tensor, x: Tensor, op: Op, params: dict) -> None:
     """Notes that `view` is `op(x)` on the same memory: one version, and a way to redo its history."""
     storage = x._storage
     if storage is None:
         storage = x._storage = Storage()
     view._storage = storage
-    if x._data.dtype.kind in "fcV":
-        base = x._base
-        view._base = x if base is None else base
-        view._chain = (*x._chain, (op, params))
-        storage.views.append(ref(view))
-        if len(storage.views) > storage.limit:
-            storage.prune()
+    view._view = (x, op, params)
+    views = storage.views
+    views.append(ref(view))
+    if len(views) > storage.limit:
+        storage.prune()
 
 
 Op.__call__ = apply  # type: ignore[method-assign]

@@ -128,7 +128,7 @@ def refresh(view: Tensor) -> None:
     out = view._base
     for op, params in view._chain:
         out = op(out, **params)
-    view._requires_grad, view.grad_fn = True, out.grad_fn
+    view._requires_grad, view.grad_fn = out._requires_grad, out.grad_fn
 
 
 def scatter_view_gradient(g: Tensor, chain: tuple) -> Tensor:

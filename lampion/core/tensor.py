@@ -98,8 +98,7 @@ class Tensor:
     _grad: Tensor | None = None
     grad_fn: Any = None
     _storage: Storage | None = None
-    _base: Tensor | None = None
-    _chain: tuple = ()
+    _view: tuple | None = None  # of a view: (the tensor it views, operator, parameters)
     _hooks: dict | None = None
     _post_hooks: dict | None = None
     _retains_grad = False
@@ -282,7 +281,25 @@ class Tensor:
         return 0 if self._storage is None else self._storage.version
 
     def _is_view(self) -> bool:
-        return self._base is not None
+        return self._view is not None
+
+    @property
+    def _base(self) -> Tensor | None:
+        """The tensor whose memory a view shows, through all views of views; None if this is no view."""
+        base, view = None, self._view
+        while view is not None:
+            base = view[0]
+            view = base._view
+        return base
+
+    @property
+    def _chain(self) -> tuple[tuple, ...]:
+        """The operators, with their parameters, that lead from the base to this view."""
+        steps, view = [], self._view
+        while view is not None:
+            steps.append(view[1:])
+            view = view[0]._view
+        return tuple(reversed(steps))
 
     @property
     def data(self) -> Tensor:
@@ -445,7 +462,7 @@ class Tensor:
         return copied
 
 
-UNPICKLED = {"_data", "_requires_grad", "_storage", "_base", "_chain", "_hooks", "_grad", "_retains_grad"}
+UNPICKLED = {"_data", "_requires_grad", "_storage", "_view", "_hooks", "_grad", "_retains_grad"}
 LOW_FLOATS = {"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
 
 _new = object.__new__
