@@ -80,8 +80,10 @@ def record(op: Op, mask: int, inputs: tuple, params: dict, outs: Any) -> Node:
     node.saved = tuple([save_value(n, op, inputs, params, outs, named) for n in plan.names])
     node.seq = tick()
     if several and len(op.differentiable) > 1:
+        any_number = op.outputs[-1] is ...
         for i, out in enumerate(outs):
-            if op.outputs[i] in op.differentiable and out._data.dtype.kind in "fcV":
+            differentiable = any_number or op.outputs[i] in op.differentiable
+            if differentiable and out._data.dtype.kind in "fcV":
                 out._requires_grad, out.grad_fn = True, Slot(node, i, out._data)
     if STATE.anomaly:
         node.trace = anomaly_trace()

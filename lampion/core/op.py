@@ -30,6 +30,7 @@ class Op:
                None: derived from the partials or from the vjp
     batch      f(size, values, dims, params, op) -> (result, dim); None: a loop
     promote    "common" | "float" | "none": how operands are brought to one type
+    outputs    names of the results; `(name, ...)` where their number depends on the call
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Op:
         batch: Callable | None = None,
         promote: str = "none",
         formula: str = "",
-        outputs: tuple[str, ...] = ("y",),
+        outputs: tuple[Any, ...] = ("y",),
         constant_outputs: tuple[str, ...] = (),
         grad_name: str | Callable[[dict], str] | None = None,
         autocast: str | None = None,
