@@ -45,8 +45,10 @@ ORDER = {
         "promotion",
         "dispatch",
         "inplace",
+        "hooks",
         "autograd",
         "transforms",
+        "function",
         "__init__",
     ],
     "ops": [

@@ -33,6 +33,7 @@ class State(threading.local):
     saved_hooks: tuple = ()
     interpreters: tuple = ()
     observers: tuple = ()
+    depth = 0  # of nested function transforms
 
     def refresh(self) -> None:
         """Recomputes `mode` after a change of the others."""

@@ -1,0 +1,8 @@
+"""What custom operators are made of: `torch.autograd.function`."""
+
+from ..core.function import (
+    Function as Function,
+    FunctionCtx as FunctionCtx,
+    VmapInfo as VmapInfo,
+    once_differentiable as once_differentiable,
+)
