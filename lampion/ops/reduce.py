@@ -1,7 +1,15 @@
-"""Reductions over dimensions. May import rules, views, core and the base."""
+"""Reductions: sums, products, truth, logsumexp, and what all reductions share. May import rules, core and the base.
+
+In a record `dim` is None (all dimensions), an int or a tuple, and () reduces nothing; the public functions bring
+PyTorch's forms to that. float16 and bfloat16 are reduced in float32.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,49 +17,375 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
-from ..core.graph import DIRECT, STATE
+from ..core.graph import GENERAL, STATE, Node
 from ..core.op import Op
-from ..core.tensor import Tensor, wrap
-from .rules import batch_first, dtype_argument, normalize_dims, public, shift_dims
+from ..core.promotion import convert
+from ..core.tensor import Tensor, _new, normalize_dim, tick, wrap
+from ..errors import check
+from .rules import F32, F64, batch_first, dtype_argument, move_to_front, normalize_dims, public, shift_dims
+
+LOW_FLOATS = {d.numpy for d in dtypes.DTYPES.values() if d.is_floating_point and d.itemsize < 4}
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
-def keep_dims(g: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
-    """The gradient with its reduced dimensions back, of size 1."""
+# -- what reductions have in common ------------------------------------------------------------
+
+
+def numpy_names(function: Callable) -> Callable:
+    """Lets a function be called with NumPy's names `axis` and `keepdims`, as PyTorch does."""
+    known = inspect.signature(function).parameters
+    renamed = {n: t for n, t in NUMPY_NAMES.items() if t in known}
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            kwargs = {renamed.get(n, n): value for n, value in kwargs.items()}
+        return function(*args, **kwargs)
+
+    return call
+
+
+def widened(kernel: Callable) -> Callable:
+    """The kernel in float32 where the input has a smaller floating type; results return to that type."""
+
+    @functools.wraps(kernel)
+    def call(x: ndarray, *args: Any, **params: Any) -> Any:
+        if x.dtype not in LOW_FLOATS:
+            return kernel(x, *args, **params)
+        out = kernel(x.astype(F32), *args, **params)
+        if isinstance(out, tuple):
+            return tuple([o.astype(x.dtype) if o.dtype == F32 else o for o in out])
+        return out.astype(x.dtype) if out.dtype == F32 else out
+
+    return call
+
+
+def reduction(name: str, kernel: Callable, vjp: Callable | None = None, **options: Any) -> Op:
+    """The record of a reduction with the parameters `dim` and `keepdim`."""
+    rules = {"x": vjp} if vjp else None
+    batch = batch_first(shift_dims)
+    return Op(name, ("x",), widened(kernel), kind="reduction", vjp=rules, batch=batch, **options)
+
+
+def reduced_dims(dim: Any, ndim: int) -> Any:
+    """A `dim` argument as records want it: None for all dimensions, an int, or a tuple."""
+    if dim is None:
+        return None
+    if dim.__class__ is not int:
+        dims = normalize_dims(dim, ndim)
+        if not dims or ndim == 0:
+            return None
+        return dims[0] if len(dims) == 1 else dims
+    dim = normalize_dim(dim, ndim)
+    return dim if ndim else None
+
+
+def keep_dims(t: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
+    """A result or its gradient with the reduced dimensions back, of size 1."""
     if keepdim or not x_shape:
-        return g
+        return t
     reduced = normalize_dims(dim, len(x_shape))
-    return g.reshape(tuple([1 if i in reduced else s for i, s in enumerate(x_shape)]))
+    return t.reshape(tuple([1 if i in reduced else s for i, s in enumerate(x_shape)]))
 
 
-def sum_kernel(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
-    """Sums; booleans and small integers become int64."""
+def count(shape: tuple[int, ...], dim: Any) -> int:
+    """How many elements go into one result."""
+    return math.prod([shape[d] for d in normalize_dims(dim, len(shape))])
+
+
+def along(op: Op, input: Tensor, dim: int, **params: Any) -> Any:
+    """Runs an operator along one dimension; a 0-dim tensor counts as a row of one element."""
+    ndim = input._data.ndim
+    dim = normalize_dim(dim, ndim)
+    if ndim:
+        return apply(op, input, dim=dim, **params)
+    outs = apply(op, input.reshape(1), dim=0, **params)
+    return tuple([o.reshape(()) for o in outs]) if isinstance(outs, tuple) else outs.reshape(())
+
+
+# -- sums --------------------------------------------------------------------------------------
+
+BLOCK = 256  # rows that are added up one after the other before their sums are
+
+
+def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
+    """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so here long
+    columns are summed in blocks, which keeps the rounding error small."""
+    if dim.__class__ is not int or x.shape[dim] < 4 * BLOCK or x.strides[dim] == x.itemsize:
+        return np.add.reduce(x, dim, None, None, keepdim)
+    columns = np.moveaxis(x, dim, 0)  # (n, ...)
+    whole = len(columns) // BLOCK * BLOCK
+    blocks = columns[:whole].reshape(-1, BLOCK, *columns.shape[1:])  # (n / BLOCK, BLOCK, ...)
+    total = add_up(np.add.reduce(blocks, 1), 0) + np.add.reduce(columns[whole:], 0)
+    return np.expand_dims(total, dim) if keepdim else total
+
+
+def sum_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    """Sums; booleans and integers become int64."""
     if x.dtype.kind in "biu":
-        return np.add.reduce(x, axis=dim, keepdims=keepdim, dtype=np.int64)
-    return np.add.reduce(x, axis=dim, keepdims=keepdim)
+        return np.add.reduce(x, dim, np.int64, None, keepdim)
+    return add_up(x, dim, keepdim)
 
 
-SUM = Op(
-    "sum",
+def sum_gradient(g: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
+    """The gradient of each sum goes to all its terms."""
+    if dim is not None:
+        g = keep_dims(g, x_shape, dim, keepdim)
+    return g.expand(x_shape)
+
+
+def mean_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    return add_up(x, dim, keepdim) / count(x.shape, dim)
+
+
+def mean_gradient(g: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
+    return sum_gradient(g / count(x_shape, dim), x_shape, dim, keepdim)
+
+
+def numbered(name: str) -> Callable[[dict], str]:
+    """PyTorch's name of the node: one number for all elements, the other for dimensions."""
+    return lambda params: f"{name}Backward{0 if params['dim'] is None else 1}"
+
+
+SUM = reduction(
+    "sum", sum_kernel, sum_gradient, jvp="linear", grad_name=numbered("Sum"), autocast="float32"
+)
+MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=numbered("Mean"))
+
+
+def reduction_call(op: Op, check_input: Callable[[Tensor], None]) -> Callable:
+    """The public function of `sum` or `mean`, with the short path of `rules.unary_call` for float32 and float64."""
+    kernel, plans = op.kernel.__wrapped__, op.plans
+
+    def general(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+        if dtype is not None:
+            input = convert(input, dtype_argument(dtype))
+        check_input(input)
+        return apply(op, input, dim=reduced_dims(dim, input._data.ndim), keepdim=keepdim)
+
+    general = numpy_names(general)
+
+    def call(
+        input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, **names: Any
+    ) -> Tensor:
+        mode = STATE.mode
+        try:
+            x = input._data
+        except AttributeError:
+            raise TypeError(
+                f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+            ) from None
+        kept = x.dtype is F32 or x.dtype is F64
+        if not kept or mode == GENERAL or dtype is not None or names:
+            return general(input, dim, keepdim, dtype=dtype, **names)
+        if dim is not None:
+            dim = reduced_dims(dim, x.ndim)
+        d = kernel(x, dim, keepdim)
+        t = _new(Tensor)
+        t._data = d = d if d.__class__ is ndarray else np.asarray(d)
+        if mode and input._requires_grad:
+            node = _new(Node)
+            node.plan, node.params = plans[1], {"dim": dim, "keepdim": keepdim}
+            before = input.grad_fn
+            node.edges = (input if before is None else before,)
+            node.shape, node.dtype = d.shape, d.dtype
+            t._requires_grad, t.grad_fn = True, node
+            node.saved = (x.shape, dim, keepdim)  # what both gradient rules name
+            node.seq = tick()
+        return t
+
+    call.__name__ = call.__qualname__ = op.name
+    return call
+
+
+def check_mean_type(input: Tensor) -> None:
+    """Raises RuntimeError for integers, whose mean has no obvious type."""
+    check(
+        input._data.dtype.kind not in "biu",
+        lambda: "mean(): could not infer output dtype. Input dtype must be either a floating point or complex "
+        f"dtype. Got: {input.dtype}; convert with .float() or pass dtype=",
+    )
+
+
+sum = public(reduction_call(SUM, lambda input: None), name="sum", out=True)  # noqa: A001
+sum.__doc__ = """The sum of all elements, or over `dim` (an int or several); integers sum to int64.
+
+>>> torch.ones(2, 3).sum(1)
+tensor([3., 3.])
+"""
+mean = public(reduction_call(MEAN, check_mean_type), name="mean", out=True)
+mean.__doc__ = """The mean of all elements, or over `dim`; raises RuntimeError for integers.
+
+>>> torch.tensor([1.0, 2.0, 6.0]).mean()
+tensor(3.)
+"""
+
+
+def nansum_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    return sum_kernel(np.where(np.isnan(x), x.dtype.type(0), x), dim, keepdim)
+
+
+def nansum_gradient(g: Tensor, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    return keep_dims(g, x._data.shape, dim, keepdim) * (x == x)
+
+
+NANSUM = reduction("nansum", nansum_kernel, nansum_gradient)
+
+
+@public(out=True)
+@numpy_names
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum over `dim` (all by default), NaN counting as zero."""
+    check(input._data.dtype.kind != "c", "nansum does not support complex inputs")
+    if dtype is not None:
+        input = convert(input, dtype_argument(dtype))
+    dim = reduced_dims(dim, input._data.ndim)
+    if input._data.dtype.kind in "biu":
+        return apply(SUM, input, dim=dim, keepdim=keepdim)
+    return apply(NANSUM, input, dim=dim, keepdim=keepdim)
+
+
+@public(out=True)
+@numpy_names
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean over `dim` (all by default) of the elements that are not NaN."""
+    check(
+        input._data.dtype.kind != "c" and input._data.dtype.kind not in "biu",
+        lambda: f"nanmean(): expected input to have floating point dtype but got {input.dtype}",
+    )
+    return nansum(input, dim, keepdim, dtype=dtype) / sum(input == input, dim, keepdim)
+
+
+# -- products ----------------------------------------------------------------------------------
+
+
+def prod_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    """Products; booleans and integers become int64."""
+    integer = x.dtype.kind in "biu"
+    return np.multiply.reduce(x, dim, np.int64 if integer else None, None, keepdim)
+
+
+def has_no_zero(x: Tensor) -> bool:
+    """Whether the values are known and none of them is 0, so that a product may be divided by them."""
+    return isinstance(x._data, ndarray) and bool(x._data.all())
+
+
+def prod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    """g times the product of all other elements: y / x, or without division where x may be 0."""
+    shape = x._data.shape
+    g = keep_dims(g, shape, dim, keepdim)
+    if has_no_zero(x):
+        return g * (keep_dims(y, shape, dim, keepdim) / x).conj()
+    if dim is None:
+        return g * products_of_others(x.reshape(-1), 0).reshape(shape).conj()
+    return g * products_of_others(x, dim).conj()
+
+
+def products_of_others(x: Tensor, dim: int) -> Tensor:
+    """For each element the product of all others along `dim`: of those before it times those after it."""
+    n = x._data.shape[dim]
+    place = np.arange(n).reshape([n if d == dim else 1 for d in range(x._data.ndim)])
+    before = x.roll(1, dim).masked_fill(wrap(place == 0), 1).cumprod(dim)
+    after = x.roll(-1, dim).masked_fill(wrap(place == n - 1), 1).flip(dim).cumprod(dim).flip(dim)
+    return before * after
+
+
+def batch_flat(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Batches a reduction over one dimension or, flattened, over all."""
+    x, dim = move_to_front(values[0], dims[0]), params["dim"]
+    if dim is None:
+        x, dim = x.reshape((size, -1)), 0
+    return apply(op, x, **{**params, "dim": dim + 1}), 0
+
+
+PROD = Op(
+    "prod",
     ("x",),
-    sum_kernel,
+    widened(prod_kernel),
     kind="reduction",
-    vjp={"x": lambda g, x_shape, dim, keepdim: keep_dims(g, x_shape, dim, keepdim).expand(x_shape)},
-    jvp="linear",
-    batch=batch_first(shift_dims),
-    grad_name=lambda p: "SumBackward0" if p["dim"] is None else "SumBackward1",
-    autocast="float32",
+    vjp={"x": prod_gradient},
+    batch=batch_flat,
+    grad_name=numbered("Prod"),
 )
 
 
 @public(out=True)
-def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: A001
-    """The sum of all elements, or over `dim`; integers sum to int64.
-
-    >>> torch.ones(2, 3).sum(1)
-    tensor([3., 3.])
-    """
+@numpy_names
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product of all elements, or over `dim`; integers multiply to int64."""
     if dtype is not None:
-        input = input.to(dtype_argument(dtype))
-    if dim is not None:
-        dim = normalize_dims(dim, input._data.ndim) or None
-    return apply(SUM, input, dim=dim, keepdim=keepdim)
+        input = convert(input, dtype_argument(dtype))
+    if dim is None:
+        return apply(PROD, input, dim=None, keepdim=False)
+    return along(PROD, input, dim, keepdim=keepdim)
+
+
+# -- truth -------------------------------------------------------------------------------------
+
+
+def truth(name: str, ufunc: np.ufunc, doc: str) -> Callable:
+    """`all` or `any`."""
+
+    def kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+        out = ufunc.reduce(x if x.dtype.kind == "b" else x != 0, dim, None, None, keepdim)
+        return out.astype(np.uint8) if x.dtype == np.uint8 else out
+
+    op = reduction(name, kernel)
+
+    def call(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+        dims = () if dim == () else reduced_dims(dim, input._data.ndim)
+        return apply(op, input, dim=dims, keepdim=keepdim)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = doc
+    return public(numpy_names(call), out=True)
+
+
+all = truth(  # noqa: A001
+    "all", np.logical_and, "Whether all elements, or all along `dim`, are not zero. uint8 gives uint8."
+)
+any = truth(  # noqa: A001
+    "any", np.logical_or, "Whether any element, or any along `dim`, is not zero. uint8 gives uint8."
+)
+
+COUNT_NONZERO = reduction(
+    "count_nonzero", lambda x, dim, keepdim: np.add.reduce(x != 0, dim, np.int64, None, keepdim)
+)
+
+
+@public
+@numpy_names
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements, or elements along `dim`, are not zero."""
+    return apply(COUNT_NONZERO, input, dim=reduced_dims(dim, input._data.ndim), keepdim=False)
+
+
+# -- logsumexp ---------------------------------------------------------------------------------
+
+
+def logsumexp_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    """log(sum(exp(x))), the largest term taken out so that nothing overflows."""
+    if x.size == 0:
+        return np.log(np.add.reduce(x, dim, None, None, keepdim))
+    largest = np.maximum.reduce(x.real, dim, None, None, True)
+    largest = np.where(np.isfinite(largest), largest, 0).astype(largest.dtype)
+    total = np.log(np.add.reduce(np.exp(x - largest), dim, None, None, True)) + largest
+    return total if keepdim else total.squeeze(dim) if dim is not None else total.reshape(())
+
+
+def logsumexp_gradient(g: Tensor, x: Tensor, y: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """The softmax of x times g; zero where all of x is -inf."""
+    y, g = (keep_dims(t, x._data.shape, dim, keepdim) for t in (y, g))
+    return g * (x - y).exp().masked_fill(y == -math.inf, 0).conj()
+
+
+LOGSUMEXP = reduction(
+    "logsumexp", logsumexp_kernel, logsumexp_gradient, promote="float", autocast="float32"
+)
+
+
+@public(out=True, spaces=("torch", "special"))
+@numpy_names
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """`log(sum(exp(input)))` over `dim`, computed without overflow."""
+    return apply(LOGSUMEXP, input, dim=reduced_dims(dim, input._data.ndim), keepdim=keepdim)

@@ -1,1 +1,353 @@
-"""Sorting, selecting, counting and cumulative operators. May import rules, earlier families, core and the base."""
+"""Sorting, order statistics, quantiles. May import earlier families, core and the base.
+
+NaN counts as larger than every number, as in PyTorch. Sorting is stable: equal elements keep their order, and
+where PyTorch leaves open which of several equal elements is picked, it is the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ..core.dispatch import apply
+from ..core.op import Op
+from ..core.promotion import scalar_array
+from ..core.tensor import Tensor, normalize_dim, wrap
+from ..errors import check
+from .extremes import (
+    check_not_empty,
+    check_ordered,
+    extreme_gradient,
+    pick,
+    selection,
+    selection_gradient,
+)
+from .reduce import F32, LOW_FLOATS, along, numpy_names, reduction
+from .return_types import return_type
+from .rules import batch_first, public, shift_dims
+
+# -- sorting -----------------------------------------------------------------------------------
+
+
+def stable_order(x: ndarray, dim: int, descending: bool = False) -> ndarray:
+    """The indices that sort x along `dim`; NaN is the largest."""
+    if x.dtype in LOW_FLOATS:
+        x = x.astype(F32)
+    if not descending:
+        return np.argsort(x, dim, kind="stable")
+    backwards = np.argsort(np.flip(x, dim), dim, kind="stable")
+    return x.shape[dim] - 1 - np.flip(backwards, dim)
+
+
+def sort_kernel(x: ndarray, dim: int, descending: bool) -> tuple[ndarray, ndarray]:
+    return pick(x, stable_order(x, dim, descending), dim, True)
+
+
+def order_gradient(g: Tensor, indices: Tensor, x_shape: tuple, dim: int) -> Tensor:
+    """The gradient goes back to where the elements came from."""
+    return selection_gradient(g, indices, x_shape, dim, True)
+
+
+SORT = selection("sort", sort_kernel, order_gradient)
+ARGSORT = Op("argsort", ("x",), stable_order, batch=batch_first(shift_dims))
+Sorted = return_type("sort", "values indices")
+
+
+@public(out=True)
+@numpy_names
+def sort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = False
+) -> Any:
+    """The elements in order along `dim`, as (values, indices); stable with or without `stable`.
+
+    >>> torch.tensor([3, 1, 2]).sort()
+    torch.return_types.sort(
+    values=tensor([1, 2, 3]),
+    indices=tensor([1, 2, 0]))
+    """
+    check(
+        input._data.dtype.kind != "c",
+        "[sort] Sort does not support complex dtypes; sort .abs() or .real",
+    )
+    return Sorted(*along(SORT, input, dim, descending=descending))
+
+
+@public(out=True)
+@numpy_names
+def argsort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = False
+) -> Tensor:
+    """The indices that put the elements in order along `dim`."""
+    check(
+        input._data.dtype.kind != "c",
+        "[argsort] Sort does not support complex dtypes; sort .abs() or .real",
+    )
+    return along(ARGSORT, input, dim, descending=descending)
+
+
+@public(out=True)
+def msort(input: Tensor) -> Tensor:
+    """The elements in ascending order along the first dimension."""
+    return sort(input, 0)[0]
+
+
+def topk_kernel(
+    x: ndarray, k: int, dim: int, largest: bool, sorted: bool
+) -> tuple[ndarray, ndarray]:
+    """The k first of the order; long rows are partitioned before what is left is sorted."""
+    n = x.shape[dim]
+    if n < 256 or 2 * k > n:
+        order = stable_order(x, dim, largest)
+        return pick(x, np.take(order, np.arange(k), dim), dim, True)
+    keys = x.astype(F32) if x.dtype in LOW_FLOATS else x
+    if largest:
+        candidates = np.take(np.argpartition(keys, n - k, dim), np.arange(n - k, n), dim)
+    else:
+        candidates = np.take(np.argpartition(keys, k, dim), np.arange(k), dim)
+    candidates.sort(dim)
+    order = stable_order(np.take_along_axis(keys, candidates, dim), dim, largest)
+    return pick(x, np.take_along_axis(candidates, order, dim), dim, True)
+
+
+TOPK = selection("topk", topk_kernel, order_gradient)
+TopK = return_type("topk", "values indices")
+
+
+@public(out=True)
+@numpy_names
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> Any:
+    """The k largest (or smallest) elements along `dim`, in order, as (values, indices)."""
+    check_ordered("topk", input)
+    check(input._data.dtype.kind != "b", "topk does not support bool dtypes on CPU")
+    shape = input._data.shape
+    dim = normalize_dim(dim, len(shape))
+    size = shape[dim] if shape else 1
+    check(
+        0 <= k <= size,
+        lambda: f"[topk] selected index k out of range: expects 0 <= k <= {size} along dimension {dim}, got {k}",
+    )
+    return TopK(*along(TOPK, input, dim, k=k, largest=largest, sorted=sorted))
+
+
+# -- order statistics --------------------------------------------------------------------------
+
+
+def check_numbers(name: str, input: Tensor) -> None:
+    """Raises NotImplementedError for booleans and complex numbers."""
+    check_ordered(name, input)
+    check(
+        input._data.dtype.kind != "b",
+        f"[{name}] is not implemented for torch.bool; convert with .int()",
+        NotImplementedError,
+    )
+
+
+def kthvalue_kernel(x: ndarray, k: int, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
+    return pick(x, np.take(stable_order(x, dim), [k - 1], dim), dim, keepdim)
+
+
+KTHVALUE = selection("kthvalue", kthvalue_kernel)
+KthValue = return_type("kthvalue", "values indices")
+
+
+@public(out=True)
+@numpy_names
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The k-th smallest element along `dim`, counted from 1, as (values, indices)."""
+    check_numbers("kthvalue", input)
+    shape = input._data.shape
+    dim = normalize_dim(dim, len(shape))
+    check_not_empty("kthvalue", input, dim)
+    size = shape[dim] if shape else 1
+    check(
+        1 <= k <= size,
+        lambda: f"kthvalue(): selected number k out of range for dimension {dim}: expects 1 to {size}, got {k}",
+    )
+    return KthValue(*along(KTHVALUE, input, dim, k=k, keepdim=keepdim))
+
+
+def median_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
+    """The lower of the two middle elements; the first NaN if there is one."""
+    middle = np.take(stable_order(x, dim), [(x.shape[dim] - 1) // 2], dim)
+    bad = x != x
+    if bad.any():
+        middle = np.where(bad.any(dim, keepdims=True), bad.argmax(dim, keepdims=True), middle)
+    return pick(x, middle, dim, keepdim)
+
+
+def nanmedian_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
+    """The lower middle element of those that are not NaN, which come first in the order."""
+    numbers = np.add.reduce(x == x, dim, np.int64, None, True)
+    middle = np.maximum(numbers - 1, 0) // 2
+    return pick(x, np.take_along_axis(stable_order(x, dim), middle, dim), dim, keepdim)
+
+
+def median_of_all(kernel: Callable, x: ndarray, dim: Any, keepdim: bool) -> ndarray:
+    """The median of all elements, or of the dimensions behind a batch dimension."""
+    if x.size == 0:
+        return np.array(np.nan if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min, x.dtype)
+    if dim is None:
+        return kernel(x.reshape(-1), 0, False)[0]
+    return kernel(x.reshape(len(x), -1), 1, False)[0]
+
+
+def median_function(name: str, kernel: Callable, doc: str) -> Callable:
+    """`median` or `nanmedian`: of all elements, whose equals share the gradient, or along a dimension."""
+    whole = reduction(
+        name,
+        lambda x, dim, keepdim: median_of_all(kernel, x, dim, keepdim),
+        extreme_gradient,
+        grad_name=name.capitalize() + "Backward0",
+    )
+    single = selection(name + "_dim", kernel, grad_name=name.capitalize() + "Backward1")
+    result = return_type(name, "values indices")
+
+    def call(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+        check_numbers(name, input)
+        if dim is None:
+            return apply(whole, input, dim=None, keepdim=False)
+        check_not_empty(name, input, dim)
+        return result(*along(single, input, dim, keepdim=keepdim))
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = doc
+    return public(numpy_names(call), out=True)
+
+
+median = median_function(
+    "median",
+    median_kernel,
+    "The median of all elements; with `dim`, (values, indices) along it. Of two middle elements the lower.",
+)
+nanmedian = median_function(
+    "nanmedian",
+    nanmedian_kernel,
+    "The median of the elements that are not NaN; with `dim`, (values, indices) along it.",
+)
+
+
+def mode_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
+    """The smallest of the most frequent elements, and its last index: where the longest run of equals ends."""
+    order = np.moveaxis(stable_order(x, dim), dim, -1)
+    ordered = np.take_along_axis(np.moveaxis(x, dim, -1), order, -1)
+    place = np.arange(x.shape[dim])
+    starts = np.zeros(ordered.shape, np.int64)
+    starts[..., 1:] = np.where(ordered[..., 1:] != ordered[..., :-1], place[1:], 0)
+    length = place - np.maximum.accumulate(starts, -1)
+    end = length.argmax(-1)[..., None]
+    return pick(x, np.moveaxis(np.take_along_axis(order, end, -1), -1, dim), dim, keepdim)
+
+
+MODE = selection("mode", mode_kernel)
+Mode = return_type("mode", "values indices")
+
+
+@public(out=True)
+@numpy_names
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+    """The most frequent element along `dim`, the smallest if there are several, as (values, indices)."""
+    check_ordered("mode", input)
+    check_not_empty("mode", input, dim)
+    return Mode(*along(MODE, input, dim, keepdim=keepdim))
+
+
+QUANTILE_RANKS = {
+    "linear": lambda rank: rank,
+    "lower": lambda rank: rank.floor(),
+    "higher": lambda rank: rank.ceil(),
+    "midpoint": lambda rank: (rank.floor() + rank.ceil()) / 2,
+    "nearest": lambda rank: rank.round(),
+}  # where between two neighbours in the order a quantile lies
+
+
+def check_quantile(name: str, input: Tensor, q: Any, interpolation: str) -> Tensor:
+    """q as a tensor, its shape, type and range checked."""
+    check(input._data.size > 0, f"{name}() input tensor must be non-empty")
+    check(
+        input._data.dtype.name in ("float32", "float64"),
+        f"{name}() input tensor must be either float or double dtype",
+    )
+    check(
+        interpolation in QUANTILE_RANKS,
+        f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
+        f"{interpolation}",
+    )
+    if not isinstance(q, Tensor):
+        check(0 <= q <= 1, f"{name}() q must be in the range [0, 1] but got {q}")
+        return wrap(scalar_array(q, input._data.dtype))
+    check(q._data.ndim <= 1, f"{name}() q must be a scalar or 1D tensor")
+    check(
+        q._data.dtype is input._data.dtype,
+        f"{name}() q tensor must be same dtype as the input tensor",
+    )
+    if isinstance(q._data, ndarray):
+        check(
+            bool(((q._data >= 0) & (q._data <= 1)).all()),
+            f"{name}() q values must be in the range [0, 1]",
+        )
+    return q
+
+
+def quantile_of_numbers(
+    name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str
+) -> Tensor:
+    """What `quantile` and `nanquantile` do: sort, and blend the two neighbours of rank q (n - 1)."""
+    q = check_quantile(name, input, q, interpolation)
+    ndim = input._data.ndim
+    reduced = None if dim is None else normalize_dim(dim, ndim)
+    if reduced is None or ndim == 0:
+        ordered = input.reshape(-1).sort().values  # (..., n)
+    else:
+        ordered = input.sort(reduced).values.movedim(reduced, -1)  # (..., n)
+    n = ordered._data.shape[-1]
+    bad = (ordered != ordered).sum(-1, keepdim=True)  # how many NaN, which are last
+    rows = q.reshape(-1)
+    if name == "nanquantile":
+        rank = rows * (n - 1 - bad).clamp(min=0)
+    else:
+        rank = (rows * (n - 1)).where(bad == 0, float(n - 1))
+    rank = QUANTILE_RANKS[interpolation](rank)  # (..., Q)
+    below = rank.floor()
+    low = ordered.gather(-1, below.long())
+    high = ordered.gather(-1, rank.ceil().long())
+    found = low.lerp(high, rank - below).movedim(-1, 0)  # (Q, ...)
+    if keepdim:
+        found = found.reshape((-1, *(1,) * ndim)) if reduced is None else found.unsqueeze(reduced + 1)
+    return found if q._data.ndim else found.squeeze(0)
+
+
+@public(out=True)
+@numpy_names
+def quantile(
+    input: Tensor,
+    q: float | Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
+    """The q-quantiles over `dim` (all by default); several q make a first dimension. NaN gives NaN.
+
+    >>> torch.tensor([1.0, 2.0, 3.0, 4.0]).quantile(0.5)
+    tensor(2.5000)
+    """
+    return quantile_of_numbers("quantile", input, q, dim, keepdim, interpolation)
+
+
+@public(out=True)
+@numpy_names
+def nanquantile(
+    input: Tensor,
+    q: float | Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
+    """The q-quantiles over `dim` (all by default) of the elements that are not NaN."""
+    return quantile_of_numbers("nanquantile", input, q, dim, keepdim, interpolation)
