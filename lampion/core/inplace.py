@@ -87,7 +87,7 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
 
 def check_memory(data: ndarray, name: str) -> None:
     """Raises RuntimeError for memory that several elements share or that is read-only."""
-    shared = any(s == 0 and n > 1 for s, n in zip(data.strides, data.shape))
+    shared = data.size > 0 and any(s == 0 and n > 1 for s, n in zip(data.strides, data.shape))
     check(
         not shared,
         lambda: f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "

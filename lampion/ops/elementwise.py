@@ -1,71 +1,290 @@
-"""Arithmetic, comparison and mathematical functions, element by element. May import rules, core and the base."""
+"""Arithmetic, powers and signs, element by element. May import rules, core and the base.
+
+Most operators are one line: a formula, the NumPy function that computes it and its local derivatives. Derivatives
+are chosen to be stable and to use the result where that is cheaper than the input.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
-from ..core.op import TENSOR_NAMES
+from .. import dtypes
+from ..core.dispatch import apply
+from ..core.inplace import type_name
+from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
+from ..core.promotion import promote
 from ..core.tensor import Tensor
-from .rules import elementwise, public, reflected
+from ..errors import check
+from .rules import EXPORTS, elementwise, inplace_call, public, reflected
 
-# -- arithmetic --------------------------------------------------------------------------------
+PRIVATE: dict[str, Any] = {"spaces": (), "method": False, "inplace": False}  # a record without a public name
+
+
+# -- helpers -----------------------------------------------------------------------------------
+
+
+def excluding(kinds: str, kernel: Callable) -> Callable:
+    """The kernel, refusing arrays of the given kinds ("b" bool, "c" complex, "i" integers, "f" floats)."""
+
+    @functools.wraps(kernel)
+    def call(x: ndarray, *others: Any, **params: Any) -> Any:
+        if x.dtype.kind in kinds:
+            raise NotImplementedError(
+                f"[{kernel.__name__}] not implemented for '{type_name(dtypes.FROM_NUMPY[x.dtype])}'; "
+                "convert the input to a type that it is defined for"
+            )
+        return kernel(x, *others, **params)
+
+    return call
+
+
+def common(*operands: Any) -> tuple[Tensor, ...]:
+    """Tensors and Python numbers as tensors of their common type; None stays None."""
+    return promote(_add.op, operands)
+
+
+def number(value: Any) -> Any:
+    """A Python number from a number or a tensor with one element."""
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def tensor_operand(value: Any, name: str, argument: str) -> Tensor:
+    """The argument, which must be a tensor; raises TypeError otherwise."""
+    check(
+        isinstance(value, Tensor),
+        lambda: f"{name}(): argument '{argument}' must be Tensor, not {type(value).__name__}",
+        TypeError,
+    )
+    return value
+
+
+def operator_of(function: Callable) -> Callable:
+    """The Python operator: foreign operands get their own turn (`NotImplemented`)."""
+
+    def call(self: Tensor, other: Any) -> Any:
+        try:
+            return function(self, other)
+        except TypeError:
+            return NotImplemented
+
+    return call
+
+
+# -- sums and products -------------------------------------------------------------------------
 
 _add = elementwise("add", "a + b", numpy=np.add, partials={"a": "1", "b": "1"})
 _sub = elementwise("sub", "a - b", numpy=np.subtract, partials={"a": "1", "b": "-1"})
+_rsub = elementwise(
+    "rsub", "b - a", numpy=lambda a, b: np.subtract(b, a), partials={"a": "-1", "b": "1"},
+    grad_name="RsubBackward1", **PRIVATE,
+)  # fmt: skip
+_add_scaled = elementwise(
+    "add_scaled", "a + alpha * b", partials={"a": "1", "b": "alpha"}, parameters={"alpha": 1},
+    grad_name="AddBackward0", **PRIVATE,
+)  # fmt: skip
+_sub_scaled = elementwise(
+    "sub_scaled", "a - alpha * b", partials={"a": "1", "b": "-alpha"}, parameters={"alpha": 1},
+    grad_name="SubBackward0", **PRIVATE,
+)  # fmt: skip
 mul = elementwise(
     "mul", "a * b", numpy=np.multiply, partials={"a": "b", "b": "a"}, aliases=("multiply",)
 )
 _div = elementwise(
-    "div",
-    "a / b",
-    numpy=np.divide,
-    partials={"a": "1 / b", "b": "-y / b"},
-    promote="float",
+    "div", "a / b", numpy=np.divide, partials={"a": "1 / b", "b": "-y / b"}, promote="float"
 )
-neg = elementwise("neg", "-x", numpy=np.negative, partials={"x": "-1"}, aliases=("negative",))
+true_divide = _div
+neg = elementwise(
+    "neg", "-x", numpy=excluding("b", np.negative), partials={"x": "-1"}, aliases=("negative",)
+)
 
-# -- exponentials and logarithms ---------------------------------------------------------------
 
-exp = elementwise("exp", "exp(x)", numpy=np.exp, partials={"x": "y"}, promote="float", autocast="float32")
-log = elementwise("log", "log(x)", numpy=np.log, partials={"x": "1 / x"}, promote="float", autocast="float32")
-sin = elementwise("sin", "sin(x)", numpy=np.sin, partials={"x": "cos(x)"}, promote="float")
-cos = elementwise("cos", "cos(x)", numpy=np.cos, partials={"x": "-sin(x)"}, promote="float")
-tanh = elementwise("tanh", "tanh(x)", numpy=np.tanh, partials={"x": "1 - y * y"}, promote="float")
+def scaled(record: Callable, input: Any, other: Any, alpha: Any) -> Tensor:
+    """A sum or difference with a factor, which must be of a kind that the operands' type can hold."""
+    input, other = common(input, other)
+    kind, alpha = input.dtype.category, number(alpha)
+    check(
+        kind == dtypes.BOOL or not isinstance(alpha, bool),
+        "Boolean alpha only supported for Boolean results.",
+    )
+    check(
+        kind >= dtypes.FLOAT or not isinstance(alpha, (float, complex)),
+        "For integral input tensors, argument alpha must not be a floating point number.",
+    )
+    check(
+        kind == dtypes.COMPLEX or not isinstance(alpha, complex),
+        "For non-complex input tensors, argument alpha must not be a complex number.",
+    )
+    return record(input, other, alpha=bool(alpha) if kind == dtypes.BOOL else alpha)
 
-# -- comparison --------------------------------------------------------------------------------
 
-eq = elementwise("eq", "a == b", numpy=np.equal)
-ne = elementwise("ne", "a != b", numpy=np.not_equal, aliases=("not_equal",))
-lt = elementwise("lt", "a < b", numpy=np.less, aliases=("less",))
-le = elementwise("le", "a <= b", numpy=np.less_equal, aliases=("less_equal",))
-gt = elementwise("gt", "a > b", numpy=np.greater, aliases=("greater",))
-ge = elementwise("ge", "a >= b", numpy=np.greater_equal, aliases=("greater_equal",))
+@public(out=True)
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """`input + alpha * other`, elementwise.
 
-# -- Python's operators ------------------------------------------------------------------------
+    >>> torch.add(torch.ones(2), 3, alpha=2)
+    tensor([7., 7.])
+    """
+    if alpha.__class__ is int and alpha == 1:
+        return _add(input, other)
+    return scaled(_add_scaled, input, other, alpha)
 
-Tensor.__add__ = Tensor.__radd__ = _add
-Tensor.__sub__, Tensor.__rsub__ = _sub, reflected(_sub)
-Tensor.__mul__ = Tensor.__rmul__ = mul
-Tensor.__truediv__, Tensor.__rtruediv__ = _div, reflected(_div)
-Tensor.__neg__ = neg
-Tensor.__eq__, Tensor.__ne__ = eq, ne
-Tensor.__lt__, Tensor.__le__, Tensor.__gt__, Tensor.__ge__ = lt, le, gt, ge
-Tensor.__iadd__, Tensor.__isub__ = Tensor.add_, Tensor.sub_
-Tensor.__imul__, Tensor.__itruediv__ = Tensor.mul_, Tensor.div_
 
-# -- complex -----------------------------------------------------------------------------------
+def refuse_bool(*operands: Any) -> None:
+    """Raises RuntimeError, as PyTorch does, where a difference would involve a bool tensor."""
+    bools = [isinstance(t, Tensor) and t._data.dtype.kind == "b" for t in operands]
+    if any(bools):
+        instead = "`^` or `logical_xor()`" if all(bools) else "`~` or `logical_not()`, which invert a mask,"
+        raise RuntimeError(
+            f"[sub] Subtraction, the `-` operator, with {'two bool tensors' if all(bools) else 'a bool tensor'} "
+            f"is not supported. Use the {instead} instead."
+        )
+
+
+@public(aliases=("subtract",), out=True)
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """`input - alpha * other`, elementwise; raises RuntimeError for bool tensors."""
+    refuse_bool(input, other)
+    if alpha.__class__ is int and alpha == 1:
+        return _sub(input, other)
+    return scaled(_sub_scaled, input, other, alpha)
+
+
+@public(method=False)
+def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
+    """`other - alpha * input`, elementwise."""
+    refuse_bool(input, other)
+    if alpha.__class__ is int and alpha == 1:
+        return _rsub(input, other)
+    return sub(other, input, alpha=alpha)
+
+
+@public
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself; raises RuntimeError for bool."""
+    check(
+        input._data.dtype.kind != "b", "[positive] The `+` operator, on a bool tensor is not supported."
+    )
+    return input
+
+
+Tensor.add_ = inplace_call(_add.op, add)
+Tensor.sub_ = Tensor.subtract_ = inplace_call(_sub.op, sub)
+
+_addcmul = elementwise(
+    "addcmul", "a + value * b * c", partials={"a": "1", "b": "value * c", "c": "value * b"},
+    parameters={"value": 1}, **PRIVATE,
+)  # fmt: skip
+_addcdiv = elementwise(
+    "addcdiv", "a + value * (b / c)",
+    partials={"a": "1", "b": "value / c", "c": "-value * b / (c * c)"}, parameters={"value": 1}, **PRIVATE,
+)  # fmt: skip
+
+
+@public(inplace=True, out=True)
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """`input + value * tensor1 * tensor2`, elementwise."""
+    input, tensor1, tensor2 = common(input, tensor1, tensor2)
+    value = number(value)
+    return _addcmul(input, tensor1, tensor2, value=value if input.dtype.category >= dtypes.FLOAT else int(value))
+
+
+@public(inplace=True, out=True)
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """`input + value * tensor1 / tensor2`, elementwise; raises RuntimeError if all are integers."""
+    input, tensor1, tensor2 = common(input, tensor1, tensor2)
+    check(
+        input.dtype.category >= dtypes.FLOAT,
+        "[addcdiv] Integer division with addcdiv is no longer supported; use input + value * "
+        "torch.trunc(tensor1 / tensor2), or floating-point tensors",
+    )
+    return _addcdiv(input, tensor1, tensor2, value=number(value))
+
+
+def lerp_kernel(a: ndarray, b: ndarray, w: ndarray) -> ndarray:
+    """From the nearer end, so that both ends are met exactly."""
+    if w.ndim == 0:
+        return a + w * (b - a) if abs(w) < 0.5 else b - (b - a) * (1 - w)
+    step = b - a
+    return np.where(np.abs(w) < 0.5, a + w * step, b - step * (1 - w))
+
+
+_lerp = elementwise(
+    "lerp", "where(abs(w) < 0.5, a + w * (b - a), b - (b - a) * (1 - w))",
+    numpy=excluding("biu", lerp_kernel), partials={"a": "1 - w", "b": "w", "w": "b - a"}, **PRIVATE,
+)  # fmt: skip
+
+
+@public(inplace=True, out=True)
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """`input + weight * (end - input)`, elementwise; raises RuntimeError for tensors of different types."""
+    for t, argument in ((end, "end"), (weight, "weight")):
+        check(
+            not isinstance(t, Tensor) or t.dtype is input.dtype,
+            lambda: f"[lerp] expected dtype {input.dtype} for `{argument}` but got dtype {t.dtype}",
+        )
+    return _lerp(input, end, weight)
+
+
+# -- sign and size -----------------------------------------------------------------------------
+
+
+@functools.partial(excluding, "c")
+def sign_kernel(x: ndarray) -> ndarray:
+    """-1, 0 or 1; 0 for a NaN."""
+    return x.copy() if x.dtype.kind == "b" else np.subtract(x > 0, x < 0, dtype=x.dtype)
+
+
+def direction(x: ndarray) -> ndarray:
+    """The sign; of a complex number, the number of size 1 in its direction."""
+    return np.sign(x) if x.dtype.kind == "c" else sign_kernel(x)
+
+
+def size_tangent(tangents: tuple, inputs: tuple, y: Tensor, params: dict) -> Tensor:
+    """The part of the tangent in the direction of x."""
+    return TENSOR_NAMES["real"](tangents[0] * conj(inputs[0].sgn()))
+
+
+ARRAY_NAMES.update(sgn=direction, conj=np.conjugate)
+abs = elementwise(  # noqa: A001
+    "abs", "abs(x)", numpy=excluding("b", np.absolute), partials={"x": "conj(sgn(x))"},
+    jvp=size_tangent, aliases=("absolute",),
+)  # fmt: skip
+sign = elementwise("sign", "sign(x)", numpy=sign_kernel, partials={"x": "0"})
+copysign = elementwise(
+    "copysign", "copysign(a, b)", numpy=excluding("c", np.copysign), promote="float",
+    partials={"a": "where(a == 0, 0 * a, y / a)", "b": "0"},
+)  # fmt: skip
+
+# -- the conjugate -----------------------------------------------------------------------------
 
 _conj = elementwise(
-    "conj", "conj(x)", numpy=np.conjugate, vjp={"x": lambda g: conj(g)}, jvp="linear", inplace=False
+    "conj", "conj(x)", numpy=np.conjugate, vjp={"x": lambda g: conj(g)}, jvp="linear", **PRIVATE
 )
 
 
-def conj(input: Tensor) -> Tensor:
-    """The complex conjugate; a real tensor itself."""
+def conj(input: Any) -> Any:
+    """The complex conjugate; real tensors and numbers themselves."""
+    if not isinstance(input, Tensor):
+        return input.conjugate()
     return _conj(input) if input._data.dtype.kind == "c" else input
 
 
 public(conj)
 TENSOR_NAMES["conj"] = conj
+
+# -- Python's operators ------------------------------------------------------------------------
+
+
+Tensor.__add__ = Tensor.__radd__ = operator_of(_add)
+Tensor.__sub__, Tensor.__rsub__ = operator_of(sub), operator_of(rsub)
+Tensor.__mul__ = Tensor.__rmul__ = operator_of(mul)
+Tensor.__truediv__ = Tensor.__div__ = operator_of(_div)
+Tensor.__rtruediv__ = Tensor.__rdiv__ = operator_of(reflected(_div))
+Tensor.__neg__, Tensor.__pos__, Tensor.__abs__ = neg, positive, abs
+Tensor.__iadd__, Tensor.__isub__ = Tensor.add_, Tensor.sub_
+Tensor.__imul__, Tensor.__itruediv__ = Tensor.mul_, Tensor.div_

@@ -227,7 +227,7 @@ def unary_call(op: Op) -> Callable:
             node.seq = tick()
         return t
 
-    return call if op.partials or not differentiable else functools.partial(apply, op)
+    return call if op.partials or not differentiable else lambda input: apply(op, input)
 
 
 def binary_call(op: Op) -> Callable:
@@ -284,7 +284,7 @@ def binary_call(op: Op) -> Callable:
             node.seq = tick()
         return t
 
-    return call if op.partials or not differentiable else functools.partial(apply, op)
+    return call if op.partials or not differentiable else lambda input, other: apply(op, input, other)
 
 
 def shape_error(name: str, *arrays: ndarray) -> Exception:
