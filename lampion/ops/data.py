@@ -1,0 +1,482 @@
+"""Tensors from data: numbers, nested lists, arrays, buffers, DLPack. May import rules, core and the base.
+
+A nested list is taken apart level by level, which finds its shape, its types and every ragged place in a few
+passes at C speed; PyTorch's rules then choose the type, and NumPy converts the flat list once.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from ..core.dispatch import apply
+from ..core.op import Op
+from ..core.promotion import cast_kernel
+from ..core.tensor import Tensor, wrap
+from ..device import usable
+from ..errors import check
+from .rules import EXPORTS, dtype_argument as python_dtype
+
+NUMPY_TYPES = (
+    "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, "
+    "uint8, and bool"
+)
+TEXT = (str, bytes)
+NO_SEQUENCES = (str, bytes, dict, set, frozenset)
+
+# -- arrays ------------------------------------------------------------------------------------
+
+
+def checked_array(array: ndarray) -> ndarray:
+    """The array, of a dtype object that Lampion knows; raises for what a tensor cannot share memory with."""
+    dtype = array.dtype
+    check(
+        dtype.isnative,
+        "given numpy array has byte order different from the native byte order. Conversion between byte orders "
+        "is currently not supported; use array.astype(array.dtype.newbyteorder('='))",
+        ValueError,
+    )
+    known = dtypes.FROM_NUMPY.get(dtype)
+    check(
+        known is not None and dtype.kind in "biufc",
+        lambda: f"can't convert np.ndarray of type numpy.{dtype.type.__name__}. The only supported types are: "
+        f"{NUMPY_TYPES}.",
+        TypeError,
+    )
+    check(
+        all(s >= 0 for s in array.strides),
+        "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+        "currently supported. (You can probably work around this by making a copy of your array  with "
+        "array.copy().) ",
+        ValueError,
+    )
+    check(
+        all(s % dtype.itemsize == 0 for s in array.strides),
+        "given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate "
+        "the memory.",
+        ValueError,
+    )
+    assert known is not None
+    return array if dtype is known.numpy else array.view(known.numpy)
+
+
+def warn_read_only(what: str) -> None:
+    """PyTorch's warning where a tensor is made on memory that may not be written."""
+    warnings.warn(
+        f"The given {what} is not writable, and PyTorch does not support non-writable tensors. This means writing "
+        f"to this tensor raises an error. You may want to copy the {what} to protect its data or make it writable "
+        "before converting it to a tensor.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def from_numpy(ndarray: ndarray) -> Tensor:
+    """A tensor on the array's memory: what is written to one is seen in the other.
+
+    Raises TypeError for types that tensors do not have, ValueError for negative strides.
+
+    >>> a = np.zeros(2)
+    >>> torch.from_numpy(a).add_(1)
+    tensor([1., 1.], dtype=torch.float64)
+    >>> a
+    array([1., 1.])
+    """
+    check(
+        isinstance(ndarray, np.ndarray),
+        lambda: f"expected np.ndarray (got {type(ndarray).__name__})",
+        TypeError,
+    )
+    array = checked_array(ndarray)
+    if not array.flags.writeable:
+        warn_read_only("NumPy array")
+    return wrap(array)
+
+
+# -- nested lists ------------------------------------------------------------------------------
+
+
+def take_apart(data: Any) -> tuple[list, tuple[int, ...]]:
+    """The leaves of a nested sequence, in order, and its shape; raises where rows differ in length."""
+    level, shape = [data], []
+    while True:
+        kinds = set(map(type, level))
+        nested = [k for k in kinds if k is list or k is tuple or is_sequence_type(k)]
+        if not nested:
+            return level, tuple(shape)
+        check_level(level, kinds, nested, len(shape))
+        sizes = set(map(len, level))
+        if len(sizes) > 1:
+            want = len(level[0])
+            got = next(len(row) for row in level if len(row) != want)
+            raise ValueError(f"expected sequence of length {want} at dim {len(shape)} (got {got})")
+        shape.append(sizes.pop())
+        level = list(chain.from_iterable(level))
+        if not level:
+            return level, tuple(shape)
+
+
+def is_sequence_type(kind: type) -> bool:
+    """Whether objects of this type are rows; tensors are numbers here, as in PyTorch."""
+    numbers = issubclass(kind, (*NO_SEQUENCES, Tensor, np.generic))
+    return not numbers and hasattr(kind, "__getitem__") and hasattr(kind, "__len__")
+
+
+def check_level(level: list, kinds: set[type], nested: list[type], dim: int) -> None:
+    """Raises TypeError where rows and numbers stand side by side."""
+    for kind in kinds:
+        if kind not in nested:
+            first = type(level[0])
+            problem = "not a sequence" if first in nested else f"must be a number, not {nested[0].__name__}"
+            raise TypeError(f"[tensor] at dim {dim}: {problem}; rows and numbers stand side by side")
+
+
+LEAF_TYPES: dict[type, Callable[[], dtypes.dtype]] = {
+    bool: lambda: dtypes.bool,
+    int: lambda: dtypes.int64,
+    float: dtypes.get_default_dtype,
+    complex: lambda: dtypes.get_default_dtype().to_complex(),
+}
+
+
+def dtype_of_type(kind: type) -> dtypes.dtype:
+    """The type that numbers of a Python or NumPy class count as; raises for what is no number."""
+    if issubclass(kind, np.generic) and np.dtype(kind) in dtypes.FROM_NUMPY:
+        return dtypes.FROM_NUMPY[np.dtype(kind)]
+    for base in kind.__mro__:
+        if base in LEAF_TYPES:
+            return LEAF_TYPES[base]()
+    check(not issubclass(kind, TEXT), f"new(): invalid data type '{kind.__name__}'", TypeError)
+    raise RuntimeError(f"Could not infer dtype of {kind.__name__}")
+
+
+def infer_dtype(leaves: list) -> dtypes.dtype:
+    """The common type of a list's numbers; the default type of an empty list."""
+    kinds = set(map(type, leaves))
+    found = [dtype_of_type(k) for k in kinds if not issubclass(k, (Tensor, ndarray))]
+    if len(found) < len(kinds):
+        found += [wrap_leaf(x).dtype for x in leaves if isinstance(x, (Tensor, ndarray))]
+    return functools.reduce(dtypes.promote_types, found) if found else dtypes.get_default_dtype()
+
+
+def wrap_leaf(leaf: Any) -> Tensor:
+    """A tensor inside a list, or a 0-dim array as one."""
+    return leaf if isinstance(leaf, Tensor) else wrap(checked_array(leaf))
+
+
+def plain_numbers(leaves: list) -> list:
+    """The leaves with tensors and NumPy scalars turned into Python numbers; raises TypeError for other things."""
+    kinds = set(map(type, leaves))
+    if kinds <= LEAF_TYPES.keys():
+        return leaves
+    for kind in kinds:
+        check(
+            issubclass(kind, (*LEAF_TYPES, np.generic, ndarray, Tensor)),
+            f"must be real number, not {kind.__name__}",
+            TypeError,
+        )
+    return [leaf.item() if hasattr(leaf, "item") else leaf for leaf in leaves]
+
+
+def array_from_list(data: Any, dtype: dtypes.dtype | None) -> ndarray:
+    """A nested list of numbers as an array of `dtype`, by default of the type its numbers have in common."""
+    if type(data) is list and data and all(type(x) is ndarray and x.ndim for x in data):
+        return stack_arrays(data, dtype)
+    leaves, shape = take_apart(data)
+    if shape and leaves and isinstance(leaves[0], TEXT):
+        raise ValueError(f"too many dimensions '{type(leaves[0]).__name__}'")
+    target = dtype or infer_dtype(leaves)
+    return array_of_numbers(plain_numbers(leaves), target).reshape(shape)
+
+
+def stack_arrays(arrays: list[ndarray], dtype: dtypes.dtype | None) -> ndarray:
+    """A list of arrays as one; warns, as PyTorch does, that this is slow."""
+    warnings.warn(
+        "Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider converting the "
+        "list to a single numpy.ndarray with numpy.array() before converting to a tensor.",
+        UserWarning,
+        stacklevel=6,
+    )
+    for array in arrays:
+        check(
+            array.shape == arrays[0].shape,
+            f"expected sequence of length {len(arrays[0])} at dim 1 (got {len(array)})",
+            ValueError,
+        )
+    target = dtype or infer_dtype(arrays)
+    return np.stack([cast_kernel(checked_array(a), target) for a in arrays])
+
+
+def array_of_numbers(numbers: list, target: dtypes.dtype) -> ndarray:
+    """Python numbers as a flat array; raises where an integer type cannot hold one."""
+    kinds = set(map(type, numbers))
+    if target.category < dtypes.COMPLEX and target is not dtypes.bool:
+        check(complex not in kinds, "must be real number, not complex", TypeError)
+    if target.category == dtypes.FLOAT:
+        return cast_kernel(np.array(numbers, np.float64), target)
+    if complex in kinds or target.category == dtypes.COMPLEX:
+        return cast_kernel(np.array(numbers, np.complex128), target)
+    try:
+        natural = np.array(numbers, np.float64 if float in kinds else np.int64)
+    except OverflowError:
+        check(target is dtypes.uint64, "Overflow when unpacking long long", ValueError)
+        return np.array(numbers, np.uint64)
+    check_fits(natural, target)
+    return cast_kernel(natural, target)
+
+
+def check_fits(values: ndarray, target: dtypes.dtype) -> None:
+    """Raises RuntimeError for a number outside an integer type; unsigned types take negative numbers modulo."""
+    if target is dtypes.bool or not values.size or (target is dtypes.int64 and values.dtype.kind == "i"):
+        return
+    low, high = integer_limits(target)
+    fits = bool(values.min() >= low and values.max() <= high)  # False for nan
+    check(fits, f"value cannot be converted to type {target.name} without overflow")
+
+
+def integer_limits(target: dtypes.dtype) -> tuple[int, int]:
+    """The least and the largest number that converts without overflow."""
+    info = dtypes.iinfo(target)
+    return (info.min, info.max) if info.min else (-info.max, info.max)
+
+
+# -- arguments ---------------------------------------------------------------------------------
+
+
+def dtype_argument(dtype: Any, name: str) -> dtypes.dtype | None:
+    """A `dtype=` argument: a dtype, a Python type or None; raises TypeError for anything else."""
+    if dtype is None or dtype.__class__ is dtypes.dtype:
+        return dtype
+    found = python_dtype(dtype) if isinstance(dtype, type) else None
+    check(
+        isinstance(found, dtypes.dtype),
+        lambda: f"{name}(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}",
+        TypeError,
+    )
+    return found
+
+
+def check_no_pinning(pin_memory: bool, name: str) -> None:
+    """Raises RuntimeError where pinned memory is asked for: there is no accelerator to pin it for."""
+    check(
+        not pin_memory,
+        lambda: f"[{name}] pin_memory=True requires a CUDA or other accelerator backend; no pinned memory "
+        "allocator is available on this system.",
+    )
+
+
+# -- tensor, as_tensor, asarray ----------------------------------------------------------------
+
+
+def tensor_kernel(values: Any, dtype: dtypes.dtype | None) -> ndarray:
+    """A new array of the values: an array is copied, a list converted."""
+    if isinstance(values, ndarray):
+        return values.copy() if dtype is None or values.dtype is dtype.numpy else cast_kernel(values, dtype)
+    return array_from_list(values, dtype)
+
+
+TENSOR = Op("tensor", (), tensor_kernel)
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
+    """A new tensor with a copy of `data`: a number, a nested list of numbers, or an array.
+
+    Python's ints become int64, floats the default type; arrays keep theirs.
+
+    >>> torch.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    >>> torch.tensor([1, 2.5])
+    tensor([1.0000, 2.5000])
+    """
+    dtype = dtype_argument(dtype, "tensor")
+    if device is not None:
+        usable(device)
+    check_no_pinning(pin_memory, "tensor")
+    if isinstance(data, Tensor):
+        warnings.warn(
+            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+            "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+            UserWarning,
+            stacklevel=2,
+        )
+        made = data.detach().to(dtype or data.dtype, copy=True)
+    elif isinstance(data, ndarray):
+        made = apply(TENSOR, values=checked_array(data), dtype=dtype)
+    else:
+        made = apply(TENSOR, values=data, dtype=dtype)
+    return made.requires_grad_() if requires_grad else made
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory (and history) where no conversion is needed."""
+    dtype = dtype_argument(dtype, "as_tensor")
+    if device is not None:
+        usable(device)
+    if isinstance(data, ndarray):
+        data = from_numpy(data)
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    return tensor(data, dtype=dtype)
+
+
+def asarray(
+    obj: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool | None = None,
+) -> Tensor:
+    """`obj` as a tensor: shares memory if it can (`copy=None`), must (`False`) or must not (`True`).
+
+    Takes tensors, arrays, DLPack objects, buffers, numbers and nested lists.
+    """
+    dtype = dtype_argument(dtype, "asarray")
+    if device is not None:
+        usable(device)
+    source = shared_source(obj, dtype)
+    if source is None:
+        check(copy is not False, "can't alias arbitrary sequence into a tensor.", ValueError)
+        made = tensor(obj, dtype=dtype)
+    else:
+        if dtype is not None and source.dtype is not dtype:
+            check(
+                copy is not False,
+                lambda: f"can't alias tensor with dtype {source.dtype} into dtype {dtype}.",
+                ValueError,
+            )
+            made = source.to(dtype)
+        else:
+            made = source.clone() if copy else source
+    return settle_grad(made, made is obj, requires_grad)
+
+
+def shared_source(obj: Any, dtype: dtypes.dtype | None) -> Tensor | None:
+    """A tensor on the memory of `obj`, None if it has none to share."""
+    if isinstance(obj, Tensor):
+        return obj
+    if isinstance(obj, (ndarray, np.generic)):
+        return from_numpy(obj) if isinstance(obj, ndarray) else None
+    if hasattr(obj, "__dlpack__"):
+        return from_dlpack(obj)
+    if isinstance(obj, (list, tuple, int, float, complex, str)):
+        return None
+    try:
+        return frombuffer(obj, dtype=dtype or dtypes.get_default_dtype())
+    except ValueError:
+        if isinstance(obj, (bytes, bytearray, memoryview)):
+            raise
+        return None
+
+
+def settle_grad(made: Tensor, is_input: bool, requires_grad: bool | None) -> Tensor:
+    """Detaches, or asks for a gradient, as `requires_grad` says; None leaves the history alone."""
+    if requires_grad is None or made.requires_grad == requires_grad:
+        return made
+    if not requires_grad:
+        return made.detach()
+    return (made.detach() if is_input else made).requires_grad_()
+
+
+# -- buffers and DLPack ------------------------------------------------------------------------
+
+
+def frombuffer(
+    buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
+    """A 1-D tensor on the memory of an object with Python's buffer protocol, from byte `offset` on.
+
+    Raises ValueError where `count` elements do not lie in the buffer.
+    """
+    dtype = dtype_argument(dtype, "frombuffer")
+    try:
+        memory = memoryview(buffer)
+    except TypeError:
+        raise ValueError(
+            f"[frombuffer] object does not implement Python buffer protocol: {type(buffer).__name__}"
+        ) from None
+    size, item = memory.nbytes, dtype.itemsize
+    check(
+        size > 0 and count != 0, f"both buffer length ({size}) and count ({count}) must not be 0", ValueError
+    )
+    check(
+        0 <= offset < size,
+        f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) minus 1",
+        ValueError,
+    )
+    if count < 0:
+        check(
+            (size - offset) % item == 0,
+            f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element "
+            f"size ({item})",
+            ValueError,
+        )
+        count = (size - offset) // item
+    check(
+        offset + count * item <= size,
+        f"requested buffer length ({count} * {item} bytes) after offset ({offset} bytes) must not be greater than "
+        f"actual buffer length ({size} bytes)",
+        ValueError,
+    )
+    if memory.readonly:
+        warn_read_only("buffer")
+    array = np.frombuffer(memory, np.uint8, count * item, offset).view(dtype.numpy)
+    made = wrap(array)
+    return made.requires_grad_() if requires_grad else made
+
+
+class Capsule:
+    """A raw DLPack capsule with the methods that NumPy asks a producer for."""
+
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor on the memory of another library's array, by way of DLPack; also takes a raw capsule.
+
+    Raises RuntimeError for arrays that are not in the CPU's memory.
+    """
+    if device is not None:
+        usable(device)
+    if not hasattr(ext_tensor, "__dlpack__"):
+        ext_tensor = Capsule(ext_tensor)
+    made = wrap(checked_array(np.from_dlpack(ext_tensor)))
+    return made.clone() if copy else made
+
+
+def to_dlpack(tensor: Tensor) -> Any:
+    """A DLPack capsule on the tensor's memory, for `from_dlpack` of any library."""
+    return tensor.__dlpack__()
+
+
+EXPORTS["torch"].update(
+    tensor=tensor,
+    as_tensor=as_tensor,
+    asarray=asarray,
+    from_numpy=from_numpy,
+    frombuffer=frombuffer,
+    from_dlpack=from_dlpack,
+    to_dlpack=to_dlpack,
+)
