@@ -1,5 +1,4 @@
-"""Statistics
-"""
+"""Variance, covariance and histograms. May import earlier families, core and the base."""
 
 from __future__ import annotations
 
@@ -12,10 +11,13 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
-from ..core.op import Op
-from ..core.tensor import Tensor
+from ..core.op import TENSOR_NAMES, Op
+from ..core.promotion import convert
+from ..core.tensor import Tensor, wrap
+from ..dtypes import get_default_dtype
 from ..errors import check
 from .reduce import MEAN, add_up, count, keep_dims, mean, numpy_names, reduced_dims, reduction
+from .return_types import return_type
 from .rules import public
 
 # -- variance ----------------------------------------------------------------------------------
@@ -126,3 +128,249 @@ def with_mean(op: Op) -> Callable:
 
 
 var_mean, std_mean = with_mean(VAR), with_mean(STD)
+
+
+# -- covariance --------------------------------------------------------------------------------
+
+
+def check_weights(name: str, weights: Tensor, kinds: str, observations: int) -> None:
+    """Raises RuntimeError unless there is one weight of the right type for each observation, none negative."""
+    check(weights._data.ndim <= 1, f"cov(): expected {name} to have one or fewer dimensions")
+    check(
+        weights._data.dtype.kind in kinds,
+        lambda: f"cov(): expected {name} to have {'integral' if kinds == 'iu' else 'floating point'} dtype, but "
+        f"got {weights.dtype}",
+    )
+    check(
+        weights._data.size == observations,
+        lambda: f"cov(): expected {name} to have the same numel as there are observations in the input, got "
+        f"{weights._data.size} != {observations}",
+    )
+    if isinstance(weights._data, ndarray):
+        check(bool((weights._data >= 0).all()), f"cov(): {name} cannot be negative")
+
+
+@public
+def cov(
+    input: Tensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
+    """The covariance matrix of the rows (variables) of (V, N); the columns are observations.
+
+    `fweights` say how often each observation counts, `aweights` how important it is.
+    """
+    check(
+        input._data.ndim <= 2,
+        lambda: f"cov(): expected input to have two or fewer dimensions but got an input with {input._data.ndim} "
+        "dimensions",
+    )
+    check(input._data.dtype.kind != "b", "cov(): bool dtype is not supported for input")
+    x = input if input._data.ndim == 2 else input.reshape((1, -1))  # (V, N)
+    if x._data.dtype.kind in "iu":
+        x = convert(x, get_default_dtype())
+    n = x._data.shape[1]
+    weights = [
+        w.reshape(-1)
+        for w, kinds in ((fweights, "iu"), (aweights, "f"))
+        if w is not None and check_weights("fweights" if w is fweights else "aweights", w, kinds, n) is None
+    ]
+    if not weights:
+        deviation = x - x.mean(1, keepdim=True)
+        freedom: Any = max(n - correction, 0)
+        warn_if_not_free(freedom)
+        return (deviation @ deviation.conj().T / freedom).squeeze()
+    weight = weights[0] if len(weights) == 1 else weights[0] * weights[1]  # (N,)
+    total = weight.sum()
+    deviation = x - (x * weight).sum(1, keepdim=True) / total
+    if aweights is None or correction == 0:
+        freedom = total - correction
+    else:
+        freedom = total - correction * (weight * aweights).sum() / total
+    freedom = freedom.clamp(min=0)
+    warn_if_not_free(freedom)
+    return ((deviation * weight) @ deviation.conj().T / freedom).squeeze()
+
+
+def warn_if_not_free(freedom: Any) -> None:
+    """Warns where there are not more observations than the correction takes away."""
+    if not isinstance(freedom, Tensor) or isinstance(freedom._data, ndarray):
+        if freedom <= 0:
+            warnings.warn("cov(): degrees of freedom is <= 0", stacklevel=3)
+
+
+@public
+def corrcoef(input: Tensor) -> Tensor:
+    """The matrix of Pearson's correlation coefficients of the rows (variables) of (V, N)."""
+    check(
+        input._data.ndim <= 2,
+        lambda: "corrcoef(): expected input to have two or fewer dimensions but got an input with "
+        f"{input._data.ndim} dimensions",
+    )
+    c = cov(input)
+    if c._data.ndim == 0:
+        return c / c
+    deviation = c.diagonal().real.sqrt() if c.is_complex() else c.diagonal().sqrt()
+    c = c / deviation.unsqueeze(1) / deviation.unsqueeze(0)
+    if not c.is_complex():
+        return c.clamp(-1, 1)
+    return TENSOR_NAMES["complex"](c.real.clamp(-1, 1), c.imag.clamp(-1, 1))
+
+
+# -- histograms --------------------------------------------------------------------------------
+
+
+@public
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each of 0, 1, 2 ... occurs in a 1-D tensor; with `weights` the sum of those."""
+    x = input.concrete("bincount")
+    check(
+        x.dtype.kind in "iu",
+        lambda: f"[bincount] is not implemented for {input.dtype}; convert with .long()",
+        NotImplementedError,
+    )
+    check(
+        x.ndim == 1 and not (x < 0).any(),
+        "bincount only supports 1-d non-negative integral inputs.",
+    )
+    check(minlength >= 0, "minlength should be >= 0")
+    if weights is None:
+        return wrap(np.bincount(x, minlength=minlength).astype(np.int64))
+    w = weights.concrete("bincount")
+    check(w.shape == x.shape, "weights should be 1-d and have the same length as input")
+    counts = np.bincount(x, w.astype(np.float64), minlength)
+    return wrap(counts.astype(np.float32) if w.dtype == np.float32 else counts)
+
+
+def limits(name: str, x: ndarray, low: float, high: float) -> tuple[float, float]:
+    """The range of a histogram: that of the data if none is given, made wider if it is empty."""
+    if low == high and x.size:
+        low, high = x.min(), x.max()
+    low, high = float(low), float(high)
+    check(
+        math.isfinite(low) and math.isfinite(high),
+        f"{name}: range of [{low}, {high}] is not finite",
+    )
+    check(low <= high, f"{name}: max must be larger than min")
+    return (low - 1, high + 1) if low == high else (low, high)
+
+
+@public(out=True)
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements lie in each of `bins` equal parts of [min, max], or of the data's range if both are 0."""
+    x = input.concrete("histc")
+    check(
+        x.dtype.kind not in "biuc",
+        lambda: f"[histc] is not implemented for {input.dtype}; convert with .float()",
+        NotImplementedError,
+    )
+    check(bins > 0, "torch.histc(): bins must be > 0")
+    low, high = limits("torch.histc", x, min, max)
+    return wrap(np.histogram(x.astype(np.float64), bins, (low, high))[0].astype(x.dtype))
+
+
+def bin_edges(name: str, x: ndarray, bins: Any, low: float, high: float) -> ndarray:
+    """The edges of equal bins, or those given."""
+    if isinstance(bins, Tensor):
+        edges = bins.concrete(name)
+        check(edges.dtype == x.dtype, f"{name}: input tensor and bins should have the same dtype")
+        return edges
+    check(bins > 0, f"{name}(): bins must be > 0, but got {bins}")
+    return np.linspace(*limits(name, x, low, high), bins + 1, dtype=x.dtype)
+
+
+def count_in_bins(
+    name: str, columns: list[ndarray], edges: list[ndarray], weight: Tensor | None, density: bool
+) -> ndarray:
+    """The number (or weight, or density) of points in each cell of a grid; the last bins are closed."""
+    inside = np.ones(len(columns[0]), bool)
+    cell = np.zeros(len(columns[0]), np.int64)
+    for x, e in zip(columns, edges):
+        place = np.searchsorted(e, x, "right") - 1
+        place[x == e[-1]] = len(e) - 2
+        inside &= (place >= 0) & (place < len(e) - 1)
+        cell = cell * (len(e) - 1) + place
+    shape = [len(e) - 1 for e in edges]
+    weights = None if weight is None else weight.concrete(name).reshape(-1)
+    check(
+        weights is None or len(weights) == len(inside),
+        f"{name}: if weight tensor is provided it should have one element for each point of the input",
+    )
+    dtype = columns[0].dtype
+    kept = None if weights is None else weights[inside].astype(np.float64)
+    counts = np.bincount(cell[inside], kept, math.prod(shape)).reshape(shape)
+    if density:
+        counts = counts / counts.sum()
+        for d, e in enumerate(edges):
+            counts = counts / np.diff(e).reshape([-1 if i == d else 1 for i in range(len(edges))])
+    return counts.astype(dtype)
+
+
+Histogram = return_type("histogram", "hist bin_edges")
+HistogramDD = return_type("histogramdd", "hist bin_edges")
+
+
+@public(out=True)
+def histogram(
+    input: Tensor,
+    bins: Any = 100,
+    *,
+    range: Any = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> Any:
+    """How many elements lie in each bin, as (hist, bin_edges); `bins` is their number or their edges.
+
+    `range` is that of equal bins, by default the data's; `density` makes the histogram's integral 1.
+    """
+    x = input.concrete("histogram")
+    low, high = (0, 0) if range is None else range
+    edges = bin_edges("torch.histogram", x.reshape(-1), bins, low, high)
+    hist = count_in_bins("histogram", [x.reshape(-1)], [edges], weight, density)
+    return Histogram(wrap(hist), wrap(edges))
+
+
+def histogramdd(
+    input: Tensor,
+    bins: Any,
+    range: Any = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> Any:
+    """The histogram of points (..., D) on a D-dimensional grid, as (hist, list of the edges).
+
+    `bins` is a number for all dimensions, a number for each, or the edges for each; `range` holds the pairs of
+    limits one after the other.
+    """
+    x = input.concrete("histogramdd")
+    check(x.ndim >= 2, "histogramdd: input tensor should have at least 2 dimensions")
+    points = x.reshape(-1, x.shape[-1])  # (N, D)
+    columns = [np.ascontiguousarray(c) for c in points.T]
+    each = [bins] * len(columns) if isinstance(bins, int) else list(bins)
+    check(
+        len(each) == len(columns),
+        f"histogramdd: The size of bins must be equal to the innermost dimension of the input. Got {len(each)} "
+        f"bins for {len(columns)} dimensions",
+    )
+    ends = [0.0] * 2 * len(columns) if range is None else list(range)
+    edges = [
+        bin_edges("histogramdd", c, b, low, high)
+        for c, b, low, high in zip(columns, each, ends[::2], ends[1::2])
+    ]
+    hist = count_in_bins("histogramdd", columns, edges, weight, density)
+    return HistogramDD(wrap(hist), tuple([wrap(e) for e in edges]))
+
+
+histogramdd = public(histogramdd, method=False)
+
+
+@public
+def trace(input: Tensor) -> Tensor:
+    """The sum of the diagonal of a matrix."""
+    check(
+        input._data.ndim == 2,
+        lambda: f"trace: expected a matrix, but got tensor with dim {input._data.ndim}",
+    )
+    return input.diagonal().sum()
