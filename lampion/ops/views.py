@@ -1,41 +1,68 @@
-"""Views: new shapes and strides on the same memory. May import rules, core and the base."""
+"""Views: new shapes and strides on the same memory. May import rules, core and the base.
+
+Each kind of view is an operator of its own, so that `grad_fn` names what the user called; the gradient is the
+inverse view. Repeated views are in `expand.py`, parts in `slices.py`, changes of a tensor's own shape in `metadata.py`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply, edge, link_view
+from ..core.dispatch import apply, link_view
 from ..core.graph import GENERAL, STATE, Node
 from ..core.op import Op
-from ..core.tensor import Tensor, _new, normalize_dim, tick, wrap
+from ..core.tensor import Storage, Tensor, _new, normalize_dim, tick
 from ..errors import check
-from .rules import move_to_front, public, shape_argument
+from ..layout import contiguous_format, format_order, inverse, is_dense_in
+from .rules import batch_first, move_to_front, normalize_dims, public, shape_argument
 
 
-def view_op(name: str, kernel: Any, vjp: Any, batch: Any, **options: Any) -> Op:
-    """The record of a view: its jvp is itself, its kernel returns a view of the input's array."""
-    return Op(name, ("x",), kernel, kind="view", vjp={"x": vjp}, jvp="linear", batch=batch, view=True, **options)
+class ViewOp(Op):
+    """The record of a view: its kernel returns a view of the input's array, its jvp is itself.
+
+    step   the plan of its backward; keep   f(array, params) -> what the backward needs
+    """
+
+    def __init__(self, name: str, kernel: Any, vjp: Any, batch: Any, **options: Any) -> None:
+        super().__init__(
+            name, ("x",), kernel, kind="view", vjp={"x": vjp}, jvp="linear", batch=batch, view=True, **options
+        )
+        self.step = self.plans[1]
+        needed = ["x.shape" if n == "x_shape" else f"params[{n!r}]" for n in self.step.names]
+        self.keep = eval(f"lambda x, params: ({''.join(n + ', ' for n in needed)})")
 
 
-def quick_view(x: Tensor, data: ndarray, op: Op, params: dict) -> Tensor:
+def quick_view(x: Tensor, data: ndarray, op: ViewOp, params: dict) -> Tensor:
     """The short path of `apply` for a view whose array is known."""
     t = _new(Tensor)
     t._data = data
     link_view(t, x, op, params)
-    if STATE.mode and x._requires_grad:
+    if x._requires_grad and STATE.grad:
         node = _new(Node)
-        node.params, node.plan = params, op.plans[1]
+        node.plan, node.params = op.step, params
         before = x.grad_fn
         node.edges = (x if before is None else before,)
         node.shape, node.dtype = data.shape, data.dtype
-        shape = x._data.shape
-        node.saved = tuple([shape if n == "x_shape" else params[n] for n in node.plan.names])
+        node.saved = op.keep(x._data, params)
         t._requires_grad, t.grad_fn = True, node
         node.seq = tick()
     return t
+
+
+def view_of(x: Tensor, op: ViewOp, params: dict) -> Tensor:
+    """A view by the short path if nothing else watches, else by `apply`."""
+    if STATE.mode == GENERAL:
+        return apply(op, x, **params)
+    return quick_view(x, op.kernel(x._data, **params), op, params)
+
+
+def sizes_argument(given: tuple, keyword: Any = None) -> tuple[int, ...]:
+    """Sizes given one by one, as one sequence, or by keyword."""
+    return shape_argument(given if keyword is None else (keyword,))
 
 
 # -- reshape, view -----------------------------------------------------------------------------
@@ -46,7 +73,7 @@ def reshape_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -
     return x.reshape((size, *params["shape"])), 0
 
 
-VIEW = view_op(
+VIEW = ViewOp(
     "view",
     lambda x, shape: x.reshape(shape),
     lambda g, x_shape: g.reshape(x_shape),
@@ -54,76 +81,147 @@ VIEW = view_op(
 )
 
 
-def infer_shape(shape: tuple[int, ...], size: int, name: str) -> tuple[int, ...]:
+def infer_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
     """The shape with its -1 worked out; raises RuntimeError where it cannot hold `size` elements."""
-    if -1 in shape:
-        known = 1
-        for s in shape:
-            known *= s if s != -1 else 1
-        check(shape.count(-1) == 1, f"[{name}] only one dimension can be inferred")
-        check(
-            known != 0,
-            lambda: f"[{name}] cannot reshape tensor of {size} elements into shape {list(shape)} because the "
-            "unspecified dimension size -1 can be any value and is ambiguous",
-        )
-        check(size % known == 0, lambda: f"shape '{list(shape)}' is invalid for input of size {size}")
-        shape = tuple([size // known if s == -1 else s for s in shape])
-    return shape
+    known = 1
+    for s in shape:
+        known *= s if s != -1 else 1
+    check(shape.count(-1) == 1, "only one dimension can be inferred")
+    check(
+        known != 0,
+        lambda: f"cannot reshape tensor of {size} elements into shape {list(shape)} because the unspecified "
+        "dimension size -1 can be any value and is ambiguous",
+    )
+    check(
+        known > 0 and size % known == 0,
+        lambda: f"shape '{list(shape)}' is invalid for input of size {size}",
+    )
+    return tuple([size // known if s == -1 else s for s in shape])
 
 
-def view(self: Tensor, *shape: Any) -> Tensor:
-    """The same elements in another shape, sharing memory; raises RuntimeError where strides forbid it."""
-    if shape[0].__class__ is not int:
-        if not isinstance(shape[0], (tuple, list, Tensor, np.integer)):
+def reshaped(x: ndarray, shape: tuple[int, ...]) -> ndarray:
+    """`x.reshape` with PyTorch's error."""
+    try:
+        return x.reshape(shape)
+    except ValueError:
+        raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {x.size}") from None
+
+
+def shares(data: ndarray, x: ndarray) -> bool:
+    """Whether `data`, just made from x, is a view of it and no copy."""
+    base = data.base
+    return base is x or (base is not None and base is x.base)
+
+
+@public(spaces=())
+def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tensor:
+    """The same elements in another shape, sharing memory; raises RuntimeError where strides forbid it.
+
+    With a dtype, the same bytes seen as that type: see `view_dtype`.
+    """
+    if size is not None:
+        shape = size
+    if dtype is not None:
+        return self.view_dtype(dtype)
+    if not shape or shape[0].__class__ is not int:
+        if len(shape) == 1 and not isinstance(shape[0], (tuple, list, Tensor, np.integer)):
             return self.view_dtype(shape[0])
         shape = shape_argument(shape)
     x = self._data
     if -1 in shape:
-        shape = infer_shape(shape, x.size, "view")
-    if STATE.mode == GENERAL:
+        shape = infer_shape(shape, x.size)
+    if x.__class__ is not ndarray:
         return apply(VIEW, self, shape=shape)
-    try:
-        data = x.reshape(shape)
-    except ValueError:
-        raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {x.size}") from None
-    if not x.flags.c_contiguous and x.size and not np.may_share_memory(x, data):
+    data = reshaped(x, shape)
+    if not shares(data, x):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans "
             "across two contiguous subspaces). Use .reshape(...) instead."
         )
+    if STATE.mode == GENERAL:
+        return apply(VIEW, self, shape=shape)
     return quick_view(self, data, VIEW, {"shape": shape})
 
 
-Tensor.view = view  # type: ignore[attr-defined]
-
-
 @public
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in another shape: a view where strides allow it, else a copy.
 
     >>> torch.arange(4).reshape(2, -1)
     tensor([[0, 1],
             [2, 3]])
     """
-    shape = shape_argument(shape)
+    shape = sizes if shape is None else (shape,)
+    if not shape or shape[0].__class__ is not int:
+        shape = shape_argument(shape)
     x = input._data
     if -1 in shape:
-        shape = infer_shape(shape, x.size, "reshape")
-    if input.interpreter is not None:
-        return apply(VIEW, input, shape=shape)
-    if x.flags.c_contiguous or can_view(x, shape):
-        return input.view(shape)
+        shape = infer_shape(shape, x.size)
+    if x.__class__ is not ndarray or STATE.mode == GENERAL:
+        viewable = x.__class__ is not ndarray or shares(reshaped(x, shape), x)
+        return apply(VIEW, input if viewable else input.clone(), shape=shape)
+    data = reshaped(x, shape)
+    if shares(data, x):
+        return quick_view(input, data, VIEW, {"shape": shape})
     return input.clone().view(shape)
 
 
-def can_view(x: ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether the strides of x let the new shape share its memory."""
-    if x.size == 0:
-        return True
-    try:
-        return np.may_share_memory(x, x.reshape(shape))
-    except ValueError:
-        return True
+@public(spaces=())
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    """A view in the shape of `other`."""
+    return self.view(other._data.shape)
+
+
+@public(spaces=())
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    """The same elements in the shape of `other`."""
+    return self.reshape(other._data.shape)
+
+
+@public
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from `start_dim` to `end_dim` as one; the tensor itself if that is one already."""
+    shape = input._data.shape
+    if not shape:
+        return input.reshape((1,))
+    start, end = normalize_dim(start_dim, len(shape)), normalize_dim(end_dim, len(shape))
+    check(start <= end, "flatten() has invalid args: start_dim cannot come after end_dim")
+    if start == end:
+        return input
+    count = 1
+    for s in shape[start : end + 1]:
+        count *= s
+    return input.reshape((*shape[:start], count, *shape[end + 1 :]))
+
+
+@public
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
+    """One dimension as several, of the given sizes; one of them may be -1.
+
+    >>> torch.zeros(6).unflatten(0, (2, -1)).shape
+    torch.Size([2, 3])
+    """
+    shape = input._data.shape
+    dim = normalize_dim(dim, len(shape))
+    sizes = shape_argument((sizes,))
+    check(len(sizes) > 0, "unflatten: sizes must be non-empty")
+    have, product = shape[dim], 1
+    for s in sizes:
+        product *= s
+    fits = have % product == 0 if -1 in sizes and product else product == have
+    check(
+        fits,
+        lambda: f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({have}) in "
+        "the input tensor",
+    )
+    inferred = infer_shape(sizes, have) if -1 in sizes else sizes
+    return input.view((*shape[:dim], *inferred, *shape[dim + 1 :]))
+
+
+@public
+def ravel(input: Tensor) -> Tensor:
+    """All elements in one dimension; a view where the memory is contiguous."""
+    return input.contiguous().view((-1,))
 
 
 # -- permutations ------------------------------------------------------------------------------
@@ -134,94 +232,233 @@ def permute_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -
     return apply(op, x, dims=(0, *[d + 1 for d in params["dims"]])), 0
 
 
-def inverse(dims: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes `dims`."""
-    out = [0] * len(dims)
-    for i, d in enumerate(dims):
-        out[d] = i
-    return tuple(out)
-
-
-PERMUTE = view_op(
+PERMUTE = ViewOp(
     "permute",
     lambda x, dims: x.transpose(dims),
-    lambda g, dims: apply(PERMUTE, g, dims=inverse(dims)),
+    lambda g, dims: view_of(g, PERMUTE, {"dims": inverse(dims)}),
     permute_batch,
+)
+TRANSPOSE = ViewOp(
+    "transpose",
+    lambda x, dim0, dim1: x.swapaxes(dim0, dim1),
+    lambda g, dim0, dim1: g.transpose(dim0, dim1),
+    batch_first(lambda params, ndim: {k: d + 1 for k, d in params.items()}),
 )
 
 
+def t_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    x = move_to_front(values[0], dims[0])
+    return (x if x._data.ndim < 3 else x.transpose(1, 2)), 0
+
+
+T = ViewOp("t", lambda x: x.T, lambda g: g.t(), t_batch)
+NOTHING: dict[str, Any] = {}  # the parameters of an operator that has none
+
+
 @public
-def permute(input: Tensor, *dims: Any) -> Tensor:
-    """A view with the dimensions in the order `dims`."""
-    order = shape_argument(dims)
+def t(input: Tensor) -> Tensor:
+    """A view of a matrix with rows and columns swapped; a tensor with fewer dimensions as it is."""
     ndim = input._data.ndim
-    check(
-        len(order) == ndim,
-        lambda: f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
-        f"desired ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {len(order)}",
-    )
-    order = tuple([normalize_dim(d, ndim) for d in order])
-    check(len(set(order)) == ndim, "permute(): duplicate dims are not allowed.")
-    return apply(PERMUTE, input, dims=order)
+    if ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {ndim}D")
+    return view_of(input, T, NOTHING)
 
 
-@public(aliases=("swapaxes", "swapdims"))
+@public
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions swapped."""
     ndim = input._data.ndim
     dim0, dim1 = normalize_dim(dim0, ndim), normalize_dim(dim1, ndim)
-    order = list(range(ndim))
-    if ndim:
-        order[dim0], order[dim1] = dim1, dim0
-    return apply(PERMUTE, input, dims=tuple(order))
+    if dim0 == dim1:
+        return view_of(input, ALIAS, NOTHING)
+    return view_of(input, TRANSPOSE, {"dim0": dim0, "dim1": dim1})
 
 
 @public
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """A view with two dimensions swapped; NumPy's name for `transpose`."""
+    return input.transpose(axis0, axis1)
+
+
+@public
+def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """A view with two dimensions swapped; another name for `transpose`."""
+    return input.transpose(dim0, dim1)
+
+
+@public
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
+    """A view with the dimensions in the order `dims`."""
+    order = sizes_argument(order, dims)
+    ndim = input._data.ndim
+    check(
+        len(order) == ndim,
+        lambda: "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+        f"desired ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {len(order)}",
+    )
+    order = tuple([normalize_dim(d, ndim) for d in order])
+    check(len(set(order)) == ndim, "permute(): duplicate dims are not allowed.")
+    return view_of(input, PERMUTE, {"dims": order})
+
+
+@public(aliases=("moveaxis",))
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """A view with dimensions moved from `source` to `destination`; the others keep their order."""
     ndim = input._data.ndim
-    src = [normalize_dim(d, ndim) for d in ([source] if isinstance(source, int) else source)]
-    dst = [normalize_dim(d, ndim) for d in ([destination] if isinstance(destination, int) else destination)]
-    check(len(src) == len(dst), "movedim: source and destination must have the same number of dims")
-    rest = iter([d for d in range(ndim) if d not in src])
-    placed = dict(zip(dst, src))
-    return apply(PERMUTE, input, dims=tuple([placed[i] if i in placed else next(rest) for i in range(ndim)]))
+    source, destination = as_tuple(source), as_tuple(destination)
+    check(
+        len(source) == len(destination),
+        lambda: "movedim: Invalid source or destination dims: source "
+        f"({list(source)} dims) should contain the same number of dims as destination "
+        f"({list(destination)} dims)",
+    )
+    source = [normalize_dim(d, ndim) for d in source]
+    destination = [normalize_dim(d, ndim) for d in destination]
+    for name, dims in (("source", source), ("destination", destination)):
+        check(len(set(dims)) == len(dims), f"movedim: repeated dim in `{name}` ({dims})")
+    if not ndim:
+        return view_of(input, ALIAS, NOTHING)
+    rest = iter([d for d in range(ndim) if d not in source])
+    placed = dict(zip(destination, source))
+    order = tuple([placed[i] if i in placed else next(rest) for i in range(ndim)])
+    return view_of(input, PERMUTE, {"dims": order})
 
 
-# -- expand ------------------------------------------------------------------------------------
+def as_tuple(value: Any) -> tuple:
+    """An int as a tuple of one, a sequence as a tuple."""
+    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
-def expand_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
-    x, shape = move_to_front(values[0], dims[0]), params["shape"]
-    ones = (1,) * (len(shape) - x._data.ndim + 1)
-    x = x.reshape((size, *ones, *x._data.shape[1:]))
-    return apply(op, x, shape=(size, *shape)), 0
+def reverse_dims(self: Tensor) -> Tensor:
+    """A view with the dimensions in reverse order."""
+    return view_of(self, PERMUTE, {"dims": tuple(range(self._data.ndim))[::-1]})
 
 
-EXPAND = view_op(
-    "expand",
-    lambda x, shape: np.broadcast_to(x, shape),
-    lambda g: g,  # the engine un-broadcasts
-    expand_batch,
+def matrix_transpose(self: Tensor) -> Tensor:
+    """A view with the last two dimensions swapped."""
+    ndim = self._data.ndim
+    check(
+        ndim >= 2,
+        lambda: "tensor.mT is only supported on matrices or batches of matrices. Got "
+        f"{ndim}-D tensor.",
+    )
+    return self.transpose(-2, -1)
+
+
+@public
+def adjoint(input: Tensor) -> Tensor:
+    """The last two dimensions swapped, and conjugated if complex."""
+    check(
+        input._data.ndim >= 2,
+        lambda: "tensor.adjoint() is only supported on matrices or batches of matrices. Got "
+        f"{input._data.ndim}-D tensor.",
+    )
+    return input.transpose(-2, -1).conj()
+
+
+def hermitian(self: Tensor) -> Tensor:
+    """A matrix transposed, and conjugated if complex."""
+    ndim = self._data.ndim
+    check(ndim in (0, 2), lambda: f"tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.")
+    return self.adjoint() if ndim else self.conj()
+
+
+Tensor.T = property(reverse_dims)  # type: ignore[attr-defined]
+Tensor.mT = property(matrix_transpose)  # type: ignore[attr-defined]
+Tensor.mH = property(adjoint)  # type: ignore[attr-defined]
+Tensor.H = property(hermitian)  # type: ignore[attr-defined]
+
+
+# -- squeeze, unsqueeze ------------------------------------------------------------------------
+
+SQUEEZE = ViewOp(
+    "squeeze",
+    lambda x, dims, form: x.squeeze(dims),
+    lambda g, x_shape: g.reshape(x_shape),
+    batch_first(lambda params, ndim: {**params, "dims": tuple([d + 1 for d in params["dims"]])}),
+    grad_name=lambda params: f"SqueezeBackward{params['form']}",
+)
+UNSQUEEZE = ViewOp(
+    "unsqueeze",
+    lambda x, dim: x[NEW_DIM[dim]],
+    lambda g, dim: g.squeeze(dim),
+    batch_first(lambda params, ndim: {"dim": params["dim"] + 1}),
+)
+NEW_DIM = [(slice(None),) * d + (None,) for d in range(65)]
+
+
+@public
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """A view without the dimensions of size 1: all of them, or those in `dim` that have it.
+
+    >>> torch.zeros(1, 2, 1).squeeze(0).shape
+    torch.Size([2, 1])
+    """
+    shape = input._data.shape
+    form = 0 if dim is None else 1 if isinstance(dim, int) else 2
+    asked = normalize_dims(dim, len(shape)) if shape or dim is not None else ()
+    dims = tuple([d for d in asked if shape and shape[d] == 1])
+    return view_of(input, SQUEEZE, {"dims": dims, "form": form})
+
+
+@public
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """A view with a new dimension of size 1 at `dim`."""
+    return view_of(input, UNSQUEEZE, {"dim": normalize_dim(dim, input._data.ndim + 1)})
+
+
+# -- the same view, without history or with another layout -------------------------------------
+
+ALIAS = ViewOp(
+    "alias",
+    lambda x: x.view(),
+    lambda g: g,
+    lambda size, values, dims, params, op: (apply(op, values[0]), dims[0]),
+)
+DETACH = Op(
+    "detach",
+    ("x",),
+    lambda x: x,
+    batch=lambda size, values, dims, params, op: (values[0].detach(), dims[0]),
 )
 
 
-@public(spaces=())
-def expand(self: Tensor, *sizes: Any, implicit: bool = False) -> Tensor:
-    """A view in which dimensions of size 1 are repeated without copying; -1 keeps a size."""
-    shape = shape_argument(sizes)
-    have = self._data.shape
-    lead = len(shape) - len(have)
+@public
+def detach(input: Tensor) -> Tensor:
+    """The same memory and version, without history: gradients stop here."""
+    if STATE.mode == GENERAL:
+        t = apply(DETACH, input)
+    else:
+        t = _new(Tensor)
+        t._data = input._data
+    if input._storage is None:
+        input._storage = Storage()
+    t._storage = input._storage
+    return t
+
+
+@public
+def detach_(input: Tensor) -> Tensor:
+    """Takes the tensor's own history away, in place; raises RuntimeError for a view."""
     check(
-        lead >= 0,
-        lambda: f"expand({self.dtype}{list(have)}, size={list(shape)}): the number of sizes provided ({len(shape)}) "
-        f"must be greater or equal to the number of dimensions in the tensor ({len(have)})",
+        input._view is None,
+        "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+        "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
+        "detach_() cannot be called on these gradients.",
     )
-    shape = tuple([have[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(shape)])
-    for i, (h, s) in enumerate(zip(have, shape[lead:])):
-        if h != s and h != 1:
-            raise RuntimeError(
-                f"The expanded size of the tensor ({s}) must match the existing size ({h}) at non-singleton "
-                f"dimension {i + lead}.  Target sizes: {list(shape)}.  Tensor sizes: {list(have)}"
-            )
-    return apply(EXPAND, self, shape=shape)
+    input.grad_fn, input._requires_grad = None, False
+    return input
+
+
+@public(spaces=())
+def contiguous(self: Tensor, memory_format: Any = contiguous_format) -> Tensor:
+    """The tensor itself if its memory is in order already, else a copy in which it is."""
+    format_order(self._data.ndim, memory_format, "contiguous")
+    return self if self.is_contiguous(memory_format) else self.clone(memory_format=memory_format)
+
+
+@public(spaces=())
+def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
+    """Whether the elements lie in memory in the order of their indices (or of `memory_format`)."""
+    data = self._data
+    return data.__class__ is not ndarray or is_dense_in(data, memory_format)
