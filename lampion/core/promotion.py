@@ -69,12 +69,28 @@ def convert(t: Any, target: dtypes.dtype) -> Any:
 
 
 def cast_kernel(x: ndarray, dtype: dtypes.dtype) -> ndarray:
-    """x in another type; complex to real keeps the real part, as PyTorch does."""
+    """x in another type, with PyTorch's results: complex to real keeps the real part, overflow is as in C."""
     if x.dtype.kind == "c" and dtype.category < dtypes.COMPLEX:
         if dtype is dtypes.bool:
             return x != 0
         x = x.real
+    have = x.dtype
+    if have is F64 and dtype in FROM_FLOAT64:
+        x = x.astype(FROM_FLOAT64[dtype])
+    elif have.itemsize == 1 and dtype.category == dtypes.INTEGER and have in TINY_FLOATS:
+        x = x.astype(np.float32)
+    if dtype is dtypes.float8_e4m3fn:  # the one type that has no infinity and saturates
+        x = np.clip(x.astype(np.float32), -448, 448)
     return x.astype(dtype.numpy)
+
+
+F64 = dtypes.float64.numpy
+FROM_FLOAT64 = {  # what a conversion goes through: it rounds twice, or wraps around at another width
+    dtypes.float16: np.float32,
+    dtypes.bfloat16: np.float32,
+    dtypes.uint8: np.int64,
+}
+TINY_FLOATS = {dtypes.float8_e4m3fn.numpy, dtypes.float8_e5m2.numpy}
 
 
 CAST = Op(
