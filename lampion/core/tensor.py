@@ -10,12 +10,14 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import count
 from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
 from numpy import ndarray
+from numpy.lib.stride_tricks import as_strided
 
 from .. import dtypes
 from ..device import CPU, device
@@ -450,19 +452,25 @@ class Tensor:
             return memo[id(self)]
         copied = object.__new__(type(self))
         memo[id(self)] = copied
-        from_root = root_array(self._data)
-        if id(from_root) not in memo:
-            memo[id(from_root)] = from_root.copy()
-            memo.setdefault(id(memo), []).append(from_root)
-        copied._data = same_place(self._data, from_root, memo[id(from_root)])
+        root = root_array(self._data)
+        if id(root) not in memo:
+            memo[id(root)] = copy_memory(root)
+            memo.setdefault(id(memo), []).append(root)
+        copied._data = same_place(self._data, root, memo[id(root)])
         if self._requires_grad:
             copied._requires_grad = True
         if self._grad is not None:
             copied._grad = self._grad.__deepcopy__(memo)
+        for name, value in self.__dict__.items():
+            if name not in UNPICKLED:
+                copied.__dict__[name] = deepcopy(value, memo)
         return copied
 
 
-UNPICKLED = {"_data", "_requires_grad", "_storage", "_view", "_hooks", "_grad", "_retains_grad"}
+UNPICKLED = {
+    "_data", "_requires_grad", "_storage", "_view", "_hooks", "_post_hooks", "_grad", "_retains_grad",
+    "_accumulator", "_inference", "grad_fn",
+}  # fmt: skip
 LOW_FLOATS = {"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
 
 _new = object.__new__
@@ -479,7 +487,7 @@ def rebuild(cls: type, data: ndarray, dtype: dtypes.dtype, requires_grad: bool, 
     """Unpickles a tensor."""
     t = _new(cls)
     t.__dict__.update(state)
-    t._data = data.astype(dtype.numpy, copy=False)
+    t._data = data if data.dtype is dtype.numpy else data.view(dtype.numpy)
     if requires_grad:
         t._requires_grad = True
     return t
@@ -506,20 +514,34 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def root_array(data: ndarray) -> ndarray:
     """The array that owns the memory."""
-    while isinstance(data.base, ndarray):
-        data = data.base
+    base = data.base
+    while isinstance(base, ndarray) or hasattr(base, "__array_interface__"):  # the latter: as_strided's
+        if isinstance(base, ndarray):
+            data = base
+        base = base.base
     return data
 
 
+def memory_of(array: ndarray) -> ndarray:
+    """The bytes from an array's first to its last element, in the order of their addresses, not copied."""
+    item = array.dtype.itemsize
+    last = sum((n - 1) * s for n, s in zip(array.shape, array.strides)) // item
+    flat = as_strided(array, (last + 1 if array.size else 0,), (item,))
+    return flat.view(np.uint8)
+
+
+def copy_memory(root: ndarray) -> ndarray:
+    """A copy of an owner's memory in the same layout; as bytes where the layout has gaps."""
+    memory = memory_of(root)
+    return root.copy(order="K") if memory.size == root.nbytes else memory.copy()
+
+
 def same_place(data: ndarray, root: ndarray, copy: ndarray) -> ndarray:
-    """The view of `copy` that lies where `data` lies in `root`."""
-    if data is root:
+    """The view of `copy`, made by copy_memory(root), that lies where `data` lies in `root`."""
+    if data is root and copy.dtype is data.dtype:
         return copy
-    offset = data.ctypes.data - root.ctypes.data
-    if not copy.flags.c_contiguous or copy.nbytes < root.nbytes:
-        return data.copy()
-    memory = copy.reshape(-1).view(np.uint8)
-    return np.ndarray(data.shape, data.dtype, memory, offset, data.strides)
+    offset = data.ctypes.data - root.ctypes.data if data.size else 0
+    return np.ndarray(data.shape, data.dtype, memory_of(copy), offset, data.strides)
 
 
 def normalize_dim(dim: int, ndim: int) -> int:
