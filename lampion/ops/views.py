@@ -159,11 +159,11 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
         shape = infer_shape(shape, x.size)
     if x.__class__ is not ndarray or STATE.mode == GENERAL:
         viewable = x.__class__ is not ndarray or shares(reshaped(x, shape), x)
-        return apply(VIEW, input if viewable else input.clone(), shape=shape)
+        return apply(VIEW, input if viewable else input.contiguous(), shape=shape)
     data = reshaped(x, shape)
     if shares(data, x):
         return quick_view(input, data, VIEW, {"shape": shape})
-    return input.clone().view(shape)
+    return input.contiguous().view(shape)
 
 
 @public(spaces=())
