@@ -515,7 +515,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 def root_array(data: ndarray) -> ndarray:
     """The array that owns the memory."""
     base = data.base
-    while isinstance(base, ndarray) or hasattr(base, "__array_interface__"):  # the latter: as_strided's
+    while hasattr(base, "base"):  # an array, or what as_strided puts between two
         if isinstance(base, ndarray):
             data = base
         base = base.base

@@ -19,7 +19,7 @@ from .. import dtypes
 from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.promotion import cast_kernel
-from ..core.tensor import Tensor, memory_of, wrap
+from ..core.tensor import Tensor, wrap
 from ..device import usable
 from ..errors import check
 from .rules import EXPORTS, dtype_argument as python_dtype
@@ -97,10 +97,15 @@ def from_numpy(ndarray: ndarray) -> Tensor:
     array = checked_array(ndarray)
     if not array.flags.writeable:
         warn_read_only("NumPy array")
-    if array.base is not None:  # the tensor's storage is what the slice spans, not all it was cut from
-        memory = memoryview(memory_of(array))
-        array = np.ndarray(array.shape, array.dtype, memory, 0, array.strides)
-    return wrap(array)
+    return wrap(array if array.base is None else np.asarray(Borrowed(array)))
+
+
+class Borrowed:
+    """Memory of a slice: a tensor's storage is what the slice spans, not all that it was cut from."""
+
+    def __init__(self, array: ndarray) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.array = array
 
 
 # -- nested lists ------------------------------------------------------------------------------
