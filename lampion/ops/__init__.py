@@ -22,6 +22,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     extremes as extremes,
     index as index,
     shape as shape,
+    rearrange as rearrange,
     sort as sort,
     search as search,
     cumulative as cumulative,
@@ -35,9 +36,16 @@ from . import (  # noqa: I001  (the order is the order of layers)
     random as random,
     activation as activation,
     loss as loss,
+    adjoint as adjoint,
     conv as conv,
     pool as pool,
     norm as norm,
     attention as attention,
     resize as resize,
 )
+
+from ..core.op import TENSOR_NAMES  # noqa: E402
+from .rules import EXPORTS  # noqa: E402
+
+for _name, _function in EXPORTS["torch"].items():  # what gradient rules and transforms may call
+    TENSOR_NAMES.setdefault(_name, _function)

@@ -1,0 +1,114 @@
+"""What one eager call costs on tiny tensors, Lampion beside PyTorch in one run.
+
+    python benchmarks/eager.py [--json OUT]
+
+Both run on one thread, interleaved, several rounds of each; the figure is the fastest round. Before it is timed,
+each call's results are compared. Prints microseconds, the ratio to PyTorch, and the goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import lampion
+
+ROUNDS = 15
+GOAL = 0.95
+
+
+def calls(lib: Any) -> dict[str, Callable[[], Any]]:
+    """The calls that are timed, on the same numbers in either library."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.random((4, 4), dtype=np.float32) for _ in range(2))
+    a, b = lib.from_numpy(first), lib.from_numpy(second)
+    g = lib.from_numpy(first.copy()).requires_grad_()
+    index = lib.tensor([0, 2])
+    layer = lib.nn.Linear(4, 4)
+    with lib.no_grad():
+        layer.weight.copy_(b)
+        layer.bias.copy_(a[0])
+    labels = lib.tensor([0, 1, 2, 3])
+    F = lib.nn.functional
+
+    def scalar_graph() -> Any:
+        x, y, z = (lib.tensor(v, requires_grad=True) for v in (1.0, 0.5, 2.0))
+        lib.tanh(lib.log(1 + z * 2 * x / lib.sin(y))).backward()
+        return x.grad
+
+    timed: dict[str, Callable[[], Any]] = {}
+    for suffix, x in (("", a), (", grad", g)):
+        timed |= {
+            f"add{suffix}": lambda x=x: x + b,
+            f"mul{suffix}": lambda x=x: x * b,
+            f"mul scalar{suffix}": lambda x=x: x * 2.0,
+            f"matmul{suffix}": lambda x=x: x @ b,
+            f"relu{suffix}": lambda x=x: lib.relu(x),
+            f"sum{suffix}": lambda x=x: x.sum(),
+            f"view{suffix}": lambda x=x: x.view(2, 8),
+            f"slice{suffix}": lambda x=x: x[1:3],
+            f"integer index{suffix}": lambda x=x: x[1],
+            f"fancy index{suffix}": lambda x=x: x[index],
+            f"cat{suffix}": lambda x=x: lib.cat([x, b]),
+        }
+    timed["Linear, grad"] = lambda: layer(a)
+    no_grad = lib.nn.Linear(4, 4).requires_grad_(False)
+    no_grad.load_state_dict(layer.state_dict())
+    timed["Linear"] = lambda: no_grad(a)
+    timed["scalar graph, forward and backward"] = scalar_graph
+    timed["softmax (waits for kernels)"] = lambda: F.softmax(a, -1)
+    timed["layer_norm (waits for kernels)"] = lambda: F.layer_norm(a, (4,))
+    timed["cross_entropy (waits for kernels)"] = lambda: F.cross_entropy(a, labels)
+    return timed
+
+
+def fastest(call: Callable[[], Any], number: int) -> float:
+    """Microseconds of one call in a round of `number`."""
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number * 1e6
+
+
+def measure() -> list[dict[str, Any]]:
+    """One row per call: both times and their ratio."""
+    torch.set_num_threads(1)
+    ours, theirs = calls(lampion), calls(torch)
+    rows = []
+    for name, call in ours.items():
+        got, want = call(), theirs[name]()
+        np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-5, err_msg=name)
+        number = max(200, int(4000 / max(fastest(call, 50), 0.5)))
+        best = [float("inf"), float("inf")]
+        gc.collect()
+        for _ in range(ROUNDS):
+            best = [min(b, fastest(c, number)) for b, c in zip(best, (call, theirs[name]), strict=True)]
+        goal = 0.6 if "graph" in name else None if "waits" in name else GOAL
+        rows.append({"call": name, "lampion": best[0], "torch": best[1], "ratio": best[0] / best[1], "goal": goal})
+    return rows
+
+
+def main() -> None:
+    """Prints the table; with --json also writes it."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--json", help="write the rows here as well")
+    chosen = options.parse_args()
+    rows = measure()
+    print(f"{'call':42}{'Lampion us':>12}{'PyTorch us':>12}{'ratio':>8}{'goal':>7}")
+    for r in rows:
+        missed = " missed" if r["goal"] and r["ratio"] > r["goal"] else ""
+        print(f"{r['call']:42}{r['lampion']:12.2f}{r['torch']:12.2f}{r['ratio']:8.2f}{r['goal'] or '':>7}{missed}")
+    if chosen.json:
+        with open(chosen.json, "w") as file:
+            json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""Seeing what happens inside: summaries of modules."""
+
+from .summary import summary as summary

@@ -1,0 +1,1 @@
+"""What the `lampion` command runs: whole programs, from data to pictures."""
