@@ -254,17 +254,17 @@ cumulative_trapezoid = public(numpy_names(cumulative_trapezoid), method=False)
 
 
 def gradient(
-    input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1
+    input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order: int = 1
 ) -> tuple[Tensor, ...]:
     """The derivative along each dimension in `dim`, by central differences; one-sided at the edges.
 
-    `spacing` is the distance of neighbours, or one for each dimension, or a tensor of coordinates for each.
+    `spacing` is the distance of neighbours (1 by default), or one for each dimension, or a tensor of coordinates for each.
     """
     ndim = input._data.ndim
     given = [dim] if isinstance(dim, int) else range(ndim) if dim is None else dim
     dims = [normalize_dim(d, ndim) for d in given]
-    single = isinstance(spacing, (int, float, complex))
-    steps = [spacing] * len(dims) if single else list(spacing)
+    single = spacing is None or isinstance(spacing, (int, float, complex))
+    steps = [1 if spacing is None else spacing] * len(dims) if single else list(spacing)
     check(
         len(steps) == len(dims),
         lambda: "torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to "

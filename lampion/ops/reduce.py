@@ -22,7 +22,7 @@ from ..core.op import Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, _new, normalize_dim, tick, wrap
 from ..errors import check
-from .rules import F32, F64, batch_first, dtype_argument, move_to_front, normalize_dims, public, shift_dims
+from .rules import F32, F64, batch_first, dtype_argument, move_to_front, normalize_dims, public, shift_dims, with_out
 
 LOW_FLOATS = {d.numpy for d in dtypes.DTYPES.values() if d.is_floating_point and d.itemsize < 4}
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
@@ -105,6 +105,7 @@ def along(op: Op, input: Tensor, dim: int, **params: Any) -> Any:
 
 # -- sums --------------------------------------------------------------------------------------
 
+add_reduce = np.add.reduce
 BLOCK = 256  # rows that are added up one after the other before their sums are
 
 
@@ -112,18 +113,18 @@ def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
     """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so here long
     columns are summed in blocks, which keeps the rounding error small."""
     if dim.__class__ is not int or x.shape[dim] < 4 * BLOCK or x.strides[dim] == x.itemsize:
-        return np.add.reduce(x, dim, None, None, keepdim)
+        return add_reduce(x, dim, None, None, keepdim)
     columns = np.moveaxis(x, dim, 0)  # (n, ...)
     whole = len(columns) // BLOCK * BLOCK
     blocks = columns[:whole].reshape(-1, BLOCK, *columns.shape[1:])  # (n / BLOCK, BLOCK, ...)
-    total = add_up(np.add.reduce(blocks, 1), 0) + np.add.reduce(columns[whole:], 0)
+    total = add_up(add_reduce(blocks, 1), 0) + add_reduce(columns[whole:], 0)
     return np.expand_dims(total, dim) if keepdim else total
 
 
 def sum_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
     """Sums; booleans and integers become int64."""
     if x.dtype.kind in "biu":
-        return np.add.reduce(x, dim, np.int64, None, keepdim)
+        return add_reduce(x, dim, np.int64, None, keepdim)
     return add_up(x, dim, keepdim)
 
 
@@ -153,17 +154,20 @@ SUM = reduction(
 MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=numbered("Mean"))
 
 
-def reduction_call(op: Op, check_input: Callable[[Tensor], None]) -> Callable:
-    """The public function of `sum` or `mean`, with the short path of `rules.unary_call` for float32 and float64."""
-    kernel, plans = op.kernel.__wrapped__, op.plans
+def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], None]) -> Callable:
+    """The public function of `sum` or `mean`; float32 and float64 take a short path as in `rules.unary_call`.
+
+    `of_all` is the kernel for all elements of an array.
+    """
+    kernel, plans, as_array = op.kernel.__wrapped__, op.plans, np.asarray
 
     def general(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         if dtype is not None:
             input = convert(input, dtype_argument(dtype))
-        check_input(input)
+        check_input(input)  # of the type that it is reduced in
         return apply(op, input, dim=reduced_dims(dim, input._data.ndim), keepdim=keepdim)
 
-    general = numpy_names(general)
+    general = numpy_names(with_out(general, op.name))
 
     def call(
         input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, **names: Any
@@ -175,27 +179,29 @@ def reduction_call(op: Op, check_input: Callable[[Tensor], None]) -> Callable:
             raise TypeError(
                 f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
             ) from None
-        kept = x.dtype is F32 or x.dtype is F64
-        if not kept or mode == GENERAL or dtype is not None or names:
+        d = x.dtype
+        if (d is not F32 and d is not F64) or mode == GENERAL or dtype is not None or names:
             return general(input, dim, keepdim, dtype=dtype, **names)
-        if dim is not None:
+        if dim is None and not keepdim:
+            y = of_all(x)
+        else:
             dim = reduced_dims(dim, x.ndim)
-        d = kernel(x, dim, keepdim)
+            y = kernel(x, dim, keepdim)
         t = _new(Tensor)
-        t._data = d = d if d.__class__ is ndarray else np.asarray(d)
+        t._data = y = as_array(y)
         if mode and input._requires_grad:
             node = _new(Node)
             node.plan, node.params = plans[1], {"dim": dim, "keepdim": keepdim}
             before = input.grad_fn
             node.edges = (input if before is None else before,)
-            node.shape, node.dtype = d.shape, d.dtype
+            node.shape, node.dtype = y.shape, d
             t._requires_grad, t.grad_fn = True, node
             node.saved = (x.shape, dim, keepdim)  # what both gradient rules name
             node.seq = tick()
         return t
 
     call.__name__ = call.__qualname__ = op.name
-    return call
+    return public(call)
 
 
 def check_mean_type(input: Tensor) -> None:
@@ -207,13 +213,13 @@ def check_mean_type(input: Tensor) -> None:
     )
 
 
-sum = public(reduction_call(SUM, lambda input: None), name="sum", out=True)  # noqa: A001
+sum = reduction_call(SUM, lambda x: add_reduce(x, None), lambda input: None)  # noqa: A001
 sum.__doc__ = """The sum of all elements, or over `dim` (an int or several); integers sum to int64.
 
 >>> torch.ones(2, 3).sum(1)
 tensor([3., 3.])
 """
-mean = public(reduction_call(MEAN, check_mean_type), name="mean", out=True)
+mean = reduction_call(MEAN, lambda x: add_reduce(x, None) / x.size, check_mean_type)
 mean.__doc__ = """The mean of all elements, or over `dim`; raises RuntimeError for integers.
 
 >>> torch.tensor([1.0, 2.0, 6.0]).mean()
@@ -349,7 +355,7 @@ any = truth(  # noqa: A001
 )
 
 COUNT_NONZERO = reduction(
-    "count_nonzero", lambda x, dim, keepdim: np.add.reduce(x != 0, dim, np.int64, None, keepdim)
+    "count_nonzero", lambda x, dim, keepdim: add_reduce(x != 0, dim, np.int64, None, keepdim)
 )
 
 
@@ -366,10 +372,10 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
 def logsumexp_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
     """log(sum(exp(x))), the largest term taken out so that nothing overflows."""
     if x.size == 0:
-        return np.log(np.add.reduce(x, dim, None, None, keepdim))
+        return np.log(add_reduce(x, dim, None, None, keepdim))
     largest = np.maximum.reduce(x.real, dim, None, None, True)
     largest = np.where(np.isfinite(largest), largest, 0).astype(largest.dtype)
-    total = np.log(np.add.reduce(np.exp(x - largest), dim, None, None, True)) + largest
+    total = np.log(add_reduce(np.exp(x - largest), dim, None, None, True)) + largest
     return total if keepdim else total.squeeze(dim) if dim is not None else total.reshape(())
 
 

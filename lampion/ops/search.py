@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ def as_rows(name: str, x: ndarray, dim: int) -> ndarray:
     """The slices along `dim` as rows of a matrix."""
     check(x.ndim > 0, f"[{name}] Dimension specified as {dim} but tensor has no dimensions", IndexError)
     dim = normalize_dim(dim, x.ndim)
-    rest = np.prod([s for d, s in enumerate(x.shape) if d != dim])
+    rest = math.prod([s for d, s in enumerate(x.shape) if d != dim])
     check(
-        rest > 0,
+        rest > 0 or x.shape[dim] == 0,
         f"There are 0 sized dimensions, and they aren't selected, so {name} cannot be applied",
     )
-    return np.moveaxis(x, dim, 0).reshape(x.shape[dim], -1)
+    return np.moveaxis(x, dim, 0).reshape(x.shape[dim], rest)
 
 
 def starts_of_runs(rows: ndarray) -> ndarray:

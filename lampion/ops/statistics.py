@@ -184,6 +184,10 @@ def cov(
         return (deviation @ deviation.conj().T / freedom).squeeze()
     weight = weights[0] if len(weights) == 1 else weights[0] * weights[1]  # (N,)
     total = weight.sum()
+    check(
+        not isinstance(total._data, ndarray) or bool(total != 0),
+        "cov(): weights sum to zero, can't be normalized",
+    )
     deviation = x - (x * weight).sum(1, keepdim=True) / total
     if aweights is None or correction == 0:
         freedom = total - correction
@@ -198,7 +202,7 @@ def warn_if_not_free(freedom: Any) -> None:
     """Warns where there are not more observations than the correction takes away."""
     if not isinstance(freedom, Tensor) or isinstance(freedom._data, ndarray):
         if freedom <= 0:
-            warnings.warn("cov(): degrees of freedom is <= 0", stacklevel=3)
+            warnings.warn("cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.", stacklevel=3)
 
 
 @public
@@ -244,17 +248,15 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return wrap(counts.astype(np.float32) if w.dtype == np.float32 else counts)
 
 
-def limits(name: str, x: ndarray, low: float, high: float) -> tuple[float, float]:
-    """The range of a histogram: that of the data if none is given, made wider if it is empty."""
-    if low == high and x.size:
-        low, high = x.min(), x.max()
+def limits(name: str, low: float, high: float, widen: float) -> tuple[float, float]:
+    """The range of a histogram, checked, and made wider on both sides if it is empty."""
     low, high = float(low), float(high)
     check(
         math.isfinite(low) and math.isfinite(high),
         f"{name}: range of [{low}, {high}] is not finite",
     )
     check(low <= high, f"{name}: max must be larger than min")
-    return (low - 1, high + 1) if low == high else (low, high)
+    return (low - widen, high + widen) if low == high else (low, high)
 
 
 @public(out=True)
@@ -267,18 +269,22 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         NotImplementedError,
     )
     check(bins > 0, "torch.histc(): bins must be > 0")
-    low, high = limits("torch.histc", x, min, max)
+    if min == max and x.size:
+        min, max = x.min(), x.max()
+    low, high = limits("torch.histc", min, max, 1)
     return wrap(np.histogram(x.astype(np.float64), bins, (low, high))[0].astype(x.dtype))
 
 
-def bin_edges(name: str, x: ndarray, bins: Any, low: float, high: float) -> ndarray:
-    """The edges of equal bins, or those given."""
+def bin_edges(name: str, x: ndarray, bins: Any, ends: Any) -> ndarray:
+    """The edges given, or those of equal bins between the ends, by default those of the data."""
     if isinstance(bins, Tensor):
         edges = bins.concrete(name)
         check(edges.dtype == x.dtype, f"{name}: input tensor and bins should have the same dtype")
         return edges
     check(bins > 0, f"{name}(): bins must be > 0, but got {bins}")
-    return np.linspace(*limits(name, x, low, high), bins + 1, dtype=x.dtype)
+    if ends is None:
+        ends = (x.min(), x.max()) if x.size else (0, 1)
+    return np.linspace(*limits(name, *ends, 0.5), bins + 1, dtype=x.dtype)
 
 
 def count_in_bins(
@@ -326,8 +332,7 @@ def histogram(
     `range` is that of equal bins, by default the data's; `density` makes the histogram's integral 1.
     """
     x = input.concrete("histogram")
-    low, high = (0, 0) if range is None else range
-    edges = bin_edges("torch.histogram", x.reshape(-1), bins, low, high)
+    edges = bin_edges("torch.histogram", x.reshape(-1), bins, range)
     hist = count_in_bins("histogram", [x.reshape(-1)], [edges], weight, density)
     return Histogram(wrap(hist), wrap(edges))
 
@@ -354,11 +359,8 @@ def histogramdd(
         f"histogramdd: The size of bins must be equal to the innermost dimension of the input. Got {len(each)} "
         f"bins for {len(columns)} dimensions",
     )
-    ends = [0.0] * 2 * len(columns) if range is None else list(range)
-    edges = [
-        bin_edges("histogramdd", c, b, low, high)
-        for c, b, low, high in zip(columns, each, ends[::2], ends[1::2])
-    ]
+    ends = [None] * len(columns) if range is None else list(zip(range[::2], range[1::2]))
+    edges = [bin_edges("torch.histogramdd", *of_one) for of_one in zip(columns, each, ends)]
     hist = count_in_bins("histogramdd", columns, edges, weight, density)
     return HistogramDD(wrap(hist), tuple([wrap(e) for e in edges]))
 
