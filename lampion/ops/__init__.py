@@ -32,6 +32,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     statistics as statistics,
     distances as distances,
     matmul as matmul,
+    products as products,
     linalg as linalg,
     complex as complex,
     special as special,

@@ -331,10 +331,8 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
 def add_product(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """`beta * input + alpha * product`, as in addmm, addmv, addbmm, baddbmm."""
     x, y = input._data, product._data
-    check(
-        y.dtype.kind in "fcV" or (isinstance(beta, int) and isinstance(alpha, int)),
-        lambda: f"[{name}] For integral input tensors, argument alpha must not be a floating point number.",
-    )
+    if y.dtype.kind in "biu":
+        beta, alpha = int(beta), int(alpha)  # PyTorch cuts the factors of integers
     if x.shape != y.shape:
         input = input.expand(y.shape)
     if STATE.autocast is None:
