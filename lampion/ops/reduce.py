@@ -161,16 +161,19 @@ def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], Non
     """
     kernel, plans, as_array = op.kernel.__wrapped__, op.plans, np.asarray
 
-    def general(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    def general(
+        input: Tensor, dim: Any, keepdim: bool, dtype: Any, axis: Any = None, keepdims: bool = False
+    ) -> Tensor:
         if dtype is not None:
             input = convert(input, dtype_argument(dtype))
         check_input(input)  # of the type that it is reduced in
-        return apply(op, input, dim=reduced_dims(dim, input._data.ndim), keepdim=keepdim)
+        dim = reduced_dims(axis if dim is None else dim, input._data.ndim)
+        return apply(op, input, dim=dim, keepdim=keepdim or keepdims)
 
-    general = numpy_names(with_out(general, op.name))
+    general = with_out(general, op.name)
 
     def call(
-        input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, **names: Any
+        input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, **others: Any
     ) -> Tensor:
         mode = STATE.mode
         try:
@@ -180,8 +183,8 @@ def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], Non
                 f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
             ) from None
         d = x.dtype
-        if (d is not F32 and d is not F64) or mode == GENERAL or dtype is not None or names:
-            return general(input, dim, keepdim, dtype=dtype, **names)
+        if (d is not F32 and d is not F64) or mode == GENERAL or dtype is not None or others:
+            return general(input, dim, keepdim, dtype, **others)
         if dim is None and not keepdim:
             y = of_all(x)
         else:
