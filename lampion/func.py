@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from .core.autograd import grad as _gradients
 from .core.dispatch import edge
 from .core.graph import STATE
 from .core.op import TENSOR_NAMES
 from .core.tensor import Tensor, wrap
-from .core.transforms import Batched, Dual, Jvp, Vmap
+from .core.transforms import Batched, Carrier, Dual, Jvp, Vmap
 from .errors import check
 from .utils._pytree import broadcast_prefix, tree_flatten, tree_map, tree_map_only, tree_unflatten
 
@@ -71,6 +73,14 @@ def _outer_graph(results: list[Tensor], marked: list[Tensor]) -> bool:
             return True
         stack.extend(e.edges)
     return False
+
+
+def _tracked(x: Any) -> bool:
+    """Whether x requires grad at its level or at one below."""
+    if x._requires_grad:
+        return True
+    values = x.fields() if isinstance(x, Carrier) else ()
+    return any(_tracked(v) for v in values if isinstance(v, Tensor))
 
 
 def _select(args: tuple, argnums: int | tuple[int, ...]) -> tuple[list, Any]:
@@ -175,7 +185,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
             lambda: f"[vjp] expected cotangents in the structure of the result, {out_spec}, got {given_spec}",
         )
         with _differentiating():
-            create = _outer_graph(outs, marked) or outer or any(c._requires_grad for c in flat)
+            create = outer or any(_tracked(c) for c in flat)
             result = tree_unflatten(_pull(outs, marked, flat, create, keep=True), spec)
         return result if len(primals) > 1 else (result[0],)
 
@@ -306,10 +316,8 @@ def _basis(tensors: list[Tensor]) -> list[Tensor]:
     total = sum(t.numel() for t in tensors)
     rows, start = [], 0
     for t in tensors:
-        eye = TENSOR_NAMES["zeros"]((total, t.numel()), dtype=t.dtype)
-        index = TENSOR_NAMES["arange"](t.numel())
-        eye[index + start, index] = 1
-        rows.append(eye.view(total, *t.shape))
+        columns = np.eye(total, t.numel(), -start, t.dtype.numpy)
+        rows.append(wrap(columns.reshape(total, *t.shape)))
         start += t.numel()
     return rows
 

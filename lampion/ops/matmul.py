@@ -7,6 +7,7 @@ float32 and rounded once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,8 @@ def matmul_kernel(a: ndarray, b: ndarray) -> ndarray:
     if b.ndim <= 2 and (a.ndim <= 2 or a.flags.c_contiguous):
         if a.ndim <= 2:
             return a.dot(b)
-        return a.reshape(-1, a.shape[-1]).dot(b).reshape(*a.shape[:-1], *b.shape[1:])
+        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+        return rows.dot(b).reshape(*a.shape[:-1], *b.shape[1:])
     return np.matmul(for_blas(a), for_blas(b))
 
 
@@ -322,7 +324,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return matmul(input, tensor)
 
 
-@public(out=True)
+@public(out=True, inplace=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)`; with beta 0 the input is not looked at."""
     return add_product("addmm", input, mm(mat1, mat2), beta, alpha)
