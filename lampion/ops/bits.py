@@ -1,5 +1,5 @@
 """Logic, bits, whole-number functions and the parts of floating-point numbers. May import earlier operators,
-core and the base. None but `frexp` has a derivative.
+core and the base.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ lcm = elementwise("lcm", "lcm(a, b)", numpy=excluding("bfcV", np.lcm))
 
 # -- parts of floating-point numbers -----------------------------------------------------------
 
-nextafter = elementwise("nextafter", "nextafter(a, b)", numpy=excluding("biuc", np.nextafter))
+nextafter = elementwise(
+    "nextafter", "nextafter(a, b)", numpy=excluding("biuc", np.nextafter), partials={"a": "a != b", "b": "0"}
+)
 
 
 def step(x: ndarray, values: ndarray) -> ndarray:

@@ -208,7 +208,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 def lerp_kernel(a: ndarray, b: ndarray, w: ndarray) -> ndarray:
     """From the nearer end, so that both ends are met exactly."""
     if w.ndim == 0:
-        return a + w * (b - a) if abs(w) < 0.5 else b - (b - a) * (1 - w)
+        return a + w * (b - a) if np.abs(w) < 0.5 else b - (b - a) * (1 - w)
     step = b - a
     return np.where(np.abs(w) < 0.5, a + w * step, b - step * (1 - w))
 

@@ -14,6 +14,7 @@ from .. import dtypes
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES
 from ..core.tensor import Tensor
 from ..errors import check
+from . import special_functions as special
 from .comparison import where
 from .elementwise import PRIVATE, common, conj, excluding, operator_of
 from .rules import elementwise, public
@@ -181,16 +182,9 @@ logaddexp2 = elementwise(
 )
 
 
-def xlogy_kernel(a: ndarray, b: ndarray) -> ndarray:
-    """a log b; 0 where a is 0, NaN where b is NaN."""
-    y = np.asarray(a * np.log(b))
-    np.copyto(y, 0, where=(a == 0) & ~np.isnan(b))
-    return y
-
-
-ARRAY_NAMES["xlogy"] = xlogy_kernel
+ARRAY_NAMES["xlogy"] = special.xlogy
 xlogy = elementwise(
-    "xlogy", "where(isnan(b), b, where(a == 0, 0 * a, a * log(b)))", numpy=xlogy_kernel,
+    "xlogy", "where(isnan(b), b, where(a == 0, 0 * a, a * log(b)))", numpy=excluding("c", special.xlogy),
     partials={"a": "xlogy(where(a == 0, 0 * a, 0 * a + 1), b)", "b": "a / b"}, **SPECIAL, **FLOAT,
 )  # fmt: skip
 
@@ -215,13 +209,6 @@ sigmoid = elementwise(
 )
 
 
-def logit_kernel(x: ndarray, eps: float | None) -> ndarray:
-    """log(x / (1 - x)), x moved into [eps, 1 - eps] first."""
-    if eps is not None:
-        x = np.clip(x, x.dtype.type(eps), x.dtype.type(1 - eps))
-    return np.log(x / (1 - x))
-
-
 def logit_gradient(g: Tensor, x: Tensor, eps: float | None) -> Tensor:
     """0 outside [eps, 1 - eps]; without eps, NaN outside [0, 1]."""
     low, outside = (0.0, math.nan) if eps is None else (eps, 0.0)
@@ -229,7 +216,7 @@ def logit_gradient(g: Tensor, x: Tensor, eps: float | None) -> Tensor:
 
 
 _logit = elementwise(
-    "logit", "log(x / (1 - x))", numpy=excluding("c", logit_kernel), vjp={"x": logit_gradient},
+    "logit", "log(x / (1 - x))", numpy=excluding("c", special.logit), vjp={"x": logit_gradient},
     parameters={"eps": None}, **PRIVATE, **FLOAT,
 )  # fmt: skip
 

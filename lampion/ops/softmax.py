@@ -1,0 +1,219 @@
+"""Softmax and its relatives. May import earlier operators, core and the base.
+
+The largest element is subtracted first, so that nothing overflows. The gradients are records of their own, few
+passes over the array, and differentiable again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ..core.dispatch import apply
+from ..core.op import Op
+from ..core.tensor import Tensor, normalize_dim
+from .create import empty_like
+from .elementwise import excluding
+from .rules import EXPORTS, batch_first, dtype_argument, move_to_front, public, shift_dims
+
+_max, _sum = np.maximum.reduce, np.add.reduce
+
+
+def in_float32(kernel: Any) -> Any:
+    """The kernel, computing float16 and bfloat16 in float32 and rounding once at the end."""
+
+    def call(*arrays: ndarray, dim: int) -> ndarray:
+        dtype = arrays[0].dtype
+        if dtype.itemsize > 2:
+            return kernel(*arrays, dim)
+        return kernel(*[x.astype(np.float32) for x in arrays], dim).astype(dtype)
+
+    call.__name__ = kernel.__name__
+    return call
+
+
+def shifted(x: ndarray, dim: int) -> ndarray:
+    """x less its largest element along `dim`."""
+    return x - _max(x, dim, None, None, True) if x.size else x.copy()
+
+
+def softmax_kernel(x: ndarray, dim: int) -> ndarray:
+    """exp(x) / sum(exp(x)) along `dim`."""
+    if x.ndim == 0:
+        return softmax_kernel(x.reshape(1), 0).reshape(())
+    y = shifted(x, dim)
+    np.exp(y, out=y)
+    y /= _sum(y, dim, None, None, True)
+    return y
+
+
+def log_softmax_kernel(x: ndarray, dim: int) -> ndarray:
+    """x - log(sum(exp(x))) along `dim`."""
+    if x.ndim == 0:
+        return log_softmax_kernel(x.reshape(1), 0).reshape(())
+    y = shifted(x, dim)
+    y -= np.log(_sum(np.exp(y), dim, None, None, True))
+    return y
+
+
+def softmax_backward_kernel(t: ndarray, p: ndarray, dim: int) -> ndarray:
+    """p (t - sum(t p)) along `dim`."""
+    if p.ndim == 0:
+        return np.zeros_like(p)
+    y = t * p
+    y -= p * _sum(y, dim, None, None, True)
+    return y
+
+
+def log_softmax_backward_kernel(t: ndarray, l: ndarray, dim: int) -> ndarray:  # noqa: E741
+    """t - exp(l) sum(t) along `dim`."""
+    if l.ndim == 0:
+        return np.zeros_like(l)
+    y = np.exp(l)
+    y *= _sum(t, dim, None, None, True)
+    return np.subtract(t, y, out=y)
+
+
+def batch_both(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Both operands with the batch dimension in front."""
+    fronted = [
+        v.unsqueeze(0).expand((size, *v._data.shape)) if d is None else move_to_front(v, d)
+        for v, d in zip(values, dims)
+    ]
+    return apply(op, *fronted, dim=params["dim"] % max(fronted[0]._data.ndim - 1, 1) + 1), 0
+
+
+def softmax_gradient(g: Tensor, y: Tensor, dim: int) -> Tensor:
+    return apply(SOFTMAX_BACKWARD, g, y, dim=dim)
+
+
+def log_softmax_gradient(g: Tensor, y: Tensor, dim: int) -> Tensor:
+    return apply(LOG_SOFTMAX_BACKWARD, g, y, dim=dim)
+
+
+SOFTMAX = Op(
+    "softmax",
+    ("x",),
+    excluding("biuc", in_float32(softmax_kernel)),
+    vjp={"x": softmax_gradient},
+    jvp=lambda tangents, inputs, y, params: softmax_gradient(tangents[0], y, params["dim"]),
+    batch=batch_first(shift_dims),
+    autocast="float32",
+)
+LOG_SOFTMAX = Op(
+    "log_softmax",
+    ("x",),
+    excluding("biuc", in_float32(log_softmax_kernel)),
+    vjp={"x": log_softmax_gradient},
+    jvp=lambda tangents, inputs, y, params: tangents[0]
+    - (y.exp() * tangents[0]).sum(params["dim"], keepdim=True),
+    batch=batch_first(shift_dims),
+    autocast="float32",
+)
+SOFTMAX_BACKWARD = Op(
+    "softmax_backward",
+    ("t", "p"),
+    in_float32(softmax_backward_kernel),
+    vjp={
+        "t": lambda g, p, dim: softmax_gradient(g, p, dim),
+        "p": lambda g, t, p, dim: g * t
+        - g * (t * p).sum(dim, keepdim=True)
+        - t * (g * p).sum(dim, keepdim=True),
+    },
+    batch=batch_both,
+    grad_name="SoftmaxBackwardDataBackward0",
+)
+LOG_SOFTMAX_BACKWARD = Op(
+    "log_softmax_backward",
+    ("t", "l"),
+    in_float32(log_softmax_backward_kernel),
+    vjp={
+        "t": lambda g, l, dim: g - (g * l.exp()).sum(dim, keepdim=True),  # noqa: E741
+        "l": lambda g, t, l, dim: -g * l.exp() * t.sum(dim, keepdim=True),  # noqa: E741
+    },
+    batch=batch_both,
+    grad_name="LogSoftmaxBackwardDataBackward0",
+)
+
+
+def run(op: Op, input: Tensor, dim: int, dtype: Any) -> Tensor:
+    """The operator along a checked `dim`, in `dtype` if one is given."""
+    if dtype is not None:
+        input = input.to(dtype_argument(dtype))
+    return apply(op, input, dim=normalize_dim(dim, input._data.ndim))
+
+
+@public(spaces=("torch", "special"), out=True)
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """`exp(x) / sum(exp(x))` along `dim`: positive numbers that sum to 1.
+
+    >>> torch.softmax(torch.zeros(2), 0)
+    tensor([0.5000, 0.5000])
+    """
+    return run(SOFTMAX, input, dim, dtype)
+
+
+@public(spaces=("torch", "special"), out=True)
+def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """`x - log(sum(exp(x)))` along `dim`, without overflow."""
+    return run(LOG_SOFTMAX, input, dim, dtype)
+
+
+def implied_dim(name: str, input: Tensor, dim: int | None, stacklevel: int) -> int:
+    """`dim`, or, with a warning, the one that PyTorch used to assume."""
+    if dim is not None:
+        return dim
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
+        "argument.",
+        stacklevel=stacklevel,
+    )
+    return 0 if input._data.ndim in (0, 1, 3) else 1
+
+
+def functional_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """`exp(x) / sum(exp(x))` along `dim`: positive numbers that sum to 1."""
+    return run(SOFTMAX, input, implied_dim("softmax", input, dim, _stacklevel), dtype)
+
+
+def functional_log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """`x - log(sum(exp(x)))` along `dim`, without overflow."""
+    return run(LOG_SOFTMAX, input, implied_dim("log_softmax", input, dim, _stacklevel), dtype)
+
+
+def softmin(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """`softmax(-x)` along `dim`."""
+    return run(SOFTMAX, -input, implied_dim("softmin", input, dim, _stacklevel), dtype)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """A random, differentiable choice along `dim`: `softmax((logits + gumbel noise) / tau)`.
+
+    With `hard` the result is one-hot, with the gradient of the soft one.
+    """
+    noise = -empty_like(logits.detach()).exponential_().log()
+    soft = softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    chosen = soft.detach().argmax(dim, keepdim=True)
+    one_hot = (soft * 0).detach().scatter(dim, chosen, 1.0)
+    return one_hot - soft.detach() + soft
+
+
+EXPORTS["nn.functional"].update(
+    softmax=functional_softmax,
+    log_softmax=functional_log_softmax,
+    softmin=softmin,
+    gumbel_softmax=gumbel_softmax,
+)
