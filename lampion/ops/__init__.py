@@ -3,6 +3,7 @@
 from . import (  # noqa: I001  (the order is the order of layers)
     rules as rules,
     return_types as return_types,
+    special_functions as special_functions,
     elementwise as elementwise,
     comparison as comparison,
     powers as powers,
