@@ -7,6 +7,8 @@ lower rank only counts when its category (bool < integer < float < complex) is h
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 
@@ -183,7 +185,7 @@ class finfo:  # noqa: N801
         self.bits, self.dtype = info.bits, type.name
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
         self.tiny = self.smallest_normal = float(info.smallest_normal)
-        self.resolution = float(info.resolution)
+        self.resolution = 10.0 ** -int(-math.log10(self.eps))  # one digit that always survives
 
     def __repr__(self) -> str:
         names = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
