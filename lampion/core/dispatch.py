@@ -107,7 +107,8 @@ def save_value(
     if name in op.inputs:
         value = inputs if op.variadic else inputs[op.inputs.index(name)]
     elif name.endswith("_shape") and name[:-6] in op.inputs:
-        return inputs[op.inputs.index(name[:-6])]._data.shape
+        t = inputs[op.inputs.index(name[:-6])]
+        return None if t is None else t._data.shape
     elif name == "shapes":
         return tuple([t._data.shape for t in inputs])
     elif name in named:
