@@ -1,0 +1,282 @@
+"""The one step loop that the algorithms share, and the arithmetic their rules need beyond operators.
+
+May import optimizer, core and the base. A rule is a few lines of arithmetic on a parameter, its gradient and its
+state. The same lines run on NumPy arrays, block by block, which is fast; and on tensors when the step itself is
+differentiated or traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from ..core.graph import STATE
+from ..core.inplace import check_memory
+from ..core.modes import enable_grad, set_grad_enabled
+from ..core.tensor import Storage, Tensor, wrap
+from ..errors import check
+from ..ops.complex import view_as_real
+from .optimizer import Optimizer, ParamsT
+
+BLOCK = 1 << 14  # elements worked on at a time: temporaries stay in the second-level cache
+
+
+class Rule(Optimizer):
+    """An optimizer given by `initial_state`, `advance` and `update`; its constructor's arguments are its options.
+
+    on_arrays    whether the rule is elementwise arithmetic, which arrays understand as well as tensors
+    nonnegative  the options that must not be negative
+    sparse_hint  what to add to the message that sparse gradients are not supported
+    """
+
+    on_arrays = True
+    nonnegative: tuple[str, ...] = ("lr", "eps", "weight_decay")
+    sparse_hint = ""
+
+    def __init__(self, params: ParamsT, arguments: dict[str, Any]) -> None:
+        skipped = ("self", "params", "__class__")
+        options = {name: value for name, value in arguments.items() if name not in skipped}
+        self.check_options(**options)
+        super().__init__(params, options)
+
+    def check_options(self, **options: Any) -> None:
+        """Raises ValueError or RuntimeError for options out of range or at odds with each other."""
+        lr = options["lr"]
+        one = not isinstance(lr, Tensor) or lr.numel() == 1
+        check(one, "Tensor lr must be 1-element", ValueError)
+        for name in self.nonnegative:
+            check_option(name, options[name] >= 0, options[name])
+        for i, beta in enumerate(options.get("betas", ())):
+            valid = 0 <= beta < 1
+            check(valid, lambda: f"Invalid beta parameter at index {i}: {beta}", ValueError)  # noqa: B023
+        if options.get("fused"):
+            differentiable, foreach = options.get("differentiable"), options.get("foreach")
+            check(not differentiable, "`fused` does not support `differentiable`")
+            check(not foreach, "`fused` and `foreach` cannot be `True` together.")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+        for of_parameter in self.state.values():
+            if isinstance(of_parameter.get("step"), (int, float)):  # files of early versions
+                of_parameter["step"] = scalar(of_parameter["step"])
+
+    # -- what an algorithm gives ---------------------------------------------------------------
+
+    def initial_state(self, parameter: Tensor, gradient: Tensor, group: dict) -> dict[str, Tensor]:
+        """The state before the first step."""
+        return {}
+
+    def advance(self, state: dict, group: dict) -> dict[str, Any]:
+        """Moves the numbers in the state on, once in a step, and returns what the rule needs of them."""
+        return {"step": count_step(state)} if "step" in state else {}
+
+    def update(self, parameter: Any, gradient: Any, state: dict, group: dict) -> None:
+        """The rule: writes the parameter and the state, which also has what `advance` returned."""
+        raise NotImplementedError(f"[{type(self).__name__}] has no rule; define update")
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates all parameters that have a gradient; returns the loss of `closure`, if given."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if self.on_arrays and not STATE.interpreters and not group.get("differentiable"):
+                self.step_on_arrays(group)
+            else:
+                with set_grad_enabled(bool(group.get("differentiable"))):
+                    self.step_on_tensors(group)
+        return loss
+
+    def step_on_arrays(self, group: dict) -> None:
+        """Updates a group's parameters in memory, unseen by autograd but for the count of writes."""
+        group = {name: as_number(option) for name, option in group.items()}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            x, g = p._data, p.grad._data
+            state = {k: v._data for k, v in self.state_of(p, group).items()}
+            numbers = self.advance(state, group)
+            if not x.flags.writeable:
+                check_memory(x, type(self).__name__)
+            if x.dtype.kind == "c":
+                x, g = real_view(x), real_view(g)
+                state = {k: real_view(v) if v.dtype.kind == "c" else v for k, v in state.items()}
+            for x_block, g_block, block in blocks(x, g, state):
+                block.update(numbers)
+                self.update(x_block, self.decay(x_block, g_block, group), block, group)
+            if p._storage is None:
+                p._storage = Storage()
+            p._storage.write(type(self).__name__)
+
+    def step_on_tensors(self, group: dict) -> None:
+        """Updates a group's parameters with tensor operators, which can be recorded."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            x, g, state = p, p.grad, dict(self.state_of(p, group))
+            state.update(self.advance(state, group))
+            if x.is_complex():
+                x, g = view_as_real(x), view_as_real(g)
+                state = {k: view_as_real(v) if is_complex(v) else v for k, v in state.items()}
+            self.update(x, self.decay(x, g, group), state, group)
+
+    def state_of(self, p: Tensor, group: dict) -> dict[str, Tensor]:
+        """The state of a parameter, made before its first step."""
+        state = self.state.get(p)
+        if not state:
+            check(
+                not p.grad.is_sparse,
+                f"{type(self).__name__} does not support sparse gradients{self.sparse_hint}",
+            )
+            state = self.initial_state(p, p.grad, group)
+            if state:
+                self.state[p] = state
+        return state
+
+    def decay(self, parameter: Any, gradient: Any, group: dict) -> Any:
+        """Weight decay, and the sign of the gradient: returns the gradient that the rule sees."""
+        if group.get("maximize"):
+            gradient = -gradient
+        weight_decay = group.get("weight_decay", 0)
+        if weight_decay != 0:
+            if group.get("decoupled_weight_decay"):
+                parameter *= 1 - group["lr"] * weight_decay
+            else:
+                gradient = gradient + weight_decay * parameter
+        return gradient
+
+
+def check_option(name: str, valid: Any, value: Any) -> None:
+    """Raises ValueError unless an option's value is valid."""
+    title = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
+    check(bool(valid), lambda: f"Invalid {title}: {value}", ValueError)
+
+
+def as_number(option: Any) -> Any:
+    """An option that is a tensor (or a tuple with tensors, as betas can be) as a number."""
+    if isinstance(option, Tensor):
+        return option.item()
+    if option.__class__ is tuple:
+        return tuple([as_number(o) for o in option])
+    return option
+
+
+def number(x: Any) -> Any:
+    """A 0-dim array as a number; a tensor stays one."""
+    return x if isinstance(x, Tensor) else float(x)
+
+
+def count_step(state: dict) -> Any:
+    """Counts a step; returns the count as a number, or as a tensor where the state has tensors."""
+    step = state["step"]
+    step += 1
+    return number(step)
+
+
+def blocks(x: ndarray, g: ndarray, state: dict) -> Iterator[tuple[ndarray, ndarray, dict]]:
+    """A parameter, its gradient and its state, in pieces that fit the cache."""
+    if x.size > BLOCK:
+        same = [x, g, *(v for v in state.values() if v.shape == x.shape)]
+    if x.size <= BLOCK or not all(a.flags.c_contiguous for a in same):
+        yield x, g, state
+        return
+    flat = {k: v.reshape(-1) if v.shape == x.shape else v for k, v in state.items()}
+    x, g = x.reshape(-1), g.reshape(-1)
+    for start in range(0, x.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        piece = {k: v[part] if v.size == x.size else v for k, v in flat.items()}
+        yield x[part], g[part], piece
+
+
+def real_view(x: ndarray) -> ndarray:
+    """Complex numbers as pairs of real ones, in the same memory: (...) -> (..., 2)."""
+    real = x.real
+    shape, strides = (*x.shape, 2), (*x.strides, real.itemsize)
+    return np.lib.stride_tricks.as_strided(real, shape, strides)
+
+
+def is_complex(value: Any) -> bool:
+    """Whether a value is a tensor of complex numbers."""
+    return isinstance(value, Tensor) and value.is_complex()
+
+
+# -- state -------------------------------------------------------------------------------------
+
+
+def scalar(value: float) -> Tensor:
+    """A number that counts along with the steps, as a tensor."""
+    double = dtypes.get_default_dtype() is dtypes.float64
+    return wrap(np.array(value, np.float64 if double else np.float32))
+
+
+def zeros(like: Tensor) -> Tensor:
+    """State that starts from zero, laid out as the parameter."""
+    return wrap(np.zeros_like(like._data))
+
+
+def filled(like: Tensor, value: float) -> Tensor:
+    """State that starts from a value: in both parts if the parameter is complex."""
+    fill = complex(value, value) if like.is_complex() else value
+    return wrap(np.full_like(like._data, fill))
+
+
+# -- arithmetic for arrays and tensors alike ---------------------------------------------------
+
+
+def sqrt(x: Any) -> Any:
+    """The square root."""
+    return x.sqrt() if isinstance(x, Tensor) else np.sqrt(x)
+
+
+def sign(x: Any) -> Any:
+    """-1, 0 or 1."""
+    return x.sign() if isinstance(x, Tensor) else np.sign(x)
+
+
+def where(condition: Any, number: float, x: Any) -> Any:
+    """The number where the condition holds, else x."""
+    if isinstance(x, Tensor):
+        return x.masked_fill(condition, number)
+    return np.where(condition, x.dtype.type(number), x)
+
+
+def clip(x: Any, low: float, high: float) -> Any:
+    """x moved into [low, high]."""
+    return x.clamp(low, high) if isinstance(x, Tensor) else np.clip(x, low, high)
+
+
+def assign(x: Any, value: Any) -> None:
+    """x = value, in place."""
+    if not isinstance(x, Tensor):
+        np.copyto(x, value, casting="same_kind")
+    elif isinstance(value, Tensor):
+        x.copy_(value)
+    else:
+        x.fill_(value)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """The larger one of each two numbers."""
+    return x.maximum(y) if isinstance(x, Tensor) else np.maximum(x, y)
+
+
+def lerp_(start: Any, end: Any, weight: Any) -> None:
+    """start = start + weight * (end - start), in place; exactly `end` for weight 1."""
+    if weight < 0.5:
+        difference = end - start
+        difference *= weight
+        start += difference
+    else:
+        start -= end
+        start *= 1 - weight
+        start += end
