@@ -20,9 +20,9 @@ from ..core.tensor import Tensor, normalize_dim, wrap
 from ..dtypes import get_default_dtype
 from ..errors import check
 from .extremes import check_ordered, selection
-from .reduce import LOW_FLOATS, along, has_no_zero, numpy_names, widened
+from .reduce import along, has_no_zero, in_type, numpy_names, widened
 from .return_types import return_type
-from .rules import batch_first, dtype_argument, public, shift_dims
+from .rules import batch_first, public, shift_dims
 
 # -- running sums and products -----------------------------------------------------------------
 
@@ -59,7 +59,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> torch.tensor([1, 2, 3]).cumsum(0)
     tensor([1, 3, 6])
     """
-    return along(CUMSUM, input if dtype is None else convert(input, dtype_argument(dtype)), dim)
+    return in_type(dtype, lambda x: along(CUMSUM, x, dim), input)
 
 
 def recurrence_kernel(a: ndarray, b: ndarray, dim: int) -> ndarray:
@@ -74,13 +74,13 @@ def recurrence_kernel(a: ndarray, b: ndarray, dim: int) -> ndarray:
 def recurrence_gradient(g: Tensor, a: Tensor, y: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Backward it is the same recurrence, run from the end with a moved by one place."""
     back = RECURRENCE(a.conj().roll(-1, dim).flip(dim), g.flip(dim), dim=dim).flip(dim)
-    first = wrap((np.arange(a._data.shape[dim]) == 0).reshape(row_shape(a, dim)))
-    return back * y.roll(1, dim).masked_fill(first, 0).conj(), back
+    return back * y.roll(1, dim).where(after_first(y, dim), 0).conj(), back
 
 
-def row_shape(x: Tensor, dim: int) -> tuple[int, ...]:
-    """The shape of a vector that lies along `dim` of x."""
-    return tuple([s if d == dim else 1 for d, s in enumerate(x._data.shape)])
+def after_first(x: Tensor, dim: int) -> Tensor:
+    """For each place along `dim` of x whether it is not the first."""
+    shape = x._data.shape
+    return wrap((np.arange(shape[dim]) > 0).reshape([-1 if d == dim else 1 for d in range(len(shape))]))
 
 
 RECURRENCE = Op("linear_recurrence", ("a", "b"), recurrence_kernel, vjp=recurrence_gradient)
@@ -90,9 +90,7 @@ def cumprod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:
     """sum(g y) from here on by x; where x may be 0, a recurrence that does not divide."""
     if has_no_zero(x):
         return reverse_cumsum(g * y.conj(), dim) / x.conj()
-    n = x._data.shape[dim]
-    first = wrap((np.arange(n) == 0).reshape(row_shape(x, dim)))
-    before = y.roll(1, dim).masked_fill(first, 1)  # the product of all elements before
+    before = y.roll(1, dim).where(after_first(y, dim), 1)  # the product of all elements before
     after = RECURRENCE(x.conj().roll(-1, dim).flip(dim), g.flip(dim), dim=dim).flip(dim)
     return before.conj() * after
 
@@ -104,7 +102,7 @@ CUMPROD = running("cumprod", lambda x, dim: accumulate(np.multiply, x, dim), cum
 @numpy_names
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """The product of each element and all before it along `dim`; integers multiply to int64."""
-    return along(CUMPROD, input if dtype is None else convert(input, dtype_argument(dtype)), dim)
+    return in_type(dtype, lambda x: along(CUMPROD, x, dim), input)
 
 
 def logcumsumexp_kernel(x: ndarray, dim: int) -> ndarray:
@@ -200,6 +198,8 @@ def diff(
     """The n-th differences of neighbours along `dim`, of `prepend`, `input` and `append` put together."""
     check(input._data.ndim > 0, "diff expects input to be at least one-dimensional")
     check(n >= 0, f"order must be non-negative but got {n}")
+    if n == 0:
+        return input.clone()
     dim = normalize_dim(dim, input._data.ndim)
     parts = [t for t in (prepend, input, append) if t is not None]
     x = TENSOR_NAMES["cat"](parts, dim) if len(parts) > 1 else input

@@ -44,16 +44,16 @@ def norm_gradient(g: Tensor, x: Tensor, y: Tensor, p: float, dim: Any, keepdim: 
     if p == 1:
         return g * x.sgn()
     if p == 2:
-        return x * (g / y).masked_fill(y == 0, 0)
+        return x * (g / y).where(y != 0, 0)
     size = x.abs()
     if math.isinf(p):
         chosen = size == y
         return x.sgn() * (g / apply(SUM, chosen, dim=dim, keepdim=True) * chosen)
     if p < 2:
-        powers = size.pow(p - 1).masked_fill(x == 0, 0) * x.sgn()
+        powers = size.pow(p - 1).where(x != 0, 0) * x.sgn()
     else:
         powers = size.pow(p - 2) * x
-    return powers * (g / y.pow(p - 1)).masked_fill(y == 0, 0)
+    return powers * (g / y.pow(p - 1)).where(y != 0, 0)
 
 
 NORM = reduction("norm", norm_kernel, norm_gradient, autocast="float32")
@@ -149,7 +149,7 @@ def cdist_gradient(g: Tensor, x: Tensor, y: Tensor, d: Tensor, p: float, needs: 
     if p == 0:
         return None, None
     if p == 2:
-        weight = (g / d).masked_fill(d == 0, 0)  # (..., P, R)
+        weight = (g / d).where(d != 0, 0)  # (..., P, R)
         turned = weight.transpose(-1, -2)
         return (
             x * weight.sum(-1, keepdim=True) - weight @ y if needs[0] else None,

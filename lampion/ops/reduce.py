@@ -88,6 +88,14 @@ def keep_dims(t: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
     return t.reshape(tuple([1 if i in reduced else s for i, s in enumerate(x_shape)]))
 
 
+def in_type(dtype: Any, run: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """`run(input)`, computed and returned in the type asked for; None leaves the choice to `run`."""
+    if dtype is None:
+        return run(input)
+    d = dtype_argument(dtype)
+    return convert(run(convert(input, d)), d)
+
+
 def count(shape: tuple[int, ...], dim: Any) -> int:
     """How many elements go into one result."""
     return math.prod([shape[d] for d in normalize_dims(dim, len(shape))])
@@ -164,11 +172,13 @@ def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], Non
     def general(
         input: Tensor, dim: Any, keepdim: bool, dtype: Any, axis: Any = None, keepdims: bool = False
     ) -> Tensor:
-        if dtype is not None:
-            input = convert(input, dtype_argument(dtype))
-        check_input(input)  # of the type that it is reduced in
         dim = reduced_dims(axis if dim is None else dim, input._data.ndim)
-        return apply(op, input, dim=dim, keepdim=keepdim or keepdims)
+
+        def run(x: Tensor) -> Tensor:
+            check_input(x)
+            return apply(op, x, dim=dim, keepdim=keepdim or keepdims)
+
+        return in_type(dtype, run, input)
 
     general = with_out(general, op.name)
 
@@ -246,12 +256,12 @@ NANSUM = reduction("nansum", nansum_kernel, nansum_gradient)
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim` (all by default), NaN counting as zero."""
     check(input._data.dtype.kind != "c", "nansum does not support complex inputs")
-    if dtype is not None:
-        input = convert(input, dtype_argument(dtype))
     dim = reduced_dims(dim, input._data.ndim)
-    if input._data.dtype.kind in "biu":
-        return apply(SUM, input, dim=dim, keepdim=keepdim)
-    return apply(NANSUM, input, dim=dim, keepdim=keepdim)
+
+    def run(x: Tensor) -> Tensor:
+        return apply(SUM if x._data.dtype.kind in "biu" else NANSUM, x, dim=dim, keepdim=keepdim)
+
+    return in_type(dtype, run, input)
 
 
 @public(out=True)
@@ -294,8 +304,8 @@ def products_of_others(x: Tensor, dim: int) -> Tensor:
     """For each element the product of all others along `dim`: of those before it times those after it."""
     n = x._data.shape[dim]
     place = np.arange(n).reshape([n if d == dim else 1 for d in range(x._data.ndim)])
-    before = x.roll(1, dim).masked_fill(wrap(place == 0), 1).cumprod(dim)
-    after = x.roll(-1, dim).masked_fill(wrap(place == n - 1), 1).flip(dim).cumprod(dim).flip(dim)
+    before = x.roll(1, dim).where(wrap(place > 0), 1).cumprod(dim)
+    after = x.roll(-1, dim).where(wrap(place < n - 1), 1).flip(dim).cumprod(dim).flip(dim)
     return before * after
 
 
@@ -322,11 +332,13 @@ PROD = Op(
 @numpy_names
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product of all elements, or over `dim`; integers multiply to int64."""
-    if dtype is not None:
-        input = convert(input, dtype_argument(dtype))
-    if dim is None:
-        return apply(PROD, input, dim=None, keepdim=False)
-    return along(PROD, input, dim, keepdim=keepdim)
+
+    def run(x: Tensor) -> Tensor:
+        if dim is None:
+            return apply(PROD, x, dim=None, keepdim=False)
+        return along(PROD, x, dim, keepdim=keepdim)
+
+    return in_type(dtype, run, input)
 
 
 # -- truth -------------------------------------------------------------------------------------
@@ -385,7 +397,7 @@ def logsumexp_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
 def logsumexp_gradient(g: Tensor, x: Tensor, y: Tensor, dim: Any, keepdim: bool) -> Tensor:
     """The softmax of x times g; zero where all of x is -inf."""
     y, g = (keep_dims(t, x._data.shape, dim, keepdim) for t in (y, g))
-    return g * (x - y).exp().masked_fill(y == -math.inf, 0).conj()
+    return g * (x - y).exp().where(y != -math.inf, 0).conj()
 
 
 LOGSUMEXP = reduction(

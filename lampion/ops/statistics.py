@@ -51,7 +51,7 @@ def std_gradient(
     g: Tensor, x: Tensor, y: Tensor, dim: Any, correction: float, keepdim: bool
 ) -> Tensor:
     """That of the variance by 2 y; zero where y is zero."""
-    return var_gradient((g / (2 * y)).masked_fill(y == 0, 0), x, dim, correction, keepdim)
+    return var_gradient((g / (2 * y)).where(y != 0, 0), x, dim, correction, keepdim)
 
 
 VAR = reduction("var", var_kernel, var_gradient)
@@ -195,7 +195,7 @@ def cov(
         freedom = total - correction * (weight * aweights).sum() / total
     freedom = freedom.clamp(min=0)
     warn_if_not_free(freedom)
-    return ((deviation * weight) @ deviation.conj().T / freedom).squeeze()
+    return (deviation @ (deviation * weight).conj().T / freedom).squeeze()
 
 
 def warn_if_not_free(freedom: Any) -> None:
@@ -294,10 +294,9 @@ def count_in_bins(
     inside = np.ones(len(columns[0]), bool)
     cell = np.zeros(len(columns[0]), np.int64)
     for x, e in zip(columns, edges):
+        inside &= (x >= e[0]) & (x <= e[-1])
         place = np.searchsorted(e, x, "right") - 1
-        place[x == e[-1]] = len(e) - 2
-        inside &= (place >= 0) & (place < len(e) - 1)
-        cell = cell * (len(e) - 1) + place
+        cell = cell * (len(e) - 1) + np.clip(place, 0, len(e) - 2)
     shape = [len(e) - 1 for e in edges]
     weights = None if weight is None else weight.concrete(name).reshape(-1)
     check(
