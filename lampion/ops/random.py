@@ -1,1 +1,459 @@
-"""Random tensors, drawn from PyTorch's streams. May import rules, earlier families, core and the base."""
+"""Random tensors, drawn from PyTorch's streams. May import rules, create, convert, core and the base.
+
+The streams themselves are in lampion/random; here each becomes an operator, so that a trace draws anew. Fills walk
+a tensor in the order of its memory, as PyTorch does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes, random as streams
+from ..core.dispatch import apply
+from ..core.inplace import assign, check_writable, write_out
+from ..core.op import Op
+from ..core.tensor import Tensor, wrap
+from ..errors import check
+from ..layout import Order, inverse, order_of
+from ..random import Generator, default_generator
+from .create import factory, like, number_argument, size_argument
+from .rules import EXPORTS, public
+
+# -- drawing -----------------------------------------------------------------------------------
+
+
+def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
+    """The operator that draws an array of a shape with its dimensions in a given order in memory."""
+
+    def kernel(shape: tuple, order: Order, dtype: dtypes.dtype, generator: Any, **params: Any) -> ndarray:
+        if order is None:
+            return sampler(shape, dtype=dtype.numpy, generator=generator, **params)
+        inside = tuple([shape[d] for d in order])
+        drawn = sampler(inside, dtype=dtype.numpy, generator=generator, **params)
+        return drawn.transpose(inverse(order))
+
+    return Op(f"draw_{name}", (), kernel)
+
+
+def complex_uniform(shape: tuple, low: float, high: float, dtype: np.dtype, generator: Any) -> ndarray:
+    """Uniform numbers; both parts of complex ones, one after the other."""
+    if dtype.kind != "c":
+        return streams.uniform(shape, low, high, dtype, generator)
+    parts = streams.uniform((*shape, 2), low, high, np.empty(0, dtype).real.dtype, generator)
+    return parts.view(dtype)[..., 0]
+
+
+def dropout_noise(shape: tuple, p: float, dtype: np.dtype, generator: Any) -> ndarray:
+    """1 / (1 - p) with probability 1 - p, else 0."""
+    kept = streams.bernoulli(shape, 1.0 - p, dtype, generator)
+    scale = 1 / (1.0 - p) if dtype.itemsize == 8 else np.float32(1) / np.float32(1.0 - p)
+    return kept * np.asarray(scale).astype(dtype)
+
+
+UNIFORM = drawing("uniform", complex_uniform)
+NORMAL = drawing("normal", streams.normal)
+RANDINT = drawing("randint", streams.randint)
+BERNOULLI_NUMBER = drawing("bernoulli", streams.bernoulli)
+EXPONENTIAL = drawing("exponential", streams.exponential)
+CAUCHY = drawing("cauchy", streams.cauchy)
+GEOMETRIC = drawing("geometric", streams.geometric)
+LOG_NORMAL = drawing("log_normal", streams.log_normal)
+DROPOUT_NOISE = drawing("dropout_noise", dropout_noise)
+RANDPERM = Op(
+    "randperm", (), lambda n, dtype, generator: streams.randperm(n, dtype.numpy, generator)
+)
+
+
+def draw(
+    op: Op, shape: tuple, dtype: dtypes.dtype | None, generator: Any, order: Order = None, **params: Any
+) -> Tensor:
+    """A new tensor of draws, of the default type unless one is given."""
+    check_generator(generator, op.name)
+    dtype = dtype or dtypes.get_default_dtype()
+    return apply(op, shape=shape, order=order, dtype=dtype, generator=generator, **params)
+
+
+def check_generator(generator: Any, name: str) -> None:
+    """Raises TypeError for what is no generator."""
+    check(
+        generator is None or isinstance(generator, Generator),
+        lambda: f"{name}(): argument 'generator' must be torch.Generator, not {type(generator).__name__}",
+        TypeError,
+    )
+
+
+# -- new tensors -------------------------------------------------------------------------------
+
+
+@factory
+def rand(*sizes: Any, size: Any = None, dtype: Any = None, generator: Any = None) -> Tensor:
+    """Uniform numbers of [0, 1).
+
+    >>> torch.manual_seed(0).initial_seed()
+    0
+    >>> torch.rand(2)
+    tensor([0.4963, 0.7682])
+    """
+    shape = size_argument("rand", sizes, size)
+    return draw(UNIFORM, shape, dtype, generator, low=0.0, high=1.0)
+
+
+@factory
+def randn(*sizes: Any, size: Any = None, dtype: Any = None, generator: Any = None) -> Tensor:
+    """Normal numbers of mean 0 and variance 1."""
+    shape = size_argument("randn", sizes, size)
+    return draw(NORMAL, shape, dtype, generator, mean=0.0, std=1.0, contiguous=True)
+
+
+@factory
+def randint(*bounds: Any, dtype: Any = None, generator: Any = None, **named: Any) -> Tensor:
+    """Whole numbers of [low, high): `randint(high, size)` or `randint(low, high, size)`; int64 by default."""
+    low, high, size = randint_arguments("randint", bounds, named, ("size",))
+    check(
+        not isinstance(size, int),
+        f"randint(): argument 'size' must be tuple of ints, not {type(size).__name__}",
+        TypeError,
+    )
+    shape = size_argument("randint", (size,))
+    return draw(RANDINT, shape, dtype or dtypes.int64, generator, low=low, high=high)
+
+
+def randint_arguments(name: str, given: tuple, named: dict, after: tuple[str, ...]) -> list:
+    """low (0 if not given), high and what comes after them; raises TypeError for other arguments."""
+    last = ("high", *after)
+    names = ("low", *last) if len(given) + len(named) > len(last) else last
+    values = {**dict(zip(names, given)), **named}
+    check(
+        len(given) + len(named) == len(names) and values.keys() == set(names),
+        lambda: f"{name}() received an invalid combination of arguments: {len(given)} by position and "
+        f"{sorted(named)}; call {name}({', '.join(last)}) or {name}(low, {', '.join(last)})",
+        TypeError,
+    )
+    bounds = [number_argument(name, n, values.get(n, 0)) for n in ("low", "high")]
+    for bound in bounds:
+        check(
+            isinstance(bound, int),
+            lambda bound=bound: f"{name}(): bounds must be int, not {type(bound).__name__}",
+            TypeError,
+        )
+    return [*bounds, *(values[n] for n in after)]
+
+
+@factory
+def randperm(n: int, *, dtype: Any = None, generator: Any = None) -> Tensor:
+    """The numbers 0 to n - 1 in a random order."""
+    check(
+        hasattr(n, "__index__"),
+        lambda: f"randperm(): argument 'n' (position 1) must be int, not {type(n).__name__}",
+        TypeError,
+    )
+    check_generator(generator, "randperm")
+    return apply(RANDPERM, n=n.__index__(), dtype=dtype or dtypes.int64, generator=generator)
+
+
+@factory
+def rand_like(
+    input: Tensor, *, dtype: Any = None, memory_format: Any = None, generator: Any = None
+) -> Tensor:
+    """Uniform numbers of [0, 1), of the shape and type of `input`."""
+    shape, dtype, order = like("rand_like", input, dtype, memory_format)
+    return draw(UNIFORM, shape, dtype, generator, order, low=0.0, high=1.0)
+
+
+@factory
+def randn_like(
+    input: Tensor, *, dtype: Any = None, memory_format: Any = None, generator: Any = None
+) -> Tensor:
+    """Normal numbers, of the shape and type of `input`."""
+    shape, dtype, order = like("randn_like", input, dtype, memory_format)
+    return draw(
+        NORMAL, shape, dtype, generator, order, mean=0.0, std=1.0, contiguous=order is None
+    )
+
+
+@factory
+def randint_like(
+    input: Tensor,
+    *bounds: Any,
+    dtype: Any = None,
+    memory_format: Any = None,
+    generator: Any = None,
+    **named: Any,
+) -> Tensor:
+    """Whole numbers of [low, high), of the shape and type of `input`: `randint_like(x, high)` or `(x, low, high)`."""
+    low, high = randint_arguments("randint_like", bounds, named, ())
+    shape, dtype, order = like("randint_like", input, dtype, memory_format)
+    return draw(RANDINT, shape, dtype, generator, order, low=low, high=high)
+
+
+# -- by parameters in tensors ------------------------------------------------------------------
+
+
+def no_gradient(g: Tensor, x_shape: tuple) -> Tensor:
+    """Zeros: a draw does not change smoothly with its parameter."""
+    return g.new_zeros(x_shape)
+
+
+def bernoulli_kernel(x: ndarray, order: Order, generator: Any) -> ndarray:
+    """1 with probability x, drawn for the elements in this order."""
+    inside = x if order is None else x.transpose(order)
+    drawn = streams.bernoulli(inside.shape, inside, x.dtype, generator)
+    return drawn if order is None else drawn.transpose(inverse(order))
+
+
+def normal_kernel(x: ndarray | None, std: ndarray | None, number: float, generator: Any) -> ndarray:
+    """Normal numbers of these means and deviations; `number` stands for the one that is no array."""
+    if x is not None and std is not None:
+        try:
+            np.broadcast_shapes(x.shape, std.shape)
+        except ValueError:
+            raise RuntimeError(
+                f"[normal] means of shape {x.shape} and deviations of shape {std.shape} do not broadcast; their "
+                "sizes must match, or be 1"
+            ) from None
+    return streams.normal_of(number if x is None else x, number if std is None else std, generator)
+
+
+BERNOULLI = Op("bernoulli", ("x",), bernoulli_kernel, vjp={"x": no_gradient})
+POISSON = Op(
+    "poisson", ("x",), lambda x, generator: streams.poisson(x, generator), vjp={"x": no_gradient}
+)
+BINOMIAL = Op(
+    "binomial",
+    ("x", "prob"),
+    lambda x, prob, generator: streams.binomial(x, prob, generator),
+    vjp={
+        "x": no_gradient,
+        "prob": lambda g, prob_shape: g.new_zeros(prob_shape),
+    },
+)
+MULTINOMIAL = Op(
+    "multinomial",
+    ("x",),
+    lambda x, num_samples, replacement, generator: np.ascontiguousarray(
+        streams.multinomial(x, num_samples, replacement, generator)
+    ),
+)
+NORMAL_OF = Op(
+    "normal",
+    ("x", "std"),
+    normal_kernel,
+    vjp={"x": no_gradient, "std": lambda g, std_shape: g.new_zeros(std_shape)},
+)
+
+
+def normal(
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Any = None,
+    out: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Normal numbers: `normal(mean, std, size)`, or with a tensor of means, of deviations, or of both.
+
+    Raises RuntimeError for a negative deviation.
+    """
+    check_generator(generator, "normal")
+    if size is not None:
+        numbers = {"mean": number_argument("normal", "mean", mean), "std": number_argument("normal", "std", std)}
+        return normal_sized(size, generator=generator, out=out, **numbers, **options)
+    tensors = [v if isinstance(v, Tensor) else None for v in (mean, std)]
+    check(any(t is not None for t in tensors), "normal() of two numbers needs a size", TypeError)
+    number = number_argument("normal", "std", std) if tensors[1] is None else mean
+    number = 0.0 if isinstance(number, Tensor) else number
+    made = apply(NORMAL_OF, *tensors, number=float(number), generator=generator)
+    return made if out is None else write_out(out, made, "normal")
+
+
+@factory
+def normal_sized(
+    size: Any, *, mean: float, std: float, dtype: Any = None, generator: Any = None
+) -> Tensor:
+    """`normal` of two numbers."""
+    shape = size_argument("normal", (size,))
+    return draw(NORMAL, shape, dtype, generator, mean=mean, std=std, contiguous=True)
+
+
+@public
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
+    """1 with the probability in each element of `input` (or with `p`), else 0."""
+    check_generator(generator, "bernoulli")
+    if p is None:
+        return apply(BERNOULLI, input, order=None, generator=generator)
+    return draw(BERNOULLI_NUMBER, tuple(input._data.shape), input.dtype, generator, p=p)
+
+
+@public(out=True)
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None
+) -> Tensor:
+    """Indices drawn with chances in proportion to `input`, of each row: (K,) or (N, K) -> (n,) or (N, n)."""
+    check_generator(generator, "multinomial")
+    return apply(
+        MULTINOMIAL, input, num_samples=num_samples, replacement=replacement, generator=generator
+    )
+
+
+@public(method=False)
+def poisson(input: Tensor, generator: Any = None) -> Tensor:
+    """Counts of the Poisson distribution with these rates."""
+    check_generator(generator, "poisson")
+    return apply(POISSON, input, generator=generator)
+
+
+@public(method=False)
+def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
+    """How many of `count` trials succeed that each succeed with probability `prob`."""
+    check_generator(generator, "binomial")
+    return apply(BINOMIAL, count, prob, generator=generator)
+
+
+# -- fills -------------------------------------------------------------------------------------
+
+
+def fill_order(self: Tensor) -> Order:
+    """The order in which a fill walks a tensor: that of its memory."""
+    return order_of(self._data) if self._data.__class__ is ndarray else None
+
+
+def fill_with(self: Tensor, op: Op, name: str, generator: Any, **params: Any) -> Tensor:
+    """Fills the tensor with draws in the order of its memory."""
+    check_writable(self, name)
+    order = fill_order(self)
+    if op is NORMAL:
+        params["contiguous"] = self.is_contiguous()
+    drawn = draw(op, tuple(self._data.shape), self.dtype, generator, order, **params)
+    return assign(self, drawn, name)
+
+
+def named_from(name: str, from_: Any, options: dict) -> Any:
+    """PyTorch calls a lower bound `from`, which Python allows only inside `**`."""
+    bound = options.pop("from", from_)
+    check(not options, lambda: f"{name}() got an unexpected keyword argument {next(iter(options))!r}", TypeError)
+    return bound
+
+
+def uniform_(
+    self: Tensor, from_: float = 0.0, to: float = 1.0, /, *, generator: Any = None, **bounds: Any
+) -> Tensor:
+    """Fills with uniform numbers of [from, to)."""
+    to = bounds.pop("to", to)
+    low = named_from("uniform_", from_, bounds)
+    return fill_with(self, UNIFORM, "uniform_", generator, low=float(low), high=float(to))
+
+
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Fills with normal numbers."""
+    return fill_with(self, NORMAL, "normal_", generator, mean=float(mean), std=float(std))
+
+
+def random_(self: Tensor, *bounds: int, generator: Any = None, **named: int) -> Tensor:
+    """Fills with whole numbers: `random_()` of all that fit the type, `random_(to)`, `random_(from, to)`."""
+    names = ("from", "to") if len(bounds) + len(named) == 2 else ("to",)
+    given = {**dict(zip(names, bounds)), **named}
+    check(
+        len(bounds) <= 2 and given.keys() <= {"from", "to"},
+        lambda: f"random_() takes from and to, got {len(bounds)} arguments by position and {sorted(named)}",
+        TypeError,
+    )
+    low, high = given.get("from"), given.get("to")
+    if high is not None and low is None:
+        low = 0
+    return fill_with(self, RANDINT, "random_", generator, low=low, high=high)
+
+
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+    """Fills with 1 (with probability `p`, a number or tensor) and 0."""
+    if not isinstance(p, Tensor):
+        return fill_with(self, BERNOULLI_NUMBER, "bernoulli_", generator, p=float(p))
+    check_writable(self, "bernoulli_")
+    check_generator(generator, "bernoulli_")
+    order = fill_order(self)
+    drawn = apply(BERNOULLI, p.expand(self._data.shape), order=order, generator=generator)
+    return assign(self, drawn.to(self.dtype), "bernoulli_")
+
+
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Fills with numbers of density lambd * exp(-lambd * x)."""
+    return fill_with(self, EXPONENTIAL, "exponential_", generator, rate=float(lambd))
+
+
+def cauchy_(
+    self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None
+) -> Tensor:
+    """Fills with numbers of the Cauchy distribution."""
+    return fill_with(self, CAUCHY, "cauchy_", generator, median=float(median), sigma=float(sigma))
+
+
+def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
+    """Fills with the number of trials that it takes to succeed once, from 1 on."""
+    return fill_with(self, GEOMETRIC, "geometric_", generator, p=float(p))
+
+
+def log_normal_(
+    self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None
+) -> Tensor:
+    """Fills with numbers whose logarithm is normal with this mean and deviation."""
+    return fill_with(self, LOG_NORMAL, "log_normal_", generator, mean=float(mean), std=float(std))
+
+
+FILLS = (
+    uniform_,
+    normal_,
+    random_,
+    bernoulli_,
+    exponential_,
+    cauchy_,
+    geometric_,
+    log_normal_,
+)
+for fill in FILLS:
+    setattr(Tensor, fill.__name__, fill)
+
+# -- the state of the streams ------------------------------------------------------------------
+
+
+def get_state(self: Generator) -> Tensor:
+    """The state as PyTorch's tensor of 5056 bytes."""
+    return wrap(self.state())
+
+
+def set_state(self: Generator, new_state: Tensor) -> Generator:
+    """Takes over a state that `get_state` returned."""
+    check(
+        isinstance(new_state, Tensor) and new_state.dtype is dtypes.uint8,
+        "RNG state must be a torch.ByteTensor",
+        TypeError,
+    )
+    self.set_state_bytes(np.ascontiguousarray(new_state._data))
+    return self
+
+
+def get_rng_state() -> Tensor:
+    """The state of the default stream."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Puts the default stream into a state that `get_rng_state` returned."""
+    default_generator.set_state(new_state)
+
+
+Generator.get_state, Generator.set_state = get_state, set_state  # type: ignore[attr-defined]
+streams.get_rng_state, streams.set_rng_state = get_rng_state, set_rng_state  # type: ignore[attr-defined]
+EXPORTS["torch"].update(
+    normal=normal,
+    Generator=Generator,
+    default_generator=default_generator,
+    manual_seed=streams.manual_seed,
+    seed=streams.seed,
+    initial_seed=streams.initial_seed,
+    get_rng_state=get_rng_state,
+    set_rng_state=set_rng_state,
+)

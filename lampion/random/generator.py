@@ -1,4 +1,4 @@
-"""The engine behind PyTorch's CPU streams and the default stream. Imports NumPy and `errors` only.
+"""The engine behind PyTorch's CPU streams and the default stream. Imports NumPy, `device` and `errors`.
 
 MT19937 (Matsumoto and Nishimura 1998), with the state that PyTorch saves.
 """
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..device import CPU
 from ..errors import check
-
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +42,7 @@ class Generator:
     def __init__(self, device: Any = "cpu") -> None:
         kind = str(device)
         check(kind == "cpu", f"[Generator] expects device cpu, got {kind}; use Generator('cpu')")
-        self.device = kind
+        self.device = CPU
         self.next_normal: float | None = None  # second half of the last Box-Muller pair
         self._engine = np.random.MT19937(0)
         self._integers = np.random.Generator(self._engine).integers
