@@ -8,7 +8,7 @@ Both kernels take the same `plan`, which says all that is particular to a call.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -102,15 +102,35 @@ class Mixing:
         return y
 
 
+class Separable(NamedTuple):
+    """A matrix along each of the last dimensions, None leaving one alone, and what their gradient is called."""
+
+    mixings: tuple[Mixing | None, ...]
+    grad_name: str = "ResampleBackward0"
+
+
 @in_float32
-def mix(x: ndarray, plan: tuple[Mixing | None, ...]) -> ndarray:
-    """Applies a matrix along each of the last dimensions; None leaves one alone."""
-    for axis, mixing in zip(range(-len(plan), 0), plan):
+def mix(x: ndarray, plan: Separable) -> ndarray:
+    """Applies the matrices; small integers are computed in float32 and rounded."""
+    given, weighted = x.dtype, any(m is not None and m.weights is not None for m in plan.mixings)
+    if weighted and given.kind in "iu":
+        x = x.astype(np.float32)
+    y = x
+    for axis, mixing in zip(range(-len(plan.mixings), 0), plan.mixings):
         if mixing is not None:
-            x = mixing.apply(x, axis)
-    return x if any(plan) else x.copy()
+            y = mixing.apply(y, axis)
+    if y.dtype is not given:
+        limits = np.iinfo(given)
+        return np.clip(np.rint(y), limits.min, limits.max).astype(given)
+    return y.copy() if y is x else y
 
 
-def mix_transposed(x: ndarray, plan: tuple[Mixing | None, ...]) -> ndarray:
+def mix_transposed(x: ndarray, plan: Separable) -> ndarray:
     """The adjoint of `mix`."""
-    return mix(x, plan=tuple([None if m is None else m.transposed for m in plan]))
+    transposed = tuple([None if m is None else m.transposed for m in plan.mixings])
+    return mix(x, plan=plan._replace(mixings=transposed))
+
+
+RESAMPLE, _ = adjoint_pair(
+    ("resample", "resample_back"), mix, mix_transposed, lambda params: params["plan"].grad_name
+)

@@ -20,7 +20,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
 from . import pool_kernels as kernels
-from .adjoint import Mixing, adjoint_pair, batch_leading, mix, mix_transposed
+from .adjoint import RESAMPLE, Mixing, Separable, adjoint_pair, batch_leading
 from .conv_kernels import Steps
 from .pool_kernels import Windows, window_count
 from .rules import EXPORTS
@@ -245,14 +245,6 @@ def adaptive_mixing(size: int, out: int) -> Mixing:
     return Mixing(np.minimum(indices, size - 1), used / (end - begin)[:, None], size)
 
 
-ADAPTIVE_AVERAGE, _ = adjoint_pair(
-    ("adaptive_avg_pool", "adaptive_avg_pool_spread"),
-    mix,
-    mix_transposed,
-    lambda params: f"AdaptiveAvgPool{len(params['plan'])}DBackward0",
-)
-
-
 def make_adaptive_avg_pool(n: int) -> Callable:
     """`adaptive_avg_pool{n}d`."""
     name = f"adaptive_avg_pool{n}d"
@@ -264,7 +256,8 @@ def make_adaptive_avg_pool(n: int) -> Callable:
             kernel = tuple(s // o for s, o in zip(size, out))
             plan = Windows(size, kernel, Steps(kernel, (0,) * n, (1,) * n), out)
             return apply(AVERAGE, input, plan=plan)
-        return apply(ADAPTIVE_AVERAGE, input, plan=tuple(map(adaptive_mixing, size, out)))
+        plan = Separable(tuple(map(adaptive_mixing, size, out)), f"AdaptiveAvgPool{n}DBackward0")
+        return apply(RESAMPLE, input, plan=plan)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = "The means of windows chosen so that the result has `output_size`; None keeps a size."
