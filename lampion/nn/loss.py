@@ -1,0 +1,525 @@
+"""Losses as modules: each is its settings and one function. May import core.
+
+`reduction` is "mean", "sum" or "none" (a loss for each element). `size_average` and `reduce` are its old form.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.tensor import Tensor
+from ..dtypes import dtype as Dtype
+from ..errors import check
+from . import functional as F
+from .layer import layer
+from .linear import Linear
+from .module import Module
+
+
+def legacy_reduction(size_average: bool | None, reduce: bool | None) -> str:
+    """The `reduction` that the two old arguments mean; warns that they are old."""
+    average = size_average is None or size_average
+    found = "none" if reduce is False else "mean" if average else "sum"
+    warnings.warn(
+        f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.",
+        stacklevel=5,
+    )
+    return found
+
+
+class _Loss(Module):
+    """What losses share: the reduction, and class weights that move with the module."""
+
+    reduction: str
+
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        self.size_average, self.reduce, self.reduction = size_average, reduce, reduction
+        _Loss.prepare(self)
+
+    def prepare(self) -> None:
+        """Replaces the old arguments by `reduction`, and makes buffers of weights."""
+        own = self.__dict__
+        size_average, reduce = own.pop("size_average", None), own.pop("reduce", None)
+        if size_average is not None or reduce is not None:
+            self.reduction = legacy_reduction(size_average, reduce)
+        for name in ("weight", "pos_weight"):
+            if name in own:
+                self.register_buffer(name, own.pop(name))
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+class _WeightedLoss(_Loss):
+    """A loss with a weight for each class."""
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.register_buffer("weight", weight)
+
+
+# -- distances between numbers -----------------------------------------------------------------
+
+
+class L1Loss(_Loss):
+    """`|x - y|`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.l1_loss(input, target, reduction=self.reduction)
+
+
+class MSELoss(_Loss):
+    """`(x - y) ** 2`.
+
+    >>> torch.nn.MSELoss()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    tensor(2.)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(input, target, reduction=self.reduction)
+
+
+@layer
+class SmoothL1Loss(_Loss):
+    """`(x - y) ** 2 / (2 * beta)` where the distance is below beta, else `|x - y| - beta / 2`."""
+
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+    beta: float = 1.0
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+@layer
+class HuberLoss(_Loss):
+    """`(x - y) ** 2 / 2` where the distance is below delta, else `delta * (|x - y| - delta / 2)`."""
+
+    reduction: str = "mean"
+    delta: float = 1.0
+
+    def prepare(self) -> None:
+        """Checks delta."""
+        check(
+            isinstance(self.delta, (int, float)),
+            lambda: f"delta must be a float or int, got: {type(self.delta)}",
+            TypeError,
+        )
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+
+
+# -- log-likelihoods ---------------------------------------------------------------------------
+
+
+@layer
+class NLLLoss(_WeightedLoss):
+    """`-weight[y] * x[y]` for log-probabilities x (N, C, *) and class indices y (N, *)."""
+
+    weight: Tensor | None = None
+    size_average: bool | None = None
+    ignore_index: int = -100
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(
+            input,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+
+class NLLLoss2d(NLLLoss):
+    """The old name of `NLLLoss` for images."""
+
+
+@layer
+class CrossEntropyLoss(_WeightedLoss):
+    """`-log softmax(x)[y]` for logits x (N, C, *) and targets y: class indices (N, *) or probabilities like x.
+
+    `weight` (C,) weighs the classes, targets equal to `ignore_index` do not count, and `label_smoothing` mixes
+    the targets with even probabilities.
+
+    >>> logits = torch.zeros(3, 5)
+    >>> torch.nn.CrossEntropyLoss()(logits, torch.tensor([1, 0, 4]))
+    tensor(1.6094)
+    """
+
+    weight: Tensor | None = None
+    size_average: bool | None = None
+    ignore_index: int = -100
+    reduce: bool | None = None
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(
+            input,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+@layer
+class PoissonNLLLoss(_Loss):
+    """`exp(x) - y * x` (or `x - y * log(x + eps)`), with Stirling's approximation of log(y!) if `full`."""
+
+    log_input: bool = True
+    full: bool = False
+    size_average: bool | None = None
+    eps: float = 1e-8
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        return F.poisson_nll_loss(
+            log_input,
+            target,
+            log_input=self.log_input,
+            full=self.full,
+            eps=self.eps,
+            reduction=self.reduction,
+        )
+
+
+@layer(keyword_only=True)
+class GaussianNLLLoss(_Loss):
+    """`(log(var) + (x - y) ** 2 / var) / 2`, with its constant if `full`; var is at least eps."""
+
+    full: bool = False
+    eps: float = 1e-6
+    reduction: str = "mean"
+
+    def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
+        return F.gaussian_nll_loss(
+            input, target, var, full=self.full, eps=self.eps, reduction=self.reduction
+        )
+
+
+@layer
+class KLDivLoss(_Loss):
+    """`y * (log(y) - x)` for log-probabilities x and probabilities y (or their logs if `log_target`)."""
+
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+    log_target: bool = False
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class BCELoss(_WeightedLoss):
+    """`-(y * log(x) + (1 - y) * log(1 - x))` for probabilities x and y; logs are kept above -100."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy(
+            input, target, weight=self.weight, reduction=self.reduction
+        )
+
+
+@layer
+class BCEWithLogitsLoss(_Loss):
+    """`BCELoss` of `sigmoid(x)`, in one stable formula; `pos_weight` weighs the positive targets."""
+
+    weight: Tensor | None = None
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+    pos_weight: Tensor | None = None
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(
+            input, target, self.weight, pos_weight=self.pos_weight, reduction=self.reduction
+        )
+
+
+@layer
+class CTCLoss(_Loss):
+    """Minus the log of the probability of a label sequence, summed over all its alignments with the input.
+
+    Shapes: log_probs (T, N, C) or (T, C), targets (N, S) or (sum of target_lengths,), lengths (N,).
+    """
+
+    blank: int = 0
+    reduction: str = "mean"
+    zero_infinity: bool = False
+
+    def forward(
+        self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor
+    ) -> Tensor:
+        return F.ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            self.blank,
+            self.reduction,
+            self.zero_infinity,
+        )
+
+
+# -- margins -----------------------------------------------------------------------------------
+
+
+class SoftMarginLoss(_Loss):
+    """`log(1 + exp(-y * x))` for targets y of 1 and -1."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.soft_margin_loss(input, target, reduction=self.reduction)
+
+
+@layer
+class HingeEmbeddingLoss(_Loss):
+    """`x` where y is 1, `max(0, margin - x)` where it is -1."""
+
+    margin: float = 1.0
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.hinge_embedding_loss(
+            input, target, margin=self.margin, reduction=self.reduction
+        )
+
+
+class MultiLabelMarginLoss(_Loss):
+    """A hinge between every target class and every other one, for several classes per sample."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.multilabel_margin_loss(input, target, reduction=self.reduction)
+
+
+class MultiLabelSoftMarginLoss(_WeightedLoss):
+    """The mean over the classes of the binary cross-entropy with logits."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.multilabel_soft_margin_loss(
+            input, target, weight=self.weight, reduction=self.reduction
+        )
+
+
+@layer
+class MultiMarginLoss(_WeightedLoss):
+    """`max(0, margin - x[y] + x[i]) ** p`, averaged over the classes i other than y."""
+
+    p: int = 1
+    margin: float = 1.0
+    weight: Tensor | None = None
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def prepare(self) -> None:
+        """Checks p and the weights."""
+        super().prepare()
+        check(self.p in (1, 2), "only p == 1 and p == 2 supported", ValueError)
+        check(
+            self.weight is None or self.weight.dim() == 1,
+            "MultiMarginLoss: expected weight to be None or 1D tensor",
+            ValueError,
+        )
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.multi_margin_loss(
+            input,
+            target,
+            p=self.p,
+            margin=self.margin,
+            weight=self.weight,
+            reduction=self.reduction,
+        )
+
+
+@layer
+class MarginRankingLoss(_Loss):
+    """`max(0, -y * (x1 - x2) + margin)`: x1 should rank above x2 where y is 1, below where it is -1."""
+
+    margin: float = 0.0
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return F.margin_ranking_loss(
+            input1, input2, target, margin=self.margin, reduction=self.reduction
+        )
+
+
+@layer
+class CosineEmbeddingLoss(_Loss):
+    """`1 - cos(x1, x2)` where y is 1, `max(0, cos(x1, x2) - margin)` where it is -1."""
+
+    margin: float = 0.0
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return F.cosine_embedding_loss(
+            input1, input2, target, margin=self.margin, reduction=self.reduction
+        )
+
+
+@layer
+class TripletMarginLoss(_Loss):
+    """`max(0, |anchor - positive| - |anchor - negative| + margin)`, in the p-norm.
+
+    `swap` takes the distance from positive to negative where it is the smaller one.
+    """
+
+    margin: float = 1.0
+    p: float = 2.0
+    eps: float = 1e-6
+    swap: bool = False
+    size_average: bool | None = None
+    reduce: bool | None = None
+    reduction: str = "mean"
+
+    def prepare(self) -> None:
+        """Checks the margin."""
+        super().prepare()
+        check_margin(self)
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return F.triplet_margin_loss(
+            anchor,
+            positive,
+            negative,
+            margin=self.margin,
+            p=self.p,
+            eps=self.eps,
+            swap=self.swap,
+            reduction=self.reduction,
+        )
+
+
+@layer(keyword_only=True)
+class TripletMarginWithDistanceLoss(_Loss):
+    """`TripletMarginLoss` with a distance of your own; without one, the Euclidean distance."""
+
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None
+    margin: float = 1.0
+    swap: bool = False
+    reduction: str = "mean"
+
+    def prepare(self) -> None:
+        """Checks the margin."""
+        check_margin(self)
+        if isinstance(self.distance_function, Module):
+            self.distance_function = self.__dict__.pop("distance_function")
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return F.triplet_margin_with_distance_loss(
+            anchor,
+            positive,
+            negative,
+            distance_function=self.distance_function,
+            margin=self.margin,
+            swap=self.swap,
+            reduction=self.reduction,
+        )
+
+
+def check_margin(loss: Any) -> None:
+    """Raises ValueError unless the margin is positive."""
+    check(
+        loss.margin > 0,
+        lambda: f"{type(loss).__name__}: expected margin to be greater than 0, got {loss.margin} instead",
+        ValueError,
+    )
+
+
+# -- a linear layer and its loss in one --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LinearCrossEntropyOptions:
+    """How `linear_cross_entropy` may cut the batch into chunks, so that not all logits are in memory at once."""
+
+    allow_retain_graph: bool = False
+    batch_chunk_size: int | None = None
+    chunking_method: str | None = "auto"
+    acc_policy: str = "auto"
+    acc_dtype: Dtype | None = None
+
+
+class LinearCrossEntropyLoss(_WeightedLoss):
+    """`CrossEntropyLoss` of a linear layer's output; the layer belongs to the loss."""
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: LinearCrossEntropyOptions | None = None,
+    ) -> None:
+        check(
+            weight is None or tuple(weight.shape) == (num_classes,),
+            lambda: f"expected weight shape to be {(num_classes,)}, got {tuple(weight.shape)}",  # type: ignore[union-attr]
+        )
+        check(
+            0 <= label_smoothing <= 1,
+            f"expected label_smoothing to be in range [0, 1], got {label_smoothing}",
+        )
+        super().__init__(weight, reduction=reduction)
+        self.num_classes, self.out_features = num_classes, out_features
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        rows = math.prod(out_features, start=num_classes)
+        self.linear = Linear(in_features, rows, bias, device, dtype)
+        self.options = options
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        weight, bias = self.linear.weight, self.linear.bias
+        shape = (self.num_classes, *self.out_features)
+        return F.linear_cross_entropy(
+            input,
+            weight.reshape((*shape, self.linear.in_features)),
+            target,
+            linear_bias=None if bias is None else bias.reshape(shape),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.linear.in_features}, num_classes={self.num_classes}, "
+            f"out_features={self.out_features}, bias={self.linear.bias is not None}, "
+            f"reduction={self.reduction}, ignore_index={self.ignore_index}, "
+            f"label_smoothing={self.label_smoothing}, options={self.options}"
+        )

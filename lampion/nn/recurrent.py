@@ -1,0 +1,546 @@
+"""Recurrent layers: `RNN`, `LSTM`, `GRU` and their cells. May import core and ops.
+
+A layer multiplies all inputs with the input weights at once and then walks through the steps. Packed sequences
+walk with a batch that shrinks (backwards: grows) where sequences end.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from ..core.tensor import Tensor
+from ..errors import check
+from . import functional as F
+from . import init
+from .module import Module
+from .names import torch
+from .parameter import Parameter
+from .utils.rnn import PackedSequence
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+State = tuple[Tensor, ...]
+
+
+# -- one step ----------------------------------------------------------------------------------
+
+
+def lstm_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None) -> State:
+    """(h, c) after a step; x holds the input's share of the gates (N, 4 * hidden)."""
+    h, c = state
+    i, f, g, o = (x + F.linear(h, w_hh, b_hh)).chunk(4, 1)  # each (N, hidden)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    return (h if w_hr is None else F.linear(h, w_hr)), c
+
+
+def gru_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
+    """(h,) after a step; x holds the input's share of the gates (N, 3 * hidden)."""
+    (h,) = state
+    x_r, x_z, x_n = x.chunk(3, 1)  # each (N, hidden)
+    h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, 1)
+    z = torch.sigmoid(x_z + h_z)
+    n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
+    return (n + z * (h - n),)
+
+
+def tanh_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
+    """(h,) after a step of a simple network."""
+    return (torch.tanh(x + F.linear(state[0], w_hh, b_hh)),)
+
+
+def relu_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
+    """(h,) after a step of a simple network with ReLU."""
+    return (F.relu(x + F.linear(state[0], w_hh, b_hh)),)
+
+
+STEPS = {"LSTM": lstm_step, "GRU": gru_step, "RNN_TANH": tanh_step, "RNN_RELU": relu_step}
+
+
+def walk(
+    step: Callable[..., State], inputs: list[Tensor], start: State, weights: tuple, backwards: bool
+) -> tuple[Tensor, State]:
+    """(outputs of all steps one below the other, last state of every sequence).
+
+    inputs   the inputs of each step, (N_t, gates) with N_t never increasing
+    start    the states before the first step, (N, *)
+    """
+    state, ended, outputs = start, [], []
+    if backwards:
+        state = tuple(s[: inputs[-1].size(0)] for s in start)
+    for x in reversed(inputs) if backwards else inputs:
+        size, have = x.size(0), state[0].size(0)
+        if size < have:
+            ended.append(tuple(s[size:] for s in state))
+            state = tuple(s[:size] for s in state)
+        elif size > have:
+            state = tuple(torch.cat([s, s0[have:size]]) for s, s0 in zip(state, start))
+        state = step(x, state, *weights)
+        outputs.append(state[0])
+    if backwards:
+        outputs.reverse()
+    if ended:
+        state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended)))
+    return torch.cat(outputs), state
+
+
+# -- layers ------------------------------------------------------------------------------------
+
+
+class RNNBase(Module):
+    """What recurrent layers share: the weights of every layer and direction, and the walk through them."""
+
+    def __init__(
+        self,
+        mode: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        check(mode in GATES, lambda: f"Unrecognized RNN mode: {mode}", ValueError)
+        self.mode, self.input_size, self.hidden_size = mode, input_size, hidden_size
+        self.num_layers, self.bias, self.batch_first = num_layers, bias, batch_first
+        self.dropout, self.bidirectional, self.proj_size = dropout, bidirectional, proj_size
+        self._check_settings()
+        self.dropout = float(dropout)
+        self._all_weights: list[list[str]] = []
+        made = {"device": device, "dtype": dtype}
+        for layer in range(num_layers):
+            for suffix in ("", "_reverse")[: 1 + bidirectional]:
+                self._add_weights(f"l{layer}{suffix}", layer, made)
+        self.reset_parameters()
+
+    def _check_settings(self) -> None:
+        for name, kind in (("bias", bool), ("batch_first", bool), ("input_size", int), ("hidden_size", int)):
+            value = getattr(self, name)
+            check(
+                isinstance(value, kind),
+                lambda: f"{name} should be of type {kind.__name__}, got: {type(value).__name__}",  # noqa: B023
+                TypeError,
+            )
+        for name in ("input_size", "hidden_size", "num_layers"):
+            check(getattr(self, name) > 0, f"{name} must be greater than zero", ValueError)
+        p, layers = self.dropout, self.num_layers
+        check(
+            isinstance(p, (int, float)) and not isinstance(p, bool) and 0 <= p <= 1,
+            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed",
+            ValueError,
+        )
+        if p > 0 and layers == 1:
+            warnings.warn(
+                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+                f"num_layers greater than 1, but got dropout={p} and num_layers={layers}",
+                stacklevel=4,
+            )
+        check(
+            self.proj_size >= 0,
+            "proj_size should be a positive integer or zero to disable projections",
+            ValueError,
+        )
+        check(
+            self.proj_size < self.hidden_size, "proj_size has to be smaller than hidden_size", ValueError
+        )
+
+    @property
+    def _output_size(self) -> int:
+        """What one direction of a layer puts out."""
+        return self.proj_size or self.hidden_size
+
+    def _add_weights(self, place: str, layer: int, made: dict[str, Any]) -> None:
+        rows = GATES[self.mode] * self.hidden_size
+        width = self._output_size * (1 + self.bidirectional) if layer else self.input_size
+        shapes: dict[str, tuple[int, ...]] = {
+            f"weight_ih_{place}": (rows, width),
+            f"weight_hh_{place}": (rows, self._output_size),
+        }
+        if self.bias:
+            shapes |= {f"bias_ih_{place}": (rows,), f"bias_hh_{place}": (rows,)}
+        if self.proj_size:
+            shapes[f"weight_hr_{place}"] = (self.proj_size, self.hidden_size)
+        for name, shape in shapes.items():
+            setattr(self, name, Parameter(torch.empty(shape, **made)))
+        self._all_weights.append(list(shapes))
+
+    @property
+    def all_weights(self) -> list[list[Parameter]]:
+        """The weights of each layer and direction."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Parameter]:
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    def reset_parameters(self) -> None:
+        """Draws every weight and bias evenly from [-k, k) with `k = 1 / sqrt(hidden_size)`."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for weight in self.parameters():
+            init.uniform_(weight, -bound, bound)
+
+    def flatten_parameters(self) -> None:
+        """Does nothing here: it arranges weights for cuDNN, which the CPU does not use."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        packed = isinstance(input, PackedSequence)
+        if packed:
+            batched, x, sizes = True, input.data, input.batch_sizes.tolist()
+            order, back = input.sorted_indices, input.unsorted_indices
+        else:
+            order = back = None
+            batched, x = self._as_batch(input)  # (T, N, input_size)
+            hx = self._state_as_batch(hx, batched)
+            sizes = [x.size(1)] * x.size(0)
+        self._check_input(x, 2 if packed else 3)
+        states = self._initial_states(hx, sizes[0] if sizes else x.size(1), x, order)
+        if not packed:
+            x = x.reshape(-1, self.input_size)  # (T * N, input_size)
+        out, states = self._run_layers(x, sizes, states)
+        if back is not None:
+            states = tuple(s.index_select(1, back) for s in states)
+        if packed:
+            result: Any = input._replace(data=out)
+        else:
+            out = out.reshape(len(sizes), -1, out.size(-1))  # (T, N, directions * output)
+            out = out.transpose(0, 1) if batched and self.batch_first else out
+            result = out if batched else out.squeeze(1)
+            states = states if batched else tuple(s.squeeze(1) for s in states)
+        return result, states if self.mode == "LSTM" else states[0]
+
+    def _as_batch(self, input: Tensor) -> tuple[bool, Tensor]:
+        """(whether the input is a batch, the input as (T, N, input_size))."""
+        name = self._get_name()
+        check(
+            input.dim() in (2, 3),
+            lambda: f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead",
+            ValueError,
+        )
+        if input.dim() == 2:
+            return False, input.unsqueeze(1)
+        return True, input.transpose(0, 1) if self.batch_first else input
+
+    def _state_as_batch(self, hx: Any, batched: bool) -> Any:
+        """The initial state as given, checked, with a batch dimension."""
+        if hx is None:
+            return None
+        states = hx if self.mode == "LSTM" else (hx,)
+        want, kind = (3, "batched") if batched else (2, "unbatched")
+        got = [s.dim() for s in states]
+        names, also = ("hx and cx", "also ") if len(got) == 2 else ("hx", "also ")
+        found = f"({got[0]}-D, {got[-1]}-D) tensors" if len(got) == 2 else f"{got[0]}-D tensor"
+        check(
+            all(n == want for n in got),
+            f"For {kind} {want}-D input, {names} should {also}be {want}-D but got {found}",
+        )
+        return hx if batched else type(hx)(s.unsqueeze(1) for s in hx) if len(got) == 2 else hx.unsqueeze(1)
+
+    def _check_input(self, x: Tensor, dims: int) -> None:
+        weight = getattr(self, self._all_weights[0][0])
+        check(
+            x.dtype == weight.dtype,
+            lambda: f"RNN input dtype ({x.dtype}) does not match weight dtype ({weight.dtype}). Convert input: "
+            f"input.to({weight.dtype}), or convert model: model.to({x.dtype})",
+            ValueError,
+        )
+        check(x.dim() == dims, lambda: f"input must have {dims} dimensions, got {x.dim()}")
+        check(
+            x.size(-1) == self.input_size,
+            lambda: f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.size(-1)}",
+        )
+
+    def _initial_states(self, hx: Any, batch: int, x: Tensor, order: Tensor | None) -> State:
+        """The states before the first step, (layers * directions, N, size), in the order of the batch."""
+        count = self.num_layers * (1 + self.bidirectional)
+        widths = (self._output_size, self.hidden_size) if self.mode == "LSTM" else (self._output_size,)
+        if hx is None:
+            return tuple(torch.zeros((count, batch, w), dtype=x.dtype) for w in widths)
+        states = tuple(hx) if self.mode == "LSTM" else (hx,)
+        for i, (state, width) in enumerate(zip(states, widths)):
+            name = f"hidden[{i}]" if self.mode == "LSTM" else "hidden"
+            check(
+                tuple(state.shape) == (count, batch, width),
+                lambda: f"Expected {name} size {(count, batch, width)}, got {list(state.shape)}",  # noqa: B023
+            )
+        if order is not None:
+            states = tuple(s.index_select(1, order) for s in states)
+        return states
+
+    def _run_layers(self, x: Tensor, sizes: list[int], states: State) -> tuple[Tensor, State]:
+        """(outputs of the last layer, last states of all layers) for inputs one below the other."""
+        directions, last = 1 + self.bidirectional, []
+        for layer in range(self.num_layers):
+            outs = []
+            for i in range(layer * directions, (layer + 1) * directions):
+                names = self._all_weights[i]
+                w_ih, w_hh = (getattr(self, n) for n in names[:2])
+                b_ih, b_hh = (getattr(self, n) for n in names[2:4]) if self.bias else (None, None)
+                w_hr = getattr(self, names[-1]) if self.proj_size else None
+                steps = list(F.linear(x, w_ih, b_ih).split(sizes))
+                start = tuple(s[i] for s in states)
+                weights = (w_hh, b_hh, w_hr)
+                out, state = walk(STEPS[self.mode], steps, start, weights, i % directions == 1)
+                outs.append(out)
+                last.append(state)
+            x = outs[0] if directions == 1 else torch.cat(outs, 1)
+            if self.dropout and layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout, self.training)
+        return x, tuple(torch.stack(parts) for parts in zip(*last))
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        for name, default in (
+            ("proj_size", 0), ("num_layers", 1), ("bias", True), ("batch_first", False),
+            ("dropout", 0), ("bidirectional", False),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            text += f", {name}={value}" if value != default else ""
+        return text
+
+
+class RNN(RNNBase):
+    """`h = tanh(W_ih x + b_ih + W_hh h + b_hh)` at each step, or with ReLU; shapes as in `LSTM`, one state."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        check_no_projection(proj_size)
+        check(
+            nonlinearity in ("tanh", "relu"),
+            lambda: f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.",
+            ValueError,
+        )
+        super().__init__(
+            f"RNN_{nonlinearity.upper()}", input_size, hidden_size, num_layers, bias, batch_first,
+            dropout, bidirectional, 0, device, dtype,
+        )  # fmt: skip
+        self.nonlinearity = nonlinearity
+
+
+class LSTM(RNNBase):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997): gates decide what the cell c keeps.
+
+    `i, f, o = sigmoid(...)`, `g = tanh(...)` of `W_ih x + b_ih + W_hh h + b_hh`; `c = f * c + i * g`,
+    `h = o * tanh(c)`, and `h = W_hr h` where proj_size > 0.
+
+    Shapes: input (T, N, input_size), (N, T, input_size) if `batch_first`, (T, input_size), or a PackedSequence;
+    h_0 and c_0 (layers * directions, N, size), zeros if left out. Returns `output, (h_n, c_n)`: the h of the last
+    layer at every step, (T, N, directions * size), and the last states. Weights start evenly in [-k, k),
+    `k = 1 / sqrt(hidden_size)`.
+
+    >>> lstm = torch.nn.LSTM(10, 20, num_layers=2)
+    >>> output, (h, c) = lstm(torch.ones(5, 3, 10))
+    >>> output.shape, h.shape
+    (torch.Size([5, 3, 20]), torch.Size([2, 3, 20]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            proj_size, device, dtype,
+        )  # fmt: skip
+
+
+class GRU(RNNBase):
+    """Gated recurrent unit (Cho et al., 2014): `h = (1 - z) * n + z * h`; shapes as in `LSTM`, one state.
+
+    `r, z = sigmoid(W_i x + b_i + W_h h + b_h)`, `n = tanh(W_in x + b_in + r * (W_hn h + b_hn))`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        check_no_projection(proj_size)
+        super().__init__(
+            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            0, device, dtype,
+        )  # fmt: skip
+
+
+def check_no_projection(proj_size: int) -> None:
+    """Raises ValueError: only the LSTM has a projection."""
+    check(
+        not proj_size, "proj_size argument is only supported for LSTM, not RNN or GRU", ValueError
+    )
+
+
+# -- cells -------------------------------------------------------------------------------------
+
+
+class RNNCellBase(Module):
+    """One step of a recurrent network, with weights of its own."""
+
+    mode: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        num_chunks: int,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        made = {"device": device, "dtype": dtype}
+        rows = num_chunks * hidden_size
+        self.weight_ih = Parameter(torch.empty((rows, input_size), **made))
+        self.weight_hh = Parameter(torch.empty((rows, hidden_size), **made))
+        for name in ("bias_ih", "bias_hh"):
+            self.register_parameter(name, Parameter(torch.empty(rows, **made)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws every weight and bias evenly from [-k, k) with `k = 1 / sqrt(hidden_size)`."""
+        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
+        for weight in self.parameters():
+            init.uniform_(weight, -bound, bound)
+
+    def _step(self, mode: str, input: Tensor, states: State | None) -> State:
+        """The states after a step of `mode`, for input (N, input_size) or (input_size,)."""
+        name, count = self._get_name(), 2 if mode == "LSTM" else 1
+        check(
+            input.dim() in (1, 2),
+            lambda: f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead",
+            ValueError,
+        )
+        batched = input.dim() == 2
+        x = input if batched else input.unsqueeze(0)  # (N, input_size)
+        check(
+            x.size(1) == self.input_size,
+            lambda: f"input has inconsistent input_size: got {x.size(1)} expected {self.input_size}",
+        )
+        if states is None:
+            zeros = torch.zeros((x.size(0), self.hidden_size), dtype=x.dtype)
+            states = (zeros,) * count
+        else:
+            states = tuple(self._checked(h, i, x.size(0), batched) for i, h in enumerate(states))
+        gates = F.linear(x, self.weight_ih, self.bias_ih)
+        states = STEPS[mode](gates, states, self.weight_hh, self.bias_hh, None)
+        return states if batched else tuple(s.squeeze(0) for s in states)
+
+    def _checked(self, h: Tensor, place: int, batch: int, batched: bool) -> Tensor:
+        """A state (N, hidden_size)."""
+        what = f"hx[{place}]" if isinstance(self, LSTMCell) else "hidden"
+        check(
+            h.dim() in (1, 2),
+            lambda: f"{self._get_name()}: Expected {what} to be 1D or 2D, got {h.dim()}D instead",
+            ValueError,
+        )
+        h = h if batched else h.unsqueeze(0)
+        check(
+            h.size(0) == batch,
+            lambda: f"Input batch size {batch} doesn't match hidden{place} batch size {h.size(0)}",
+        )
+        check(
+            h.size(1) == self.hidden_size,
+            lambda: f"hidden{place} has inconsistent hidden_size: got {h.size(1)}, expected {self.hidden_size}",
+        )
+        return h
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        text += "" if self.bias else f", bias={self.bias}"
+        kind = getattr(self, "nonlinearity", "tanh")
+        return text if kind == "tanh" else f"{text}, nonlinearity={kind}"
+
+
+class RNNCell(RNNCellBase):
+    """`h = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or with ReLU, for x (N, input_size) and h (N, hidden_size)."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, 1, device, dtype)
+        self.nonlinearity = nonlinearity
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        kind = self.nonlinearity
+        check(kind in ("tanh", "relu"), lambda: f"Unknown nonlinearity: {kind}")
+        return self._step(f"RNN_{kind.upper()}", input, None if hx is None else (hx,))[0]
+
+
+class LSTMCell(RNNCellBase):
+    """One step of an `LSTM`: takes x (N, input_size) and (h, c), each (N, hidden_size); returns the new (h, c)."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, 4, device, dtype)
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        h, c = self._step("LSTM", input, hx)
+        return h, c
+
+
+class GRUCell(RNNCellBase):
+    """One step of a `GRU`: takes x (N, input_size) and h (N, hidden_size); returns the new h."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, 3, device, dtype)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        return self._step("GRU", input, None if hx is None else (hx,))[0]
