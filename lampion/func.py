@@ -18,7 +18,7 @@ from .core.dispatch import edge
 from .core.graph import STATE
 from .core.op import TENSOR_NAMES
 from .core.tensor import Tensor, wrap
-from .core.transforms import Batched, Carrier, Dual, Jvp, Vmap
+from .core.transforms import Batched, Dual, Jvp, Vmap, mark, tracked
 from .errors import check
 from .utils._pytree import broadcast_prefix, tree_flatten, tree_map, tree_map_only, tree_unflatten
 
@@ -38,17 +38,6 @@ __all__ = [
 
 
 # -- reverse mode ------------------------------------------------------------------------------
-
-
-def _mark(x: Tensor) -> Tensor:
-    """x as something to differentiate by, at the top level, still connected to what computed it."""
-    top = STATE.interpreters[-1] if STATE.interpreters else None
-    if x.interpreter is not top:
-        x = top.lift(x)
-    if x._requires_grad:
-        return x.view_as(x)
-    marked = wrap(x._data) if top is None else x.copy()  # type: ignore[attr-defined]
-    return marked.requires_grad_()
 
 
 @contextmanager
@@ -73,14 +62,6 @@ def _outer_graph(results: list[Tensor], marked: list[Tensor]) -> bool:
             return True
         stack.extend(e.edges)
     return False
-
-
-def _tracked(x: Any) -> bool:
-    """Whether x requires grad at its level or at one below."""
-    if x._requires_grad:
-        return True
-    values = x.fields() if isinstance(x, Carrier) else ()
-    return any(_tracked(v) for v in values if isinstance(v, Tensor))
 
 
 def _select(args: tuple, argnums: int | tuple[int, ...]) -> tuple[list, Any]:
@@ -133,7 +114,7 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     def run(*args: Any, **kwargs: Any) -> tuple:
         with _differentiating():
             leaves, spec = _select(args, argnums)
-            marked = [_mark(x) for x in leaves]
+            marked = [mark(x) for x in leaves]
             out = func(*_replace(args, argnums, tree_unflatten(marked, spec)), **kwargs)
             value, aux = out if has_aux else (out, None)
             check(
@@ -170,7 +151,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     """`func(*primals)` and the function that maps cotangents of the result to those of the primals."""
     with _differentiating():
         leaves, spec = tree_flatten(primals)
-        marked = [_mark(x) for x in leaves]
+        marked = [mark(x) for x in leaves]
         out = func(*tree_unflatten(marked, spec))
         value, aux = out if has_aux else (out, None)
         outs, out_spec = tree_flatten(value)
@@ -185,7 +166,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
             lambda: f"[vjp] expected cotangents in the structure of the result, {out_spec}, got {given_spec}",
         )
         with _differentiating():
-            create = outer or any(_tracked(c) for c in flat)
+            create = outer or any(tracked(c) for c in flat)
             result = tree_unflatten(_pull(outs, marked, flat, create, keep=True), spec)
         return result if len(primals) > 1 else (result[0],)
 

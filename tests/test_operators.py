@@ -33,7 +33,6 @@ NUMPY = {"bfloat16": ml_dtypes.bfloat16, "bool": np.bool_}
 
 # Operators that a sample cannot call by themselves, with the reason.
 UNSAMPLED = {
-    "function": "the record behind autograd.Function; tests/core/test_function.py",
     "scatter_view": "the history of in-place writes through views; tests/core/test_views.py",
     "copy": "the history of copy_; tests/core/test_views.py",
 }

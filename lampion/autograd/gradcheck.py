@@ -64,7 +64,7 @@ def _numerical(func: Callable, inputs: tuple, place: int, eps: float) -> list[np
         with no_grad():
             arguments = [wrap(moved) if i == place else a for i, a in enumerate(inputs)]
             detached = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments)
-            return [o.numpy().reshape(-1).copy() for o in _outputs(func, detached)]
+            return [o.detach().numpy().reshape(-1).copy() for o in _outputs(func, detached)]
 
     for step in steps:
         for k in range(original.size):

@@ -10,12 +10,9 @@ from ..errors import check
 from .dispatch import edge
 from .graph import FREED, STATE, Node, Packed, Slot, modified
 from .inplace import rebase
-from .op import TENSOR_NAMES, Op
+from .op import TENSOR_NAMES
 from .tensor import Tensor, _new, tick
 from .transforms import Dual, Jvp, Vmap
-
-CUSTOM = Op("function", ("inputs",), lambda *inputs: inputs, variadic=True)
-
 
 class FunctionCtx(Node):
     """What `forward` and `backward` share; at the same time the node in the graph."""
@@ -30,8 +27,13 @@ class FunctionCtx(Node):
     def __init__(self, function: type) -> None:
         self.function = function
         self.saved = ()
-        self.plan = CUSTOM.plans[0]
         self.seq = tick()
+
+    places: tuple[int, ...] = ()
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        return self.places
 
     def name(self) -> str:
         return self.function.__name__ + "Backward"
@@ -265,7 +267,7 @@ class Function:
 
     @staticmethod
     def _record(ctx: FunctionCtx, inputs: list, outputs: list) -> None:
-        ctx.places = [i for i, need in enumerate(ctx.needs_input_grad) if need]
+        ctx.places = tuple(i for i, need in enumerate(ctx.needs_input_grad) if need)
         ctx.edges = tuple(edge(inputs[i]) for i in ctx.places)
         ctx.shapes = [(o._data.shape, o.dtype) if isinstance(o, Tensor) else ((), None) for o in outputs]
         ctx.shape = len(outputs) if ctx.several else outputs[0]._data.shape  # type: ignore[assignment]

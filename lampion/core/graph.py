@@ -83,6 +83,11 @@ class Node:
     def op(self) -> Op:
         return self.plan.op
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The numbers of the inputs that the edges belong to."""
+        return self.plan.targets
+
     def name(self) -> str:
         """The name that prints as `grad_fn`."""
         return self.op.gradient_name(self.params)
@@ -105,7 +110,10 @@ class Node:
         plan = self.plan
         if plan.raw is not None and STATE.mode == DIRECT and g._data.dtype.kind != "c":
             return self.raw_gradients(plan, g._data, saved)
-        return plan.run(g, *[self.unpack(s) for s in saved])
+        values = [self.unpack(s) for s in saved]
+        if plan.op.kind == "elementwise" and g._data.dtype.itemsize == 2:
+            g, values = g.float(), [widened(v) for v in values]
+        return plan.run(g, *values)
 
     def raw_gradients(self, plan: Plan, g: Any, saved: tuple) -> list:
         """The formulas' gradients on raw arrays, for when nothing records."""
@@ -120,6 +128,8 @@ class Node:
                 arrays.append(self.array(s))
         if self.shape == () and plan.short and saved:
             arrays = [x[()] for x in arrays]  # NumPy's scalars compute faster than its 0-dim arrays
+        if g.dtype.itemsize == 2:
+            arrays = [x.astype(np.float32) if is_short_float(x) else x for x in arrays]
         return [None if x is None else wrap(x) for x in plan.raw(*arrays)]
 
     def array(self, saved: Any) -> Any:
@@ -145,6 +155,16 @@ class Node:
     def release(self) -> None:
         """Frees what was saved."""
         self.saved = None
+
+
+def is_short_float(x: Any) -> bool:
+    """Whether an array is of float16 or bfloat16, whose derivatives are computed in float32."""
+    return hasattr(x, "dtype") and x.dtype.itemsize == 2 and x.dtype.kind in "fV"
+
+
+def widened(value: Any) -> Any:
+    """A tensor of float16 or bfloat16 in float32; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) and is_short_float(value._data) else value
 
 
 FREED = (
@@ -194,7 +214,14 @@ class Packed:
     def __init__(self, value: Any, hooks: tuple[Callable, Callable]) -> None:
         self.packed, self.hook = hooks[0](value), hooks[1]
 
+    _storage = None  # what the hook gives back is the user's affair
+
+    @property
+    def _data(self) -> Any:
+        return self.unpack()._data
+
     def unpack(self) -> Any:
+        """What the user's unpack hook makes of it."""
         return self.hook(self.packed)
 
 
@@ -204,7 +231,14 @@ class Slot(Node):
     def __init__(self, node: Node, index: int, data: Any) -> None:
         self.node, self.index, self.seq = node, index, tick()
         self.edges, self.shape, self.dtype = (node,), data.shape, data.dtype
-        self.plan, self.params, self.saved = node.plan, node.params, ()
+        self.saved = ()
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        return self.node.targets
+
+    def name(self) -> str:
+        return self.node.name()
 
     @property
     def next_functions(self) -> tuple:

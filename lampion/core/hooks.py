@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from ..errors import check
-from .graph import Node, Slot
+from .graph import Node
 from .tensor import Tensor
 
 def run_tensor_hooks(hooks: dict, g: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class AccumulateGrad:
 def next_functions(node: Node) -> tuple:
     """The nodes that the gradients flow on to, as pairs (node, output number); None where none is wanted."""
     edges = iter(node.edges)
-    wanted = set(node.plan.targets) if node.__class__ is not Slot else {0}
+    wanted = set(node.targets)
     found: list = []
     for i in range(max(wanted, default=-1) + 1):
         e = next(edges) if i in wanted else None

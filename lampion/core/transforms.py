@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import check
 from .graph import STATE
 from .op import TENSOR_NAMES, Op
-from .tensor import Aval, Tensor, _new
+from .tensor import Aval, Tensor, _new, wrap
 
 levels = count(1)
 
@@ -255,30 +255,39 @@ def jvp_by_vjp(op: Op, primals: tuple, tangents: tuple, outs: Any, params: dict)
 
     Source: J. Townsend, "A new trick for calculating Jacobian vector products" (2017).
     """
-    from_autograd = TENSOR_NAMES["grad"]
+    gradients = TENSOR_NAMES["grad"]
+    moving = [i for i, t in enumerate(tangents) if t is not None]
+    followed = STATE.grad and any(tracked(x) for i in moving for x in (primals[i], tangents[i]))
     with STATE.set(grad=True):
-        leaves = [
-            p if p is None or t is None else p.detach().requires_grad_()
-            for p, t in zip(primals, tangents)
-        ]
-        again = op(*leaves, **params)
+        marked = [mark(p) if i in moving else p for i, p in enumerate(primals)]
+        again = op(*marked, **params)
         results = again if isinstance(again, tuple) else (again,)
         live = [r for r in results if r._requires_grad]
         dummies = [TENSOR_NAMES["zeros_like"](r).requires_grad_() for r in live]
-        moving = [i for i, t in enumerate(tangents) if t is not None]
-        pulled = from_autograd(
-            live, [leaves[i] for i in moving], dummies, create_graph=True, allow_unused=True
-        )
-        used = [(p, tangents[i]) for p, i in zip(pulled, moving) if p is not None and p._requires_grad]
-        if not used:
-            pushed: tuple = (None,) * len(live)
-        else:
-            pushed = from_autograd(
-                [p for p, _ in used], dummies, [t for _, t in used], create_graph=STATE.grad,
-                allow_unused=True,
-            )
-    given = iter(pushed)
-    moved = tuple([next(given) if r._requires_grad else None for r in results])
+        pulled = gradients(live, [marked[i] for i in moving], dummies, create_graph=True, allow_unused=True)
+        used = [(p, tangents[i]) for p, i in zip(pulled, moving, strict=True) if p is not None and p._requires_grad]
+        pushed: tuple = (None,) * len(live)
+        if used:
+            pulled, given = [p for p, _ in used], [t for _, t in used]
+            pushed = gradients(pulled, dummies, given, create_graph=followed, allow_unused=True)
+    rest = iter(pushed)
+    moved = tuple([next(rest) if r._requires_grad else None for r in results])
     return moved if isinstance(again, tuple) else moved[0]
 
 
+def mark(x: Tensor) -> Tensor:
+    """x as something to differentiate by at the innermost level, still connected to what computed it."""
+    top = STATE.interpreters[-1] if STATE.interpreters else None
+    if x.interpreter is not top:
+        x = top.lift(x)
+    if x._requires_grad:
+        return x.view_as(x)
+    return (wrap(x._data) if top is None else x.copy()).requires_grad_()
+
+
+def tracked(x: Tensor) -> bool:
+    """Whether x requires grad at its level or at one below."""
+    if x._requires_grad:
+        return True
+    values = x.fields() if isinstance(x, Carrier) else ()
+    return any(tracked(v) for v in values if isinstance(v, Tensor))

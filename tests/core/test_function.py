@@ -170,7 +170,8 @@ def test_once_differentiable():
             return 2 * x * g
 
     x = leaf(3.0)
-    (g,) = torch.autograd.grad(Square.apply(x).sum(), x, create_graph=True)
+    v = leaf(1.0)
+    (g,) = torch.autograd.grad(Square.apply(x), x, v, create_graph=True)
     assert g.item() == 6.0
     with pytest.raises(RuntimeError, match="once_differentiable"):
         g.sum().backward()
