@@ -263,7 +263,7 @@ def jvp_by_vjp(op: Op, primals: tuple, tangents: tuple, outs: Any, params: dict)
         again = op(*marked, **params)
         results = again if isinstance(again, tuple) else (again,)
         live = [r for r in results if r._requires_grad]
-        dummies = [TENSOR_NAMES["zeros_like"](r).requires_grad_() for r in live]
+        dummies = [mark(TENSOR_NAMES["zeros_like"](r)) for r in live]
         pulled = gradients(live, [marked[i] for i in moving], dummies, create_graph=True, allow_unused=True)
         used = [(p, tangents[i]) for p, i in zip(pulled, moving, strict=True) if p is not None and p._requires_grad]
         pushed: tuple = (None,) * len(live)
