@@ -8,6 +8,7 @@ float32 and rounded once.
 from __future__ import annotations
 
 import math
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,11 @@ def matmul_kernel(a: ndarray, b: ndarray) -> ndarray:
     return np.matmul(for_blas(a), for_blas(b))
 
 
+def as_rows(a: ndarray) -> ndarray:
+    """(..., k) -> (rows, k)."""
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
 def for_blas(x: ndarray) -> ndarray:
     """The array, copied if the strides of its matrices are none that BLAS takes."""
     unit = x.dtype.itemsize
@@ -62,8 +68,7 @@ def left_gradient(g: Tensor, b: Tensor) -> Tensor:
 def right_gradient(g: Tensor, a: Tensor, b_shape: tuple) -> Tensor:
     """The gradient of the right factor; of a single matrix, one product over all rows."""
     if len(b_shape) == 2 and a._data.ndim > 2:
-        a = a.reshape(-1, a._data.shape[-1])  # (rows, k)
-        g = g.reshape(-1, g._data.shape[-1])  # (rows, m)
+        a, g = a.flatten(0, -2), g.flatten(0, -2)  # (rows, k), (rows, m)
     return product(a, g, adjoint_a=True)
 
 
@@ -366,8 +371,8 @@ def linear_gradient(g: Tensor, x: Tensor, w: Tensor, needs: tuple) -> tuple:
     if needs[0]:
         gx = g.unsqueeze(-1) * w.conj() if vector else product(g, w.conj())
     if needs[1]:
-        rows = x.reshape(-1, x._data.shape[-1])  # (rows, in)
-        g_rows = g.reshape(-1) if vector else g.reshape(-1, g._data.shape[-1])  # (rows, out)
+        rows = x.flatten(0, -2) if x._data.ndim > 1 else x.unsqueeze(0)  # (rows, in)
+        g_rows = g.reshape(-1) if vector else g.reshape(rows._data.shape[0], g._data.shape[-1])  # (rows, out)
         gw = g_rows @ rows.conj() if vector else g_rows.mT @ rows.conj()  # (out, in)
     return gx, gw, g  # the engine un-broadcasts g
 
@@ -376,7 +381,7 @@ def linear_gradient_kernel(g: ndarray, x: ndarray, w: ndarray, needs: tuple) -> 
     """The same on arrays, each product one call of BLAS."""
     gx = matmul_kernel(g, w) if needs[0] else None
     if g.ndim != 2:
-        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])  # (rows, features)
+        g, x = as_rows(g), as_rows(x)  # (rows, features)
     gw = matmul_kernel(g.T, x) if needs[1] else None
     return gx, gw, np.add.reduce(g, 0) if len(needs) > 2 and needs[2] else None
 

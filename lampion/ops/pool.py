@@ -320,7 +320,7 @@ def fractional_winners(x: ndarray, samples: ndarray, kernel: tuple[int, ...], ou
         offsets = np.arange(k).reshape([-1 if i == n + d else 1 for i in range(2 * n)])
         flat = flat * s + begin.reshape(*begin.shape[:-1], *shape) + offsets  # (N, C, *out, *kernel)
     flat = flat.reshape(*flat.shape[: x.ndim - n], math.prod(out), math.prod(kernel))
-    values = np.take_along_axis(x.reshape(*x.shape[:-n], 1, -1), flat, -1)
+    values = np.take_along_axis(x.reshape(*x.shape[:-n], 1, math.prod(size)), flat, -1)
     best = np.take_along_axis(flat, values.argmax(-1)[..., None], -1)
     return best.reshape(*x.shape[:-n], *out)
 
