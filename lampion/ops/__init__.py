@@ -29,7 +29,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     brackets as brackets,
     gather as gather,
     masks as masks,
-    writes as writes,
+    fill as fill,
     shape as shape,
     rearrange as rearrange,
     sort as sort,

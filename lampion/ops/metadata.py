@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.inplace import check_writable
-from ..core.tensor import Storage, Tensor, _new, contiguous_strides, wrap
+from ..core.tensor import Storage, Tensor, _new
 from ..errors import check
 from . import strided, views
 from .rules import EXPORTS, public, shape_argument
@@ -98,32 +98,3 @@ def resize_as_(self: Tensor, the_template: Tensor, memory_format: Any = None) ->
 
 
 EXPORTS["torch"]["resize_as_"] = resize_as_
-
-
-@public(spaces=())
-def set_(
-    self: Tensor,
-    source: Tensor | None = None,
-    storage_offset: int = 0,
-    size: Any = None,
-    stride: Any = None,
-) -> Tensor:
-    """The tensor shows the memory of `source`, with the given sizes and strides if any; alone, it becomes empty."""
-    check_writable(self, "set_")
-    if source is None:
-        self._data, self._storage = np.empty(0, self._data.dtype), Storage()
-        return self
-    check(
-        source._data.dtype == self._data.dtype,
-        lambda: f"Could not set tensor of type {source.dtype} to a tensor of type {self.dtype}",
-    )
-    if size is None:
-        self._data = source._data
-    else:
-        steps = contiguous_strides(tuple(size)) if stride is None else tuple(stride)
-        self._data = strided.as_strided(wrap(source._data), size, steps, storage_offset)._data
-    if source._storage is None:
-        source._storage = Storage()
-    self._storage = source._storage
-    self._storage.write("set_")
-    return self

@@ -1,0 +1,101 @@
+"""Writing one value everywhere: fill_, zero_, fill_diagonal_. May import rules, the views, masks, core and the base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..core.dispatch import apply
+from ..core.graph import STATE
+from ..core.inplace import assign, check_memory, check_writable, rebase
+from ..core.op import Op
+from ..core.promotion import CAST
+from ..core.tensor import Storage, Tensor, wrap
+from ..errors import check
+from .rules import batch_elementwise, public
+
+FILL = Op(
+    "fill",
+    ("x", "value"),
+    lambda x, value: np.full(np.broadcast_shapes(x.shape, value.shape), value, x.dtype),
+    vjp={"x": lambda g: g.new_zeros(g._data.shape), "value": lambda g: g},
+    batch=batch_elementwise,
+)
+
+
+def fill_value(value: Any, dtype: dtypes.dtype) -> Tensor:
+    """A number or 0-dim tensor in the type of the tensor that it fills."""
+    if not isinstance(value, Tensor):
+        return wrap(as_number(value, dtype))
+    check(
+        value._data.ndim == 0,
+        lambda: "fill_ only supports 0-dimension value tensor but got tensor with "
+        f"{value._data.ndim} dimensions.",
+    )
+    return value if value.dtype is dtype else CAST(value, dtype=dtype)
+
+
+def as_number(value: Any, dtype: dtypes.dtype) -> Any:
+    """A number in a type; raises RuntimeError where it does not fit."""
+    try:
+        if dtype.category < dtypes.COMPLEX and isinstance(value, complex):
+            raise OverflowError
+        if dtype.category == dtypes.INTEGER:
+            return np.asarray(int(value), dtype.numpy)
+        return np.asarray(value).astype(dtype.numpy)
+    except (OverflowError, ValueError):
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow") from None
+
+
+@public
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor like the input, full of one value."""
+    return apply(FILL, input, fill_value(value, input.dtype))
+
+
+@public
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element becomes the value: a number or a 0-dim tensor."""
+    value = fill_value(value, self.dtype)
+    if self.interpreter is not None or value.interpreter is not None or value._requires_grad:
+        return assign(self, apply(FILL, self, value), "fill_")
+    return overwrite(self, value._data, "fill_")
+
+
+@public
+def zero_(self: Tensor) -> Tensor:
+    """Every element becomes zero."""
+    if self.interpreter is not None:
+        return assign(self, self.new_zeros(self._data.shape), "zero_")
+    return overwrite(self, 0, "zero_")
+
+
+def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
+    """Writes one value without history everywhere, also where elements share memory."""
+    check_writable(self, name)
+    data = self._data
+    if not data.flags.writeable:
+        check_memory(data, name)
+    data[...] = value
+    if self._storage is None:
+        self._storage = Storage()
+    self._storage.write(name)
+    if STATE.grad and self._requires_grad:
+        rebase(self, wrap(data))
+    return self
+
+
+@public(spaces=())
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:  # noqa: A002
+    """Writes a value to the main diagonal; with `wrap`, that of a tall matrix goes on below its end."""
+    shape = self._data.shape
+    check(len(shape) >= 2, "dimensions must larger than 1")
+    check(
+        len(shape) == 2 or len(set(shape)) == 1,
+        "all dimensions of input must be of equal length",
+    )
+    mask = self.new_zeros(shape, dtype=dtypes.bool)
+    np.fill_diagonal(mask._data, True, wrap)
+    return self.masked_fill_(mask, fill_value)
