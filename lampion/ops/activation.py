@@ -152,10 +152,14 @@ def elu_kernel(x: ndarray, alpha: float, scale: float, slope: float) -> ndarray:
     return np.where(x > 0, x if scale == 1 else x * x.dtype.type(scale), y)
 
 
+def elu_gradient(g: Tensor, x: Tensor, alpha: float, scale: float, slope: float) -> Tensor:
+    """scale, or scale * alpha * slope * exp(slope * x) up to 0."""
+    return g * where(x <= 0, scale * alpha * slope * (slope * x).exp(), scale)
+
+
 _elu = elementwise(
     "elu", "where(x > 0, scale * x, scale * alpha * expm1(slope * x))", numpy=elu_kernel,
-    vjp={"x": lambda g, x, y, alpha, scale, slope: g * where(x <= 0, slope * (y + scale * alpha), scale)},
-    parameters={"alpha": 1.0, "scale": 1.0, "slope": 1.0},
+    vjp={"x": elu_gradient}, parameters={"alpha": 1.0, "scale": 1.0, "slope": 1.0},
     grad_name=lambda params: "EluBackward0" if params["slope"] == 1 else "CeluBackward0", **PRIVATE,
 )  # fmt: skip
 
@@ -220,12 +224,8 @@ _silu = elementwise(
 _mish = elementwise(
     "mish", "x * tanh(log1p(exp(x)))", numpy=mish_kernel, vjp={"x": mish_gradient}, **PRIVATE
 )
-softsign = elementwise(
-    "softsign", "x / (1 + abs(x))", numpy=lambda x: x / (1 + np.abs(x)), promote="float",
-    partials={"x": "(1 + abs(x)) ** -2"}, grad_name="DivBackward0", inplace=False, **FUNCTIONAL,
-)  # fmt: skip
 tanhshrink = elementwise(
-    "tanhshrink", "x - tanh(x)", numpy=lambda x: x - np.tanh(x), promote="float",
+    "tanhshrink", "x - tanh(x)", promote="float",
     partials={"x": "(x - y) * (x - y)"}, grad_name="SubBackward0", inplace=False, **FUNCTIONAL,
 )  # fmt: skip
 
@@ -450,6 +450,12 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """`log(1 + exp(beta * x)) / beta`, elementwise, and x where `beta * x` is above the threshold."""
     return _softplus(input, beta=beta, threshold=threshold)
+
+
+@public(**FUNCTIONAL)
+def softsign(input: Tensor) -> Tensor:
+    """`x / (1 + |x|)`, elementwise."""
+    return input / (input.abs() + 1)
 
 
 @public(**FUNCTIONAL)

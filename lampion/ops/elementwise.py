@@ -18,9 +18,9 @@ from ..core.dispatch import apply
 from ..core.inplace import type_name
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
 from ..core.promotion import promote
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, wrap
 from ..errors import check
-from .rules import EXPORTS, elementwise, inplace_call, public, reflected
+from .rules import elementwise, in_float32, inplace_call, public, reflected
 
 PRIVATE: dict[str, Any] = {"spaces": (), "method": False, "inplace": False}  # a record without a public name
 
@@ -29,7 +29,12 @@ PRIVATE: dict[str, Any] = {"spaces": (), "method": False, "inplace": False}  # a
 
 
 def excluding(kinds: str, kernel: Callable) -> Callable:
-    """The kernel, refusing arrays of the given kinds ("b" bool, "c" complex, "i" integers, "f" floats)."""
+    """The kernel, refusing arrays of the given kinds ("b" bool, "c" complex, "i" integers, "f" floats).
+
+    One of several steps computes float16 and bfloat16 in float32.
+    """
+    if not isinstance(kernel, np.ufunc):
+        kernel = in_float32(kernel)
 
     @functools.wraps(kernel)
     def call(x: ndarray, *others: Any, **params: Any) -> Any:
@@ -64,13 +69,15 @@ def tensor_operand(value: Any, name: str, argument: str) -> Tensor:
 
 
 def operator_of(function: Callable) -> Callable:
-    """The Python operator: foreign operands get their own turn (`NotImplemented`)."""
+    """The Python operator: arrays count as tensors, other foreign operands get their own turn."""
 
     def call(self: Tensor, other: Any) -> Any:
+        if other is None:
+            return NotImplemented
         try:
             return function(self, other)
         except TypeError:
-            return NotImplemented
+            return function(self, wrap(other)) if isinstance(other, ndarray) else NotImplemented
 
     return call
 
@@ -95,9 +102,9 @@ mul = elementwise(
     "mul", "a * b", numpy=np.multiply, partials={"a": "b", "b": "a"}, aliases=("multiply",)
 )
 _div = elementwise(
-    "div", "a / b", numpy=np.divide, partials={"a": "1 / b", "b": "-y / b"}, promote="float"
-)
-true_divide = _div
+    "div", "a / b", numpy=np.divide, partials={"a": "1 / b", "b": "-y / b"}, promote="float",
+    aliases=("true_divide",),
+)  # fmt: skip
 neg = elementwise(
     "neg", "-x", numpy=excluding("b", np.negative), partials={"x": "-1"}, aliases=("negative",)
 )
@@ -119,7 +126,12 @@ def scaled(record: Callable, input: Any, other: Any, alpha: Any) -> Tensor:
         kind == dtypes.COMPLEX or not isinstance(alpha, complex),
         "For non-complex input tensors, argument alpha must not be a complex number.",
     )
-    return record(input, other, alpha=bool(alpha) if kind == dtypes.BOOL else alpha)
+    return record(input, other, alpha=fitting(alpha, input))
+
+
+def fitting(value: Any, x: Tensor) -> Any:
+    """A number as the type of x holds it: cut to a whole number, wrapped around."""
+    return value if x.dtype.category >= dtypes.FLOAT else np.asarray(value).astype(x._data.dtype).item()
 
 
 @public(out=True)
@@ -189,8 +201,7 @@ _addcdiv = elementwise(
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """`input + value * tensor1 * tensor2`, elementwise."""
     input, tensor1, tensor2 = common(input, tensor1, tensor2)
-    value = number(value)
-    return _addcmul(input, tensor1, tensor2, value=value if input.dtype.category >= dtypes.FLOAT else int(value))
+    return _addcmul(input, tensor1, tensor2, value=fitting(number(value), input))
 
 
 @public(inplace=True, out=True)

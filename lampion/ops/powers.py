@@ -17,7 +17,7 @@ from ..errors import check
 from . import special_functions as special
 from .comparison import where
 from .elementwise import PRIVATE, common, conj, excluding, operator_of
-from .rules import elementwise, public
+from .rules import elementwise, in_float32, public
 
 LN2, LN10 = math.log(2), math.log(10)
 FLOAT: dict[str, Any] = {"promote": "float"}  # integers become the default float
@@ -202,7 +202,7 @@ def sigmoid_kernel(x: ndarray) -> ndarray:
 sigmoid = elementwise(
     "sigmoid",
     "1 / (1 + exp(-x))",
-    numpy=sigmoid_kernel,
+    numpy=in_float32(sigmoid_kernel),
     partials={"x": "y * (1 - y)"},
     spaces=("torch", "nn.functional"),
     **FLOAT,

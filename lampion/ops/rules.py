@@ -125,7 +125,8 @@ def elementwise(
     """
     parameters = parameters or {}
     inputs = tuple(inputs) or inputs_of(formula, parameters)
-    kernel = numpy or eval(f"lambda {', '.join((*inputs, *parameters))}: {formula}", ARRAY_NAMES)
+    source = f"lambda {', '.join((*inputs, *parameters))}: {formula}"
+    kernel = numpy or in_float32(eval(source, ARRAY_NAMES))
     op = Op(
         name,
         inputs,
@@ -150,6 +151,21 @@ def elementwise(
     else:
         function = functools.partial(apply, op)
     return publish_elementwise(op, function, aliases, spaces, method, inplace, doc)
+
+
+def in_float32(kernel: Callable) -> Callable:
+    """The kernel, which computes float16 and bfloat16 in float32 and rounds once at the end, as PyTorch's do."""
+
+    @functools.wraps(kernel)
+    def call(x: ndarray, *others: Any, **params: Any) -> Any:
+        dtype = x.dtype
+        if dtype.itemsize != 2 or dtype.kind in "iu":
+            return kernel(x, *others, **params)
+        wide = [None if t is None else t.astype(np.float32) for t in (x, *others)]
+        result = kernel(*wide, **params)
+        return result if result.dtype.kind == "b" else result.astype(dtype)
+
+    return call
 
 
 def inputs_of(formula: str, parameters: dict) -> tuple[str, ...]:

@@ -17,22 +17,9 @@ from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
 from .create import empty_like
 from .elementwise import excluding
-from .rules import EXPORTS, batch_first, dtype_argument, move_to_front, public, shift_dims
+from .rules import EXPORTS, batch_first, dtype_argument, in_float32, move_to_front, public, shift_dims
 
 _max, _sum = np.maximum.reduce, np.add.reduce
-
-
-def in_float32(kernel: Any) -> Any:
-    """The kernel, computing float16 and bfloat16 in float32 and rounding once at the end."""
-
-    def call(*arrays: ndarray, dim: int) -> ndarray:
-        dtype = arrays[0].dtype
-        if dtype.itemsize > 2:
-            return kernel(*arrays, dim)
-        return kernel(*[x.astype(np.float32) for x in arrays], dim).astype(dtype)
-
-    call.__name__ = kernel.__name__
-    return call
 
 
 def shifted(x: ndarray, dim: int) -> ndarray:

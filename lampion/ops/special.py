@@ -16,7 +16,7 @@ from ..errors import check
 from . import special_functions as kernels
 from .elementwise import PRIVATE, excluding
 from .powers import FLOAT, FLOAT32, SPECIAL
-from .rules import EXPORTS, elementwise, make_inplace, public, with_out
+from .rules import EXPORTS, elementwise, in_float32, make_inplace, public, with_out
 
 ONLY_SPECIAL: dict[str, Any] = {"spaces": ("special",), "method": False, "inplace": False, "promote": "float"}
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
@@ -102,7 +102,7 @@ _polygamma = elementwise(
     partials={"x": "polygamma(n + 1, x)"}, parameters={"n": 0}, **PRIVATE, **FLOAT32,
 )  # fmt: skip
 _mvlgamma = elementwise(
-    "mvlgamma", "multigammaln(x, p)", numpy=lambda x, p: kernels.multigammaln(x, p),
+    "mvlgamma", "multigammaln(x, p)", numpy=in_float32(kernels.multigammaln),
     vjp={"x": lambda g, x, p: g * sum((x - 0.5 * j).digamma() for j in range(p))}, parameters={"p": 1},
     **PRIVATE, **FLOAT32,
 )  # fmt: skip

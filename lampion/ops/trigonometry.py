@@ -10,7 +10,7 @@ from numpy import ndarray
 from ..core.op import ARRAY_NAMES
 from .elementwise import excluding
 from .powers import FLOAT, FLOAT32, SPECIAL
-from .rules import elementwise
+from .rules import elementwise, in_float32
 
 # -- trigonometric and hyperbolic functions ----------------------------------------------------
 
@@ -55,7 +55,7 @@ def sinc_kernel(x: ndarray) -> ndarray:
 
 
 sinc = elementwise(
-    "sinc", "where(x == 0, 0 * x + 1, sin(pi * x) / (pi * x))", numpy=sinc_kernel,
+    "sinc", "where(x == 0, 0 * x + 1, sin(pi * x) / (pi * x))", numpy=in_float32(sinc_kernel),
     partials={"x": "where(x == 0, 0 * x, (cos(pi * x) - y) / x)"}, **SPECIAL, **FLOAT,
 )  # fmt: skip
 
