@@ -52,21 +52,29 @@ class device:  # noqa: N801  (PyTorch's name)
     def __reduce__(self) -> tuple:
         return device, (str(self),)
 
+    def __enter__(self) -> device:
+        """Inside the block tensors are made on this device; raises where this machine does not have it."""
+        usable(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leaves the block."""
+
 
 CPU = device("cpu")
 
 
 def usable(where: device | str | int | None) -> device:
-    """The device asked for (None: the CPU); raises RuntimeError for one that this machine does not have."""
+    """The device asked for (None: the CPU); raises for one that this machine does not have."""
     if where is None or where is CPU or where == "cpu":
         return CPU
     where = device(where)
     if where.type == "cpu":
         return CPU
     if where.type == "cuda":
-        raise RuntimeError(
-            f"[device] {where} was asked for, but no CUDA device is available; use device='cpu' or test "
-            "torch.cuda.is_available() first"
+        raise AssertionError(
+            f"[device] Torch not compiled with CUDA enabled: {where} was asked for, but no CUDA device is available; "
+            "use device='cpu' or test torch.cuda.is_available() first"
         )
     raise RuntimeError(f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'")
 

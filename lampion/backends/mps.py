@@ -1,0 +1,11 @@
+"""Apple's GPU: `torch.backends.mps`."""
+
+
+def is_available() -> bool:
+    """Whether Apple's GPU can be used: no."""
+    return False
+
+
+def is_built() -> bool:
+    """Whether there is code for Apple's GPU: no."""
+    return False

@@ -1,0 +1,6 @@
+"""OpenMP threads: `torch.backends.openmp`."""
+
+
+def is_available() -> bool:
+    """Whether it is used: no."""
+    return False

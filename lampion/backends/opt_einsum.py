@@ -1,0 +1,9 @@
+"""The order of products in einsum: `torch.backends.opt_einsum`. Its switches may be set and read."""
+
+enabled = False
+strategy: str | None = None
+
+
+def is_available() -> bool:
+    """Whether the package opt_einsum is used: no."""
+    return False
