@@ -119,14 +119,11 @@ def logcumsumexp_kernel(x: ndarray, dim: int) -> ndarray:
 
 
 def logcumsumexp_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """exp(x) times the reverse running sum of g exp(-y), in logarithms so that nothing overflows."""
-
-    def part(log_g: Tensor) -> Tensor:
-        return ((log_g - y.conj()).flip(dim).logcumsumexp(dim).flip(dim) + x.conj()).exp()
-
-    if g._data.dtype.kind == "c":
-        return part(g.log())
-    return part(g.log().where(g > 0, -math.inf)) - part((-g).log().where(g < 0, -math.inf))
+    """sum(g[i] exp(x[k] - y[i])) over i >= k: a recurrence whose factors exp(y[k] - y[k+1]) are at most 1."""
+    known = y != -math.inf
+    decay = (y - y.roll(-1, dim)).where(known & after_first(y, dim).flip(dim), -math.inf).exp()
+    after = RECURRENCE(decay.conj().flip(dim), g.flip(dim), dim=dim).flip(dim)
+    return after * (x - y).where(known, -math.inf).exp().conj()
 
 
 LOGCUMSUMEXP = running("logcumsumexp", logcumsumexp_kernel, logcumsumexp_gradient)

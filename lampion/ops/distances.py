@@ -133,11 +133,22 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 # -- distances of all pairs --------------------------------------------------------------------
 
 
+def squared_distances(x: ndarray, y: ndarray) -> ndarray:
+    """x^2 - 2 x y + y^2 of all pairs of rows, as one product of (-2 x, x^2, 1) and (y, 1, y^2)."""
+    of_x = np.empty((*x.shape[:-1], x.shape[-1] + 2), x.dtype)
+    of_y = np.empty((*y.shape[:-1], y.shape[-1] + 2), y.dtype)
+    np.multiply(x, -2, of_x[..., :-2])
+    of_y[..., :-2] = y
+    np.sum(x * x, -1, out=of_x[..., -2])
+    np.sum(y * y, -1, out=of_y[..., -1])
+    of_x[..., -1] = of_y[..., -2] = 1
+    return of_x @ of_y.swapaxes(-1, -2)
+
+
 def cdist_kernel(x: ndarray, y: ndarray, p: float, product: bool) -> ndarray:
     """(..., P, M) and (..., R, M) to (..., P, R); `product` finds 2-norms by a matrix product."""
     if product:
-        squares = (x * x).sum(-1)[..., :, None] + (y * y).sum(-1)[..., None, :]
-        return np.sqrt(np.maximum(squares - 2 * x @ y.swapaxes(-1, -2), 0))
+        return np.sqrt(np.maximum(squared_distances(x, y), 0))
     out = np.empty((*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-2]), x.dtype)
     for i in range(x.shape[-2]):  # one row at a time, so that memory stays small
         out[..., i, :] = norm_kernel(x[..., i, None, :] - y, p, -1, False)

@@ -190,7 +190,8 @@ def nanmedian_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndar
 def median_of_all(kernel: Callable, x: ndarray, dim: Any, keepdim: bool) -> ndarray:
     """The median of all elements, or of the dimensions behind a batch dimension."""
     if x.size == 0:
-        return np.array(np.nan if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min, x.dtype)
+        missing = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else np.nan
+        return np.full(() if dim is None else x.shape[:1], missing, x.dtype)
     if dim is None:
         return kernel(x.reshape(-1), 0, False)[0]
     return kernel(x.reshape(len(x), -1), 1, False)[0]
@@ -300,7 +301,9 @@ def quantile_of_numbers(
     q = check_quantile(name, input, q, interpolation)
     ndim = input._data.ndim
     reduced = None if dim is None else normalize_dim(dim, ndim)
-    if reduced is None or ndim == 0:
+    if ndim == 0:
+        reduced = None
+    if reduced is None:
         ordered = input.reshape(-1).sort().values  # (..., n)
     else:
         ordered = input.sort(reduced).values.movedim(reduced, -1)  # (..., n)
