@@ -11,6 +11,10 @@ import numpy as np
 
 from .errors import check
 
+class NoDeviceError(AssertionError, RuntimeError):
+    """A CUDA device was asked for and there is none: PyTorch raises the one class here and the other there."""
+
+
 KINDS = ("cpu", "cuda", "mps", "xpu", "meta")
 
 
@@ -72,7 +76,7 @@ def usable(where: device | str | int | None) -> device:
     if where.type == "cpu":
         return CPU
     if where.type == "cuda":
-        raise AssertionError(
+        raise NoDeviceError(
             f"[device] Torch not compiled with CUDA enabled: {where} was asked for, but no CUDA device is available; "
             "use device='cpu' or test torch.cuda.is_available() first"
         )
