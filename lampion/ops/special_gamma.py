@@ -253,15 +253,13 @@ def temme_coefficients(count: int) -> list[float]:
 
     mu = sum_n a_n eta**n follows from mu mu' = eta (1 + mu); eta / mu is the reciprocal series.
     """
-    a = [Fraction(0), Fraction(1)]
+    a = [0.0, 1.0]
     for n in range(2, count + 2):
-        products = sum((a[i] * a[n + 1 - i] for i in range(2, n)), Fraction(0))
-        a.append(a[n - 1] / (n + 1) - products / 2)
-    reciprocal = [Fraction(1)]
+        a.append(a[n - 1] / (n + 1) - sum(a[i] * a[n + 1 - i] for i in range(2, n)) / 2)
+    reciprocal = [1.0]
     for n in range(1, count):
-        products = sum((a[k + 1] * reciprocal[n - k] for k in range(1, n + 1)), Fraction(0))
-        reciprocal.append(-products)
-    return [float(coefficient) for coefficient in reciprocal]
+        reciprocal.append(-sum(a[k + 1] * reciprocal[n - k] for k in range(1, n + 1)))
+    return reciprocal
 
 
 TEMME = temme_coefficients(26)
