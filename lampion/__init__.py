@@ -40,11 +40,21 @@ globals().update(_EXPORTS["torch"])
 
 from . import autograd as autograd, fft as fft, linalg as linalg, nn as nn, random as random, special as special  # noqa: E402, I001
 
-__all__ = sorted(_name for _name in globals() if not _name.startswith("_"))  # noqa: PLE0605
+_LATER = {  # names of packages that load on first use
+    "save": "serialization",
+    "load": "serialization",
+    "vmap": "func",
+}
+
+__all__ = sorted([*(_name for _name in globals() if not _name.startswith("_")), *_LATER])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> object:
-    """Imports `lampion.<name>` when a program first mentions it."""
+    """Imports what a program mentions for the first time: `lampion.<name>`, or the package that has the name."""
+    if name in _LATER:
+        found = getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = found
+        return found
     if not name.startswith("_") and _importlib_util.find_spec(f"{__name__}.{name}") is not None:
         return _importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
