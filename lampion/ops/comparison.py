@@ -57,7 +57,7 @@ def isclose(
 ) -> Tensor:
     """Whether `|input - other| <= atol + rtol * |other|`, elementwise; both must have one type."""
     check(
-        input.dtype is other.dtype,
+        input.dtype is tensor_operand(other, "isclose", "other").dtype,
         lambda: f"[isclose] {type_name(input.dtype)} did not match {type_name(other.dtype)}; convert one with .to()",
     )
     check(rtol >= 0, lambda: f"[isclose] rtol must be greater than or equal to zero, but got {rtol}")

@@ -207,12 +207,12 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 @public(inplace=True, out=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """`input + value * tensor1 / tensor2`, elementwise; raises RuntimeError if all are integers."""
-    input, tensor1, tensor2 = common(input, tensor1, tensor2)
     check(
-        input.dtype.category >= dtypes.FLOAT,
+        max(tensor1.dtype.category, tensor2.dtype.category) >= dtypes.FLOAT,
         "[addcdiv] Integer division with addcdiv is no longer supported; use input + value * "
         "torch.trunc(tensor1 / tensor2), or floating-point tensors",
     )
+    input, tensor1, tensor2 = common(input, tensor1, tensor2)
     return _addcdiv(input, tensor1, tensor2, value=number(value))
 
 
@@ -226,16 +226,21 @@ def lerp_kernel(a: ndarray, b: ndarray, w: ndarray) -> ndarray:
 
 _lerp = elementwise(
     "lerp", "where(abs(w) < 0.5, a + w * (b - a), b - (b - a) * (1 - w))",
-    numpy=excluding("biu", lerp_kernel), partials={"a": "1 - w", "b": "w", "w": "b - a"}, **PRIVATE,
+    numpy=in_float32(lerp_kernel), partials={"a": "1 - w", "b": "w", "w": "b - a"}, **PRIVATE,
 )  # fmt: skip
 
 
 @public(inplace=True, out=True)
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """`input + weight * (end - input)`, elementwise; raises RuntimeError for tensors of different types."""
+    check(
+        input.dtype.category >= dtypes.FLOAT,
+        lambda: f"[lerp] not implemented for '{type_name(input.dtype)}'; use floating-point tensors",
+        NotImplementedError,
+    )
     for t, argument in ((end, "end"), (weight, "weight")):
         check(
-            not isinstance(t, Tensor) or t.dtype is input.dtype,
+            not isinstance(t, Tensor) or t.dtype is input.dtype or (t is weight and t.ndim == 0),
             lambda: f"[lerp] expected dtype {input.dtype} for `{argument}` but got dtype {t.dtype}",
         )
     return _lerp(input, end, weight)

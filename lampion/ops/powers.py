@@ -121,10 +121,7 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     """`input ** exponent` in float64 (complex128 if one of them is complex)."""
     x, e = common(input, exponent)
     wide = dtypes.complex128 if x.dtype.is_complex else dtypes.float64
-    return pow(
-        input.to(wide) if isinstance(input, Tensor) else promote(_div.op, (input,))[0].to(wide),
-        exponent.to(wide) if isinstance(exponent, Tensor) else exponent,
-    )
+    return pow(x.to(wide), e.to(wide) if isinstance(exponent, Tensor) else exponent)
 
 
 sqrt = elementwise("sqrt", "sqrt(x)", numpy=np.sqrt, partials={"x": "0.5 / y"}, promote="float")

@@ -29,6 +29,12 @@ def real_kernel(name: str) -> Any:
     return excluding("c", getattr(kernels, name))
 
 
+def undefined(name: str) -> Any:
+    """In the place of a derivative that PyTorch does not have either: raises NotImplementedError."""
+    raise NotImplementedError(f"[{name}] the derivative with respect to the first argument is not implemented")
+
+
+ARRAY_NAMES["undefined"] = TENSOR_NAMES["undefined"] = undefined
 ARRAY_NAMES.update({n: getattr(kernels, n) for n in (
     "digamma", "polygamma", "zeta", "lgamma", "erfcx", "i0", "i0e", "i1", "i1e")})  # fmt: skip
 
@@ -80,7 +86,7 @@ for _name in (
 
 zeta = elementwise(
     "zeta", "zeta(s, q)", numpy=real_kernel("zeta"), inputs=("s", "q"),
-    partials={"q": "-s * zeta(s + 1, q)"}, grad_name="SpecialZetaBackward0", **ONLY_SPECIAL,
+    partials={"s": "undefined('zeta')", "q": "-s * zeta(s + 1, q)"}, grad_name="SpecialZetaBackward0", **ONLY_SPECIAL,
 )  # fmt: skip
 xlog1py = elementwise(
     "xlog1py", "a * log1p(b)", numpy=real_kernel("xlog1py"),
@@ -91,11 +97,12 @@ ARRAY_NAMES["xlog1py"] = kernels.xlog1py
 
 GAMMA_DENSITY = "exp((a - 1) * log(b) - b - lgamma(a))"
 igamma = elementwise(
-    "igamma", "igamma(a, b)", numpy=excluding("biuc", kernels.gammainc), partials={"b": GAMMA_DENSITY},
+    "igamma", "igamma(a, b)", numpy=excluding("biuc", kernels.gammainc),
+    partials={"a": "undefined('igamma')", "b": GAMMA_DENSITY},
 )  # fmt: skip
 igammac = elementwise(
     "igammac", "igammac(a, b)", numpy=excluding("biuc", kernels.gammaincc),
-    partials={"b": f"-{GAMMA_DENSITY}"},
+    partials={"a": "undefined('igammac')", "b": f"-{GAMMA_DENSITY}"},
 )  # fmt: skip
 _polygamma = elementwise(
     "polygamma", "polygamma(n, x)", numpy=lambda x, n: kernels.polygamma(n, x),
