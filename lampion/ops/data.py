@@ -17,6 +17,7 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
+from ..core.graph import GENERAL, STATE
 from ..core.op import Op
 from ..core.promotion import cast_kernel
 from ..core.tensor import Tensor, wrap
@@ -311,6 +312,9 @@ def tensor(
     >>> torch.tensor([1, 2.5])
     tensor([1.0000, 2.5000])
     """
+    if data.__class__ is float and dtype is None and device is None and STATE.mode != GENERAL:
+        made = wrap(np.asarray(data, dtypes.get_default_dtype().numpy))  # what scalar graphs start from
+        return made.requires_grad_() if requires_grad else made
     dtype = dtype_argument(dtype, "tensor")
     if device is not None:
         usable(device)
