@@ -15,8 +15,7 @@ from numpy import ndarray
 
 from ..core.dispatch import apply
 from ..core.op import Op
-from .conv_kernels import in_float32
-from .rules import move_to_front
+from .rules import in_float32, move_to_front
 
 
 def batch_leading(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:

@@ -1,4 +1,4 @@
-"""The three sums of convolution on arrays: result, gradient of the input, gradient of the weight. Imports NumPy only.
+"""The three sums of convolution on arrays: result, gradient of the input, gradient of the weight. Imports NumPy and rules only.
 
 All three are one matrix product per block of samples between the weight, the images' columns and the result. Images lie
 in a flat layout in which moving the kernel by one output position moves every element it reads by one: rows follow
@@ -12,11 +12,13 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
+
+from .rules import in_float32
 
 COLUMN_BYTES = 1 << 23  # small enough for the caches, large enough for BLAS
 
@@ -128,19 +130,6 @@ class Sliding:
 
 
 sliding = functools.lru_cache(512)(Sliding)
-
-
-def in_float32(kernel: Callable) -> Callable:
-    """The kernel computed in float32, and rounded once, for half-precision types."""
-
-    @functools.wraps(kernel)
-    def call(*arrays: ndarray | None, **params: Any) -> ndarray:
-        d = arrays[0].dtype  # type: ignore[union-attr]
-        if d.itemsize > 2 or d.kind not in "fV":
-            return kernel(*arrays, **params)
-        return kernel(*[None if a is None else a.astype(np.float32) for a in arrays], **params).astype(d)
-
-    return call
 
 
 @in_float32

@@ -1,1 +1,433 @@
-"""Loss functions. May import rules, earlier families, core and the base."""
+"""Losses element by element: regression, probabilities, margins between pairs. May import rules, earlier families, core
+and the base.
+
+A pointwise loss is one record: a scalar formula, its local derivatives, and the reduction. Compound ones are
+written in public operators.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ..core.dispatch import apply
+from ..core.graph import DIRECT, STATE
+from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
+from ..core.tensor import Tensor, wrap
+from ..errors import check
+from .powers import xlogy
+from .rules import EXPORTS, batch_elementwise, in_float32, shape_error
+
+F = EXPORTS["nn.functional"]
+
+# -- reductions --------------------------------------------------------------------------------
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def chosen_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction that the old arguments `size_average` and `reduce` ask for, else `reduction`."""
+    if size_average is not None or reduce is not None:
+        average, reduced = size_average is None or size_average, reduce is None or reduce
+        reduction = "none" if not reduced else "mean" if average else "sum"
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+            stacklevel=3,
+        )
+    check(
+        reduction in REDUCTIONS,
+        lambda: f"{reduction} is not a valid value for reduction; use 'none', 'mean' or 'sum'",
+        ValueError,
+    )
+    return reduction
+
+
+def reduced(loss: Tensor, reduction: str) -> Tensor:
+    """The mean, the sum or all of the losses."""
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+def warn_sizes(input: Tensor, target: Tensor) -> None:
+    """Warns where a loss would broadcast: mostly (N, 1) against (N,) by mistake."""
+    if input._data.shape != target._data.shape:
+        warnings.warn(
+            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will "
+            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            stacklevel=3,
+        )
+
+
+# -- the maker ---------------------------------------------------------------------------------
+
+
+def batch_loss(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The losses of all elements, reduced for each sample of the batch."""
+    losses, _ = batch_elementwise(size, values, dims, {**params, "reduction": "none"}, op)
+    if params["reduction"] == "none" or losses._data.ndim == 1:
+        return losses, 0
+    flat = losses.flatten(1)
+    return flat.mean(1) if params["reduction"] == "mean" else flat.sum(1), 0
+
+
+def pointwise_loss(
+    name: str, formula: str, partials: Mapping[str, str], grad_name: str, inputs: str = "xt", settings: str = ""
+) -> Callable:
+    """A loss given by a formula over `inputs` and the numbers `settings`, times an optional weight, then reduced.
+
+    The function takes the inputs, then weight, reduction and the settings. Formulas of derivatives are evaluated on
+    arrays, or on tensors where the gradient must be differentiable again.
+    """
+    names = (*inputs, *settings)
+    compiled = {k: compile(v, name, "eval") for k, v in {"": formula, **partials}.items()}
+
+    def kernel(*arrays: ndarray, reduction: str, numbers: tuple) -> ndarray:
+        *values, weight = arrays
+        try:
+            losses = eval(compiled[""], ARRAY_NAMES, dict(zip(names, (*values, *numbers))))
+        except ValueError:
+            raise shape_error(name, *values[:2]) from None
+        if weight is not None:
+            losses = losses * weight
+        return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+
+    def scaled(g: Any, values: dict, weight: Any, reduction: str, needs: tuple, environment: dict) -> list:
+        """The gradients of the inputs that need one, on arrays or tensors alike."""
+        if weight is not None:
+            g = g * weight
+        if reduction == "mean":
+            g = g / max(math.prod(np.broadcast_shapes(*[v.shape for v in values.values() if hasattr(v, "shape")])), 1)
+        wanted = [i in compiled and need for i, need in zip(inputs, needs)]
+        return [g * eval(compiled[i], environment, values) if w else None for i, w in zip(inputs, wanted)]
+
+    def gradient(g: Tensor, tensors: tuple, reduction: str, numbers: tuple, needs: tuple) -> list:
+        *values, weight = tensors
+        if STATE.mode == DIRECT:
+            arrays = [None if t is None else t._data for t in (g, *values, weight)]
+            named = dict(zip(names, (*arrays[1:-1], *numbers)))
+            grads = scaled(arrays[0], named, arrays[-1], reduction, needs, ARRAY_NAMES)
+            return [*(None if a is None else wrap(a) for a in grads), None]
+        named = dict(zip(names, (*values, *numbers)))
+        return [*scaled(g, named, weight, reduction, needs, TENSOR_NAMES), None]
+
+    arguments = ", ".join((*inputs, "w"))
+    rule = eval(
+        f"lambda g, {arguments}, reduction, numbers, needs: gradient(g, ({arguments},), reduction, numbers, needs)",
+        {"gradient": gradient},
+    )
+    op = Op(
+        name,
+        (*inputs, "w"),
+        in_float32(kernel),
+        kind="reduction",
+        formula=formula,
+        vjp=rule,
+        batch=batch_loss,
+        promote="float",
+        grad_name=grad_name,
+        autocast="float32",
+    )
+
+    def call(*tensors: Any, weight: Tensor | None = None, reduction: str, **numbers: float) -> Tensor:
+        return apply(op, *tensors, weight, reduction=reduction, numbers=tuple(numbers[s] for s in settings))
+
+    return call
+
+
+# -- regression --------------------------------------------------------------------------------
+
+squared_error = pointwise_loss(
+    "mse_loss", "square(x - t)", {"x": "2 * (x - t)", "t": "2 * (t - x)"}, "MseLossBackward0"
+)
+smooth_error = pointwise_loss(
+    "smooth_l1_loss",
+    "where(abs(x - t) < b, square(x - t) * (0.5 / b), abs(x - t) - 0.5 * b)",
+    {"x": "where(abs(x - t) < b, (x - t) / b, sign(x - t))", "t": "where(abs(x - t) < b, (t - x) / b, sign(t - x))"},
+    "SmoothL1LossBackward0",
+    settings="b",
+)
+huber_error = pointwise_loss(
+    "huber_loss",
+    "where(abs(x - t) <= d, 0.5 * square(x - t), d * (abs(x - t) - 0.5 * d))",
+    {"x": "where(abs(x - t) <= d, x - t, d * sign(x - t))", "t": "where(abs(x - t) <= d, t - x, d * sign(t - x))"},
+    "HuberLossBackward0",
+    settings="d",
+)
+
+
+def weighted_mean(losses: Tensor, weight: Tensor, input: Tensor, reduction: str, divide: bool = True) -> Tensor:
+    """The losses times a weight for each; a mean divides by the sum of the weights."""
+    check(
+        weight._data.shape == input._data.shape, "Weights and input must have the same size.", ValueError
+    )
+    losses = losses * weight
+    if reduction == "mean" and divide:
+        return losses.sum() / weight.sum()
+    return reduced(losses, reduction)
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The mean (sum, or all) of `(input - target)^2`; warns where the sizes differ and broadcast.
+
+    >>> F.mse_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    tensor(2.)
+    """
+    warn_sizes(input, target)
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    if weight is not None:
+        return weighted_mean(squared_error(input, target, reduction="none"), weight, input, reduction)
+    return squared_error(input, target, reduction=reduction)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The mean (sum, or all) of `|input - target|`; warns where the sizes differ and broadcast."""
+    warn_sizes(input, target)
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    losses = (input - target).abs()
+    return reduced(losses, reduction) if weight is None else weighted_mean(losses, weight, input, reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """`d^2 / (2 beta)` for differences d below beta, else `|d| - beta / 2`."""
+    warn_sizes(input, target)
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    check(beta >= 0, "smooth_l1_loss does not support negative values for beta.")
+    if beta == 0:
+        return reduced((input - target).abs(), reduction)
+    return smooth_error(input, target, reduction=reduction, b=float(beta))
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """`d^2 / 2` for differences d up to delta, else `delta (|d| - delta / 2)`."""
+    warn_sizes(input, target)
+    reduction = chosen_reduction(None, None, reduction)
+    check(delta > 0, "huber_loss does not support non-positive values for delta.")
+    if weight is not None:
+        losses = huber_error(input, target, reduction="none", d=float(delta))
+        return weighted_mean(losses, weight, input, reduction, divide=False)
+    return huber_error(input, target, reduction=reduction, d=float(delta))
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-08,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The negative log likelihood of counts under a Poisson rate; `full` adds Stirling's approximation of log(t!)."""
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
+    if full:
+        stirling = target * target.log() - target + 0.5 * (2 * math.pi * target).log()
+        loss = loss + stirling.masked_fill(target <= 1, 0)
+    return reduced(loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-06, reduction: str = "mean"
+) -> Tensor:
+    """`(log(var) + (input - target)^2 / var) / 2`, var being at least eps; `full` adds log(2 pi) / 2."""
+    if not isinstance(var, Tensor):
+        var = EXPORTS["torch"]["full_like"](input, float(var))
+    check(not bool((var < 0).any()), "var has negative entry/entries", ValueError)
+    shape, have = input._data.shape, var._data.shape
+    if have != shape:
+        if have == shape[:-1]:
+            var = var.unsqueeze(-1)
+        else:
+            different = sum(n for m, n in zip(shape, have) if m != n)
+            check(len(have) == len(shape) and different == 1, "var is of incorrect size", ValueError)
+    check(reduction in REDUCTIONS, lambda: f"{reduction} is not valid", ValueError)
+    var = var + (var.detach().clamp(min=eps) - var.detach())  # the gradient goes through as if not clamped
+    loss = 0.5 * (var.log() + (input - target).square() / var)
+    return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+
+
+# -- probabilities -----------------------------------------------------------------------------
+
+ARRAY_NAMES["softplus_negative"] = lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, 0)
+TENSOR_NAMES["softplus_negative"] = lambda x: (-x.abs()).exp().log1p() + (-x).clamp(min=0)
+ARRAY_NAMES["log_probability"] = lambda x: np.maximum(np.log(x), -100)
+TENSOR_NAMES["log_probability"] = lambda x: x.log().clamp(min=-100)
+ARRAY_NAMES["at_least"] = np.maximum
+TENSOR_NAMES["at_least"] = lambda x, low: x.clamp(min=low)
+
+cross_entropy_of_probabilities = pointwise_loss(
+    "binary_cross_entropy",
+    "(t - 1) * log_probability(1 - x) - t * log_probability(x)",
+    {"x": "(x - t) / at_least((1 - x) * x, 1e-12)", "t": "log_probability(1 - x) - log_probability(x)"},
+    "BinaryCrossEntropyBackward0",
+)
+cross_entropy_of_logits = pointwise_loss(
+    "binary_cross_entropy_with_logits",
+    "(1 - t) * x + (1 + (p - 1) * t) * softplus_negative(x)",
+    {
+        "x": "(1 - t) - (1 + (p - 1) * t) / (1 + exp(x))",
+        "t": "(p - 1) * softplus_negative(x) - x",
+        "p": "t * softplus_negative(x)",
+    },
+    "BinaryCrossEntropyWithLogitsBackward0",
+    inputs="xtp",
+)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`-(t log(x) + (1 - t) log(1 - x))` of probabilities, logarithms being at least -100.
+
+    Raises RuntimeError for inputs outside [0, 1] and ValueError for sizes that differ.
+    """
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    check(
+        target._data.shape == input._data.shape,
+        lambda: f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is "
+        "deprecated. Please ensure they have the same size.",
+        ValueError,
+    )
+    if input.interpreter is None:
+        x = input._data
+        check(
+            bool(((x >= 0) & (x <= 1)).all()),
+            "[binary_cross_entropy] all elements of input should be between 0 and 1; apply sigmoid, or use "
+            "binary_cross_entropy_with_logits",
+        )
+    return cross_entropy_of_probabilities(input, target, weight=weight, reduction=reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """`-(p t log(s) + (1 - t) log(1 - s))` with s = sigmoid(input) and p = pos_weight, without overflow."""
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    check(
+        target._data.shape == input._data.shape,
+        lambda: f"Target size ({target.size()}) must be the same as input size ({input.size()})",
+        ValueError,
+    )
+    positive = 1 if pos_weight is None else pos_weight
+    return cross_entropy_of_logits(input, target, positive, weight=weight, reduction=reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """`t (log(t) - input)`, the input being log-probabilities; "batchmean" divides the sum by the batch's size."""
+    mean_per_sample = reduction == "batchmean"
+    if reduction == "mean" and size_average is None and reduce is None:
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
+            "only by the batch size, and aligns with the KL div math definition.",
+            stacklevel=2,
+        )
+    reduction = chosen_reduction(size_average, reduce, "sum" if mean_per_sample else reduction)
+    loss = target.exp() * (target - input) if log_target else xlogy(target, target) - target * input
+    loss = reduced(loss, reduction)
+    return loss / input._data.shape[0] if mean_per_sample and input._data.ndim else loss
+
+
+# -- margins -----------------------------------------------------------------------------------
+
+soft_margin = pointwise_loss(
+    "soft_margin_loss", "log1p(exp(-t * x))", {"x": "-t / (1 + exp(t * x))", "t": "-x / (1 + exp(t * x))"},
+    "SoftMarginLossBackward0",
+)  # fmt: skip
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`log(1 + exp(-t x))` for targets t of 1 and -1."""
+    return soft_margin(input, target, reduction=chosen_reduction(size_average, reduce, reduction))
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The input where the target is 1, `max(0, margin - input)` where it is -1."""
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    apart = (margin - input).clamp_min(0).masked_fill(target == 1, 0)
+    return reduced(apart + input.masked_fill(target == -1, 0), reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`max(0, margin - t (x1 - x2))`: t = 1 asks for x1 above x2, t = -1 for the reverse."""
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    check(
+        input1._data.ndim == input2._data.ndim == target._data.ndim,
+        lambda: "margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
+        f"{input1.size()}, input2: {input2.size()}, target: {target.size()} ",
+    )
+    return reduced((margin - target * (input1 - input2)).clamp_min(0), reduction)
+
+
+F.update(
+    mse_loss=mse_loss, l1_loss=l1_loss, smooth_l1_loss=smooth_l1_loss, huber_loss=huber_loss,
+    poisson_nll_loss=poisson_nll_loss, gaussian_nll_loss=gaussian_nll_loss, binary_cross_entropy=binary_cross_entropy,
+    binary_cross_entropy_with_logits=binary_cross_entropy_with_logits, kl_div=kl_div, soft_margin_loss=soft_margin_loss,
+    hinge_embedding_loss=hinge_embedding_loss, margin_ranking_loss=margin_ranking_loss,
+)  # fmt: skip

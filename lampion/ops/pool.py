@@ -305,12 +305,12 @@ def make_adaptive_max_pool(n: int) -> tuple[Callable, Callable]:
 
 
 def fractional_winners(x: ndarray, samples: ndarray, kernel: tuple[int, ...], out: tuple[int, ...]) -> ndarray:
-    """The places of the maxima of windows that begin at pseudo-random steps; samples are (N, C, n), last dim first."""
+    """The places of the maxima of windows that begin at pseudo-random steps; samples are (N, C, n)."""
     n = len(out)
     size = x.shape[-n:]
     flat = np.zeros((*x.shape[:-n], *(1,) * 2 * n), np.int64)
     for d, (s, k, o) in enumerate(zip(size, kernel, out)):
-        u = samples[..., n - 1 - d, None]
+        u = samples[..., (1 - d if n == 2 else d), None]  # PyTorch's order: x first in two dimensions only
         alpha = (s - k) / (o - 1) if o > 1 else 0.0
         alpha = samples.dtype.type(alpha)
         begin = ((np.arange(o) + u) * alpha).astype(np.int64) - (u * alpha).astype(np.int64)  # (N, C, o)

@@ -1,5 +1,5 @@
-"""Pooling on arrays, over the last dimensions: windows, their sums and maxima, and where a maximum was. Imports NumPy
-and conv_kernels only.
+"""Pooling on arrays, over the last dimensions: windows, their sums and maxima, and where a maximum was. Imports NumPy,
+rules and conv_kernels only.
 
 Sums and maxima are taken dimension by dimension, so a window of k x k costs 2 k passes and not k^2. What is remembered
 of a maximum is the number of the window's element that it was, found when a gradient or an index is wanted.
@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from .conv_kernels import Steps, in_float32, taps
+from .conv_kernels import Steps, taps
+from .rules import in_float32
 
 
 class Windows(NamedTuple):
