@@ -162,7 +162,10 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
         g = None  # so that `is_ours` finds no other holder
         for e, gi in zip(node.edges, grads):
             if gi is not None:
-                deposit(e, gi, pending, heap, wanted, reach)
+                if e.__class__ is Node:
+                    deposit_node(e, gi, pending, heap)
+                else:
+                    deposit(e, gi, pending, heap, wanted, reach)
 
 
 def call(node: Node, g: Any) -> Any:
@@ -242,21 +245,27 @@ def nodes_leading_to(roots: list[Tensor], wanted: dict[int, Any]) -> set:
     return leading
 
 
+def deposit_node(node: Node, g: Tensor, pending: dict, heap: list) -> None:
+    """Adds a gradient to a node's pending sum."""
+    data = g._data
+    if node.dtype is not None and (data.shape != node.shape or data.dtype is not node.dtype):
+        g = fit(g, node.shape, node.dtype)
+    before = pending.get(node)
+    if before is None:
+        pending[node] = g
+        heappush(heap, (-node.seq, node))
+    else:
+        pending[node] = before + g
+
+
 def deposit(
     e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, reach: set | None
 ) -> None:
     """Adds a gradient to what has arrived at an edge: a node's pending sum, or a leaf."""
-    data = g._data
-    if e.__class__ is Node or isinstance(e, Node):
-        if e.dtype is not None and (data.shape != e.shape or data.dtype is not e.dtype):
-            g = fit(g, e.shape, e.dtype)
-        before = pending.get(e)
-        if before is None:
-            pending[e] = g
-            heappush(heap, (-e.seq, e))
-        else:
-            pending[e] = before + g
+    if isinstance(e, Node):
+        deposit_node(e, g, pending, heap)
         return
+    data = g._data
     leaf = e._data
     if data.shape != leaf.shape or data.dtype is not leaf.dtype:
         g = fit(g, leaf.shape, leaf.dtype)

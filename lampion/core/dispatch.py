@@ -101,9 +101,11 @@ def edge(t: Tensor) -> Any:
 def save_value(
     name: str, op: Op, inputs: tuple, params: dict, outs: Any, named: dict[str, int]
 ) -> Any:
-    """What a rule means by a name: a parameter, an input, an input's shape, all shapes, or an output."""
+    """What a rule means by a name: a parameter or all of them, an input, its shape, all shapes, or an output."""
     if name in params:
         return params[name]
+    if name == "params":
+        return params
     if name in op.inputs:
         value = inputs if op.variadic else inputs[op.inputs.index(name)]
     elif name.endswith("_shape") and name[:-6] in op.inputs:
@@ -115,7 +117,8 @@ def save_value(
         several = outs.__class__ is tuple
         t = outs[named[name]] if several else outs
         slot = named[name] if several and len(op.differentiable) > 1 else None
-        value = SavedOutput(t, slot, name in op.differentiable)
+        value = SavedOutput(t)
+        value.slot, value.differentiable = slot, name in op.differentiable
         return Packed(value.tensor(_new(Node), t._data).detach(), STATE.saved_hooks[-1]) \
             if STATE.saved_hooks else value
     else:
@@ -154,6 +157,9 @@ def link_view(view: Tensor, x: Tensor, op: Op, params: dict) -> None:
     view._storage = storage
     view._view = (x, op, params)
     views = storage.views
+    if views is None:
+        storage.views = [ref(view)]
+        return
     views.append(ref(view))
     if len(views) > storage.limit:
         storage.prune()

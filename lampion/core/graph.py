@@ -188,14 +188,16 @@ def modified(node: Node, data: Any, storage: Storage) -> str:
 class SavedOutput:
     """An output kept for the backward without the tensor around it, so that no cycle is made."""
 
-    __slots__ = ("_data", "_storage", "slot", "differentiable", "value")
+    slot: int | None = None  # its number among several differentiable outputs
+    differentiable = True
+    value: Any = None  # what an interpreter's tensor carries
 
-    def __init__(self, t: Tensor, slot: int | None, differentiable: bool) -> None:
+    def __init__(self, t: Tensor) -> None:
         if t._storage is None:
             t._storage = Storage()
         self._data, self._storage = t._data, t._storage
-        self.slot, self.differentiable = slot, differentiable
-        self.value = t.detached_value() if t.interpreter is not None else None
+        if t.interpreter is not None:
+            self.value = t.detached_value()
 
     def tensor(self, node: Node, data: Any) -> Tensor:
         """The output again, connected to `node`."""

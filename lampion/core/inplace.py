@@ -117,7 +117,7 @@ def rebase(target: Tensor, result: Tensor) -> None:
         params = {"chain": target._chain}
         record(SCATTER_VIEW, mask, (base, result), params, base)
         refresh(target)
-    for r in list(base._storage.views):
+    for r in list(base._storage.views or ()):
         view = r()
         if view is not None and view._base is base and view is not target:
             refresh(view)
@@ -160,6 +160,7 @@ COPY = Op(
     ("x", "source"),
     lambda x, source: source.astype(x.dtype),
     vjp={"source": lambda g: g},
+    batch=lambda size, values, dims, params, op: (op(*values), dims[1]),
     grad_name="CopyBackwards",
 )
 

@@ -78,13 +78,11 @@ class Aval(NamedTuple):
 class Storage:
     """What all views of one memory share: when it was last written, by what, and who views it."""
 
-    __slots__ = ("version", "written", "writer", "views", "limit")
-
-    def __init__(self) -> None:
-        self.version = self.written = 0
-        self.writer: tuple[str, str, int] | None = None
-        self.views: list[ref] = []
-        self.limit = 16
+    version = 0
+    written = 0
+    writer: tuple[str, str, int] | None = None
+    views: list[ref] | None = None
+    limit = 16  # of views, at which those that are gone are forgotten
 
     def write(self, name: str) -> None:
         """Notes an in-place write by the operator `name`, and the user's line that asked for it."""
@@ -97,7 +95,7 @@ class Storage:
 
     def prune(self) -> None:
         """Forgets the views that are gone."""
-        self.views = [v for v in self.views if v() is not None]
+        self.views = [v for v in self.views or () if v() is not None]
         self.limit = 2 * len(self.views) + 16
 
 

@@ -238,7 +238,7 @@ def unary_call(op: Op) -> Callable:
             t._requires_grad = True
             t.grad_fn = node
             node.saved = plan.save(
-                input, SavedOutput(t, None, True) if plan.keeps_output else None
+                input, SavedOutput(t) if plan.keeps_output else None
             ) if plan.save else ()
             node.seq = tick()
         return t
@@ -295,7 +295,7 @@ def binary_call(op: Op) -> Callable:
             t._requires_grad = True
             t.grad_fn = node
             node.saved = plan.save(
-                input, other, SavedOutput(t, None, True) if plan.keeps_output else None
+                input, other, SavedOutput(t) if plan.keeps_output else None
             ) if plan.save else ()
             node.seq = tick()
         return t
