@@ -63,7 +63,7 @@ def arrays(sample: Sample, dtype: str, seed: int = 0):
 
     def build(x):
         if isinstance(x, A):
-            return x.array(rng, np.dtype(NUMPY.get(x.dtype, x.dtype)) if x.dtype else kind)
+            return np.asarray(x.array(rng, np.dtype(NUMPY.get(x.dtype, x.dtype)) if x.dtype else kind))
         if isinstance(x, (list, tuple)):
             return type(x)(build(v) for v in x)
         return x
@@ -112,7 +112,7 @@ def test_values(sample, dtype):
     if sample.reference is None:
         assert all(isinstance(t, torch.Tensor) for t in got)
         return
-    want = flat(sample.reference(*wide(args), **wide(list(kwargs.items())) and kwargs))
+    want = flat(sample.reference(*wide(args), **{k: wide(v) for k, v in kwargs.items()}))
     assert len(got) == len(want)
     for g, w in zip(got, want, strict=True):
         g, w = np.asarray(g.detach().to(torch.float64) if g.dtype is torch.bfloat16 else g.detach()), np.asarray(w)
