@@ -1,4 +1,6 @@
-"""Whichever accelerator there is, under PyTorch's names: `torch.accelerator`. May import accelerators and the base."""
+"""Whichever accelerator there is, under PyTorch's names: `torch.accelerator`. May import
+accelerators and the base.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from .accelerators import memory_questions, questions
 from .device import device
 
 _asked = {**questions("accelerator"), **memory_questions()}
-globals().update({name: _asked[name] for name in _asked if name not in ("manual_seed", "seed", "is_initialized")})
+globals().update(
+    {name: _asked[name] for name in _asked if name not in ("manual_seed", "seed", "is_initialized")}
+)
 
 
 def current_accelerator(check_available: bool = False) -> device | None:

@@ -1,7 +1,8 @@
-"""What `torch.cuda`, `torch.mps` and `torch.xpu` say where there is no such device. May import core and the base.
+"""What `torch.cuda`, `torch.mps` and `torch.xpu` say where there is no such device. May import core
+and the base.
 
-Questions get an honest answer and housekeeping does nothing, so that programs that ask first run unchanged; what
-needs the device raises.
+Questions get an honest answer and housekeeping does nothing, so that programs that ask first run
+unchanged; what needs the device raises.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 def missing(kind: str) -> AssertionError:
     """The error of everything that needs the device."""
     return AssertionError(
-        f"[{kind}] Torch not compiled with {kind.upper()} enabled: no {kind} device is available; use the CPU, or ask "
-        f"torch.{kind}.is_available() first"
+        f"[{kind}] Torch not compiled with {kind.upper()} enabled: no {kind} device is available; "
+        f"use the CPU, or ask torch.{kind}.is_available() first"
     )
 
 
@@ -37,7 +38,10 @@ def classes_that_raise(kind: str, names: Iterable[str]) -> dict[str, type]:
     """Classes of these names, which cannot be instantiated."""
 
     def construct(cls: type, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"torch.{kind}.{cls.__name__} requires {kind.upper()} support; no {kind} device is available")
+        raise RuntimeError(
+            f"torch.{kind}.{cls.__name__} requires {kind.upper()} support; no {kind} device is "
+            "available"
+        )
 
     doc = f"Needs a {kind} device: raises RuntimeError."
     return {name: type(name, (), {"__new__": construct, "__doc__": doc}) for name in names}
@@ -71,7 +75,15 @@ def questions(kind: str) -> dict[str, Callable]:
     def seed() -> None:
         """Seeds the device's stream at random; there is none."""
 
-    found = (is_available, device_count, is_initialized, empty_cache, synchronize, manual_seed, seed)
+    found = (
+        is_available,
+        device_count,
+        is_initialized,
+        empty_cache,
+        synchronize,
+        manual_seed,
+        seed,
+    )
     return {function.__name__: function for function in found}
 
 
@@ -86,7 +98,7 @@ def memory_questions() -> dict[str, Callable]:
         amount.__doc__ = "Bytes of the device's memory: 0."
         return amount
 
-    names = "memory_allocated max_memory_allocated memory_reserved max_memory_reserved".split()
+    names = ["memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"]
     return {name: nothing(name) for name in names}
 
 

@@ -1,6 +1,7 @@
 """Devices and the array module `xp` that serves each. May import errors.
 
-Every array formula runs on NumPy for `cpu`; nothing here imports another array library before it is used.
+Every array formula runs on NumPy for `cpu`; nothing here imports another array library before it is
+used.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ import numpy as np
 
 from .errors import check
 
+
 class NoDeviceError(AssertionError, RuntimeError):
-    """A CUDA device was asked for and there is none: PyTorch raises the one class here and the other there."""
+    """A CUDA device was asked for and there is none: PyTorch raises the one class here and the
+    other there.
+    """
 
 
 KINDS = ("cpu", "cuda", "mps", "xpu", "meta")
 
 
-class device:  # noqa: N801  (PyTorch's name)
+class device:
     """Where a tensor lives: `device("cpu")`, `device("cuda:0")`, `device("cuda", 0)`."""
 
     __slots__ = ("type", "index")
 
-    def __init__(self, type: str | device | int, index: int | None = None) -> None:  # noqa: A002
+    def __init__(self, type: str | device | int, index: int | None = None) -> None:
         if isinstance(type, device):
             type, index = type.type, type.index
         elif isinstance(type, int):
@@ -31,11 +35,16 @@ class device:  # noqa: N801  (PyTorch's name)
         kind, _, number = type.partition(":")
         check(
             kind in KINDS and (not number or number.isdigit()),
-            lambda: f"Expected one of {', '.join(KINDS)} device type at start of device string: {type}",
+            lambda: (
+                f"Expected one of {', '.join(KINDS)} device type at start of device string: {type}"
+            ),
         )
         check(
             not (number and index is not None),
-            lambda: f"type (string) must not include an index because index was passed explicitly: {type}",
+            lambda: (
+                "type (string) must not include an index because index was passed explicitly: "
+                f"{type}"
+            ),
         )
         self.type = kind
         self.index = int(number) if number else index
@@ -57,7 +66,9 @@ class device:  # noqa: N801  (PyTorch's name)
         return device, (str(self),)
 
     def __enter__(self) -> device:
-        """Inside the block tensors are made on this device; raises where this machine does not have it."""
+        """Inside the block tensors are made on this device; raises where this machine does not have
+        it.
+        """
         usable(self)
         return self
 
@@ -77,10 +88,12 @@ def usable(where: device | str | int | None) -> device:
         return CPU
     if where.type == "cuda":
         raise NoDeviceError(
-            f"[device] Torch not compiled with CUDA enabled: {where} was asked for, but no CUDA device is available; "
-            "use device='cpu' or test torch.cuda.is_available() first"
+            f"[device] Torch not compiled with CUDA enabled: {where} was asked for, but no CUDA "
+            "device is available; use device='cpu' or test torch.cuda.is_available() first"
         )
-    raise RuntimeError(f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'")
+    raise RuntimeError(
+        f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'"
+    )
 
 
 def array_module(where: device) -> ModuleType:

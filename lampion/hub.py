@@ -1,7 +1,7 @@
 """Models and weights from GitHub and the web: `torch.hub`. May import io.
 
-A repository offers its models as functions in a file `hubconf.py`, which is run: load only what you trust. Downloads
-are written to a temporary file and renamed when complete.
+A repository offers its models as functions in a file `hubconf.py`, which is run: load only what you
+trust. Downloads are written to a temporary file and renamed when complete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from urllib.request import Request, urlopen
 from .errors import check
 from .io import load as load_file
 
-__all__ = ["download_url_to_file", "get_dir", "help", "list", "load", "load_state_dict_from_url", "set_dir"]
+__all__ = [
+    "download_url_to_file",
+    "get_dir",
+    "help",
+    "list",
+    "load",
+    "load_state_dict_from_url",
+    "set_dir",
+]
 
 HASH = re.compile(r"-([a-f0-9]*)\.")  # as in resnet18-bfd8deac.pth
 CHUNK = 1 << 17
@@ -35,7 +43,9 @@ _chosen_dir: str | None = None
 
 
 def get_dir() -> str:
-    """The folder for repositories and weights: `set_dir`'s, else `$TORCH_HOME/hub`, else `~/.cache/torch/hub`."""
+    """The folder for repositories and weights: `set_dir`'s, else `$TORCH_HOME/hub`, else
+    `~/.cache/torch/hub`.
+    """
     if _chosen_dir is not None:
         return _chosen_dir
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
@@ -77,7 +87,7 @@ def download_url_to_file(
             found = digest.hexdigest()
             check(
                 hash_prefix is None or found.startswith(hash_prefix),
-                f'[hub] invalid hash value (expected "{hash_prefix}", got "{found}"); download it again',
+                f'[hub] invalid hash value (expected "{hash_prefix}", got "{found}"); try again',
             )
             part.close()
             os.replace(part.name, target)
@@ -98,7 +108,8 @@ def load_state_dict_from_url(
 ) -> dict[str, Any]:
     """Downloads a file of weights, unless it is there already, and loads it.
 
-    With `check_hash` the name must contain the first digits of its SHA-256: `resnet18-bfd8deac.pth`.
+    With `check_hash` the name must contain the first digits of its SHA-256:
+    `resnet18-bfd8deac.pth`.
     """
     folder = Path(model_dir or os.path.join(get_dir(), "checkpoints"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +126,9 @@ def load_state_dict_from_url(
 
 
 def repository_parts(github: str) -> tuple[str, str, str]:
-    """(owner, name, branch or tag) of `owner/name:ref`; asks GitHub for the branch if none is given."""
+    """(owner, name, branch or tag) of `owner/name:ref`; asks GitHub for the branch if none is
+    given.
+    """
     path, _, ref = github.partition(":")
     owner, slash, name = path.partition("/")
     check(
@@ -162,7 +175,9 @@ def fetch_repository(github: str, force_reload: bool, verbose: bool, trust_repo:
 
 
 def check_trust(hub: Path, owner: str, name: str, trust_repo: Any) -> None:
-    """Asks before code of an owner that is not trusted yet is run; raises Exception if the answer is no."""
+    """Asks before code of an owner that is not trusted yet is run; raises Exception if the answer
+    is no.
+    """
     trusted = hub / "trusted_list"
     known = trusted.read_text().split() if trusted.exists() else []
     entry = f"{owner}_{name}"
@@ -170,17 +185,19 @@ def check_trust(hub: Path, owner: str, name: str, trust_repo: Any) -> None:
         return
     if trust_repo is not True:
         question = (
-            f"The repository {owner}_{name} does not belong to the list of trusted repositories and as such cannot "
-            "be downloaded. Do you trust this repository and wish to add it to the trusted list of repositories "
-            "(y/N)?"
+            f"The repository {owner}_{name} does not belong to the list of trusted repositories "
+            "and as such cannot be downloaded. Do you trust this repository and wish to add it to "
+            "the trusted list of repositories (y/N)?"
         )
         if input(question).lower() not in ("y", "yes"):
-            raise Exception("Untrusted repository.")  # noqa: TRY002  (PyTorch's)
+            raise Exception("Untrusted repository.")
     trusted.write_text("\n".join([*known, entry]) + "\n")
 
 
 def run_hubconf(folder: Path) -> ModuleType:
-    """Runs `hubconf.py` of a folder and returns it as a module; raises RuntimeError where a package is missing."""
+    """Runs `hubconf.py` of a folder and returns it as a module; raises RuntimeError where a package
+    is missing.
+    """
     file = folder / "hubconf.py"
     check(file.exists(), f"[hub] {folder} has no hubconf.py", FileNotFoundError)
     sys.path.insert(0, str(folder))
@@ -199,7 +216,11 @@ def run_hubconf(folder: Path) -> ModuleType:
 
 def entry_point(module: ModuleType, model: str) -> Callable:
     """The function that makes a model; raises RuntimeError if `hubconf.py` has none of that name."""
-    check(isinstance(model, str), "[hub] Invalid input: model should be a string of function name", ValueError)
+    check(
+        isinstance(model, str),
+        "[hub] Invalid input: model should be a string of function name",
+        ValueError,
+    )
     function = getattr(module, model, None)
     check(callable(function), f"[hub] Cannot find callable {model} in hubconf")
     return function  # type: ignore[return-value]
@@ -231,7 +252,7 @@ def load(
     return entry_point(run_hubconf(folder), model)(*args, **kwargs)
 
 
-def list(  # noqa: A001
+def list(
     github: str,
     force_reload: bool = False,
     skip_validation: bool = False,
@@ -240,10 +261,12 @@ def list(  # noqa: A001
 ) -> list[str]:
     """The names of the models that a repository offers."""
     module = run_hubconf(fetch_repository(github, force_reload, verbose, trust_repo))
-    return [name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")]
+    return [
+        name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")
+    ]
 
 
-def help(  # noqa: A001
+def help(
     github: str,
     model: str,
     force_reload: bool = False,

@@ -1,7 +1,9 @@
-"""Memory layouts: PyTorch's `layout` and `memory_format` names, and in which order dimensions lie in memory.
+"""Memory layouts: PyTorch's `layout` and `memory_format` names, and in which order dimensions lie
+in memory.
 
-May import errors. An `order` lists an array's dimensions from the outermost to the innermost in memory; None
-stands for row-major. The sorting rule is the one by which PyTorch's element loops walk a tensor.
+May import errors. An `order` lists an array's dimensions from the outermost to the innermost in
+memory; None stands for row-major. The sorting rule is the one by which PyTorch's element loops walk
+a tensor.
 """
 
 from __future__ import annotations
@@ -13,10 +15,25 @@ from numpy import ndarray
 
 from .errors import check
 
+__all__ = [
+    "channels_last",
+    "channels_last_3d",
+    "contiguous_format",
+    "layout",
+    "memory_format",
+    "preserve_format",
+    "sparse_bsc",
+    "sparse_bsr",
+    "sparse_coo",
+    "sparse_csc",
+    "sparse_csr",
+    "strided",
+]
+
 Order = tuple[int, ...] | None
 
 
-class layout:  # noqa: N801  (PyTorch's name)
+class layout:
     """How a tensor's elements are stored; `strided` is the one that Lampion has."""
 
     __slots__ = ("name",)
@@ -31,7 +48,7 @@ class layout:  # noqa: N801  (PyTorch's name)
         return self.name
 
 
-class memory_format(layout):  # noqa: N801
+class memory_format(layout):
     """In which order the dimensions of a strided tensor lie in memory."""
 
     __slots__ = ()
@@ -70,7 +87,9 @@ def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> Order:
-    """Dimensions by falling stride; a stride of 0 decides nothing, of equal ones the larger size comes first."""
+    """Dimensions by falling stride; a stride of 0 decides nothing, of equal ones the larger size
+    comes first.
+    """
 
     def lies_inside(a: int, b: int) -> int:
         """1 if dimension a has to lie inside b, -1 if outside, 0 if either will do."""
@@ -106,7 +125,10 @@ def format_order(ndim: int, wanted: memory_format | None, name: str) -> Order:
     order = CHANNELS_LAST[wanted]
     check(
         ndim == len(order),
-        lambda: f"[{name}] required rank {len(order)} tensor to use {wanted.name} format, got rank {ndim}",
+        lambda: (
+            f"[{name}] required rank {len(order)} tensor to use {wanted.name} format, got rank "
+            f"{ndim}"
+        ),
     )
     return order
 

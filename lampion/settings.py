@@ -1,4 +1,5 @@
-"""What a program switches globally: threads, deterministic algorithms, precision of products. Imports errors.
+"""What a program switches globally: threads, deterministic algorithms, precision of products.
+Imports errors.
 
 PyTorch's names for it live in `torch` itself.
 """
@@ -55,7 +56,9 @@ def processors() -> int:
 
 @cache
 def blas_setter() -> Callable[[int], None] | None:
-    """The function of NumPy's own OpenBLAS that sets its number of threads, None with another library."""
+    """The function of NumPy's own OpenBLAS that sets its number of threads, None with another
+    library.
+    """
     folder = Path(np.__file__).parent.parent / "numpy.libs"
     for file in folder.glob("*openblas*"):
         library = ctypes.CDLL(str(file))
@@ -66,8 +69,14 @@ def blas_setter() -> Callable[[int], None] | None:
 
 
 def set_num_threads(num: int) -> None:
-    """Sets how many threads one operation may use; raises RuntimeError unless `num` is a positive integer."""
-    check(isinstance(num, int), f"set_num_threads expects an int, but got {type(num).__name__}", TypeError)
+    """Sets how many threads one operation may use; raises RuntimeError unless `num` is a positive
+    integer.
+    """
+    check(
+        isinstance(num, int),
+        f"set_num_threads expects an int, but got {type(num).__name__}",
+        TypeError,
+    )
     check(num > 0, f"[set_num_threads] expects a positive integer, got {num}; pass 1 or more")
     settings.threads = num
     setter = blas_setter()
@@ -82,7 +91,9 @@ def get_num_threads() -> int:
 
 def set_num_interop_threads(num: int) -> None:
     """Accepted for compatibility: operations do not run beside one another."""
-    check(num > 0, f"[set_num_interop_threads] expects a positive integer, got {num}; pass 1 or more")
+    check(
+        num > 0, f"[set_num_interop_threads] expects a positive integer, got {num}; pass 1 or more"
+    )
     settings.interop_threads = num
 
 
@@ -97,10 +108,15 @@ DEBUG_MODES = {"default": 0, "warn": 1, "error": 2}
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Asks for algorithms that repeat their results bit by bit; all of Lampion's do, so nothing else changes."""
+    """Asks for algorithms that repeat their results bit by bit; all of Lampion's do, so nothing
+    else changes.
+    """
     check(
         isinstance(mode, bool),
-        lambda: f"use_deterministic_algorithms(): argument 'mode' must be bool, not {type(mode).__name__}",
+        lambda: (
+            "use_deterministic_algorithms(): argument 'mode' must be bool, not "
+            f"{type(mode).__name__}"
+        ),
         TypeError,
     )
     settings.deterministic, settings.warn_only = mode, warn_only
@@ -121,7 +137,10 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
     level = DEBUG_MODES.get(debug_mode) if isinstance(debug_mode, str) else debug_mode
     check(
         level in (0, 1, 2),
-        lambda: f"[set_deterministic_debug_mode] invalid value {debug_mode!r}; use one of {list(DEBUG_MODES)}",
+        lambda: (
+            f"[set_deterministic_debug_mode] invalid value {debug_mode!r}; use one of "
+            f"{list(DEBUG_MODES)}"
+        ),
     )
     use_deterministic_algorithms(level in (1, 2), warn_only=level == 1)
 
@@ -135,11 +154,13 @@ def get_deterministic_debug_mode() -> int:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Accepted: "highest", "high" or "medium". Products of float32 are always computed in float32 here."""
+    """Accepted: "highest", "high" or "medium". Products of float32 are always computed in float32
+    here.
+    """
     if precision not in ("highest", "high", "medium"):
         warnings.warn(
-            f"{precision} is not one of 'highest', 'high', or 'medium'; the current setFloat32MatmulPrecision "
-            "call has no effect.",
+            f"{precision} is not one of 'highest', 'high', or 'medium'; the current "
+            "setFloat32MatmulPrecision call has no effect.",
             UserWarning,
             stacklevel=2,
         )
@@ -153,7 +174,9 @@ def get_float32_matmul_precision() -> str:
 
 
 def set_flush_denormal(mode: bool) -> bool:
-    """Whether denormal numbers can be flushed to zero as asked: they are always kept, so True only for False."""
+    """Whether denormal numbers can be flushed to zero as asked: they are always kept, so True only
+    for False.
+    """
     return not mode
 
 

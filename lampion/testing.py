@@ -1,6 +1,7 @@
 """Comparing tensors in tests: `torch.testing`. May import core, ops and the base.
 
-`assert_close` walks nested sequences and mappings pair by pair; each pair is compared by the first rule that fits.
+`assert_close` walks nested sequences and mappings pair by pair; each pair is compared by the first
+rule that fits.
 """
 
 from __future__ import annotations
@@ -67,18 +68,28 @@ def assert_close(
     check_stride: bool = False,
     msg: str | Callable[[str], str] | None = None,
 ) -> None:
-    """Raises AssertionError unless `|actual - expected| <= atol + rtol * |expected|` for all elements.
+    """Raises AssertionError unless `|actual - expected| <= atol + rtol * |expected|` for all
+    elements.
 
-    Takes tensors, arrays, numbers, None, and nested sequences and mappings of them. Without tolerances those of the
-    types hold. `msg` replaces the message, or is called with it.
+    Takes tensors, arrays, numbers, None, and nested sequences and mappings of them. Without
+    tolerances those of the types hold. `msg` replaces the message, or is called with it.
 
     >>> torch.testing.assert_close(torch.ones(2), torch.ones(2) + 1e-7)
     """
     if (rtol is None) != (atol is None):
         which = "rtol" if rtol is None else "atol"
-        raise ValueError(f"Both 'rtol' and 'atol' must be either specified or omitted, but got no {which}.")
+        raise ValueError(
+            f"Both 'rtol' and 'atol' must be either specified or omitted, but got no {which}."
+        )
     options = Options(
-        allow_subclasses, rtol, atol, equal_nan, check_device, check_dtype, check_layout, check_stride
+        allow_subclasses,
+        rtol,
+        atol,
+        equal_nan,
+        check_device,
+        check_dtype,
+        check_layout,
+        check_stride,
     )
     problem = first_problem(actual, expected, options, ())
     if problem is not None:
@@ -90,8 +101,10 @@ def first_problem(actual: Any, expected: Any, options: Options, place: tuple) ->
     pairs: Iterator[tuple]
     if is_sequence(actual) and is_sequence(expected):
         if len(actual) != len(expected):
-            return located(f"The length of the sequences mismatch: {len(actual)} != {len(expected)}", place)
-        pairs = ((i, a, e) for i, (a, e) in enumerate(zip(actual, expected)))
+            return located(
+                f"The length of the sequences mismatch: {len(actual)} != {len(expected)}", place
+            )
+        pairs = ((i, a, e) for i, (a, e) in enumerate(zip(actual, expected, strict=True)))
     elif isinstance(actual, Mapping) and isinstance(expected, Mapping):
         problem = compare_keys(set(actual), set(expected))
         if problem:
@@ -128,7 +141,9 @@ def located(problem: str, place: tuple) -> str:
 
 
 def compare(actual: Any, expected: Any, options: Options) -> str | None:
-    """Compares two values that are no containers; raises TypeError for values that cannot be compared."""
+    """Compares two values that are no containers; raises TypeError for values that cannot be
+    compared.
+    """
     if actual is None or expected is None:
         return None if actual is expected else f"None mismatch: {actual} is not {expected}"
     if isinstance(actual, (bool, np.bool_)) and isinstance(expected, (bool, np.bool_)):
@@ -141,14 +156,16 @@ def compare(actual: Any, expected: Any, options: Options) -> str | None:
     if both and (options.allow_subclasses or type(actual) is type(expected)):
         return compare_tensors(actual.detach(), expected.detach(), options)
     raise TypeError(
-        "No comparison pair was able to handle inputs of type "
-        f"{type(actual)} and {type(expected)}."
+        f"No comparison pair was able to handle inputs of type {type(actual)} and {type(expected)}."
     )
 
 
 def compare_numbers(actual: Any, expected: Any, options: Options) -> str | None:
     """Compares Python numbers in their widest types."""
-    kinds = [dtypes.PYTHON_TYPES[type(v.item() if isinstance(v, np.generic) else v)] for v in (actual, expected)]
+    kinds = [
+        dtypes.PYTHON_TYPES[type(v.item() if isinstance(v, np.generic) else v)]
+        for v in (actual, expected)
+    ]
     if options.check_dtype and kinds[0] is not kinds[1]:
         return f"The (d)types do not match: {type(actual)} != {type(expected)}."
     rtol, atol = options.tolerances(*kinds)
@@ -183,10 +200,18 @@ def compare_tensors(actual: Tensor, expected: Tensor, options: Options) -> str |
 
 def wide(x: ndarray) -> ndarray:
     """The array in a type that differences fit in."""
-    return x.astype(np.int64) if x.dtype.kind in "bui" else x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    return (
+        x.astype(np.int64)
+        if x.dtype.kind in "bui"
+        else x.astype(np.float32)
+        if x.dtype.itemsize < 4
+        else x
+    )
 
 
-def matches(actual: ndarray, expected: ndarray, rtol: float, atol: float, equal_nan: bool) -> ndarray:
+def matches(
+    actual: ndarray, expected: ndarray, rtol: float, atol: float, equal_nan: bool
+) -> ndarray:
     """Which elements are close, equal (where no tolerance is), or both nan if that counts."""
     a, e = wide(actual), wide(expected)
     same = a == e
@@ -212,8 +237,8 @@ def scalar_message(actual: Any, expected: Any, rtol: float, atol: float) -> str:
     difference = abs(actual - expected)
     relative = difference / abs(expected) if expected else float("inf")
     return (
-        f"Scalars are not {'equal' if exact else 'close'}!\n\nExpected {expected} but got {actual}.\n"
-        f"Absolute difference: {difference}{allowed(atol, exact)}\n"
+        f"Scalars are not {'equal' if exact else 'close'}!\n\nExpected {expected} but got "
+        f"{actual}.\nAbsolute difference: {difference}{allowed(atol, exact)}\n"
         f"Relative difference: {relative}{allowed(rtol, exact)}"
     )
 
@@ -236,7 +261,8 @@ def tensor_message(a: ndarray, e: ndarray, wrong: ndarray, rtol: float, atol: fl
         at = np.unravel_index(int(shown.argmax()), a.shape)
         index = tuple(int(i) for i in at)
         lines.append(
-            f"Greatest {kind} difference: {shown[at].item()} at index {index}{allowed(tolerance, exact)}"
+            f"Greatest {kind} difference: {shown[at].item()} at index "
+            f"{index}{allowed(tolerance, exact)}"
         )
     return "\n".join(lines)
 
@@ -274,7 +300,9 @@ def make_tensor(
     exclude_zero: bool = False,
     memory_format: Any = None,
 ) -> Tensor:
-    """A random tensor of [low, high): by default of [-9, 9), of [0, 10) for unsigned types and {0, 1} for bool."""
+    """A random tensor of [low, high): by default of [-9, 9), of [0, 10) for unsigned types and {0,
+    1} for bool.
+    """
     sizes = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
     lowest, highest = (0, 2) if dtype is dtypes.bool else (-9, 9) if dtype.is_signed else (0, 10)
     low, high = lowest if low is None else low, highest if high is None else high
@@ -284,7 +312,9 @@ def make_tensor(
     else:
         part = dtype.to_real()
         parts = (*stored, 2) if dtype.is_complex else stored
-        made = wrap(empty(parts, dtype=part).uniform_(low, high)._data.view(dtype.numpy).reshape(stored))
+        made = wrap(
+            empty(parts, dtype=part).uniform_(low, high)._data.view(dtype.numpy).reshape(stored)
+        )
     made = made[..., ::2] if stored != sizes else made
     if exclude_zero:
         made[made == 0] = dtypes.finfo(dtype).tiny if dtype.category > dtypes.INTEGER else 1

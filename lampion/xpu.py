@@ -1,19 +1,37 @@
-"""Intel's GPU under PyTorch's names: `torch.xpu`, as on a machine without one. May import accelerators."""
+"""Intel's GPU under PyTorch's names: `torch.xpu`, as on a machine without one. May import
+accelerators.
+"""
 
 from .accelerators import (
     classes_that_raise,
     functions_that_raise,
     memory_questions,
     questions,
+)
+from .accelerators import (
     stream as stream,
 )
 
-globals().update(questions("xpu"), **memory_questions(), **classes_that_raise("xpu", ["Stream", "Event"]))
+globals().update(
+    questions("xpu"), **memory_questions(), **classes_that_raise("xpu", ["Stream", "Event"])
+)
 globals().update(
     functions_that_raise(
         "xpu",
-        """init current_device set_device get_device_name get_device_properties get_device_capability current_stream
-        set_stream mem_get_info initial_seed get_rng_state set_rng_state""".split(),
+        [
+            "init",
+            "current_device",
+            "set_device",
+            "get_device_name",
+            "get_device_properties",
+            "get_device_capability",
+            "current_stream",
+            "set_stream",
+            "mem_get_info",
+            "initial_seed",
+            "get_rng_state",
+            "set_rng_state",
+        ],
     )
 )
 

@@ -1,4 +1,6 @@
-"""CUDA's switches: `torch.backends.cuda`. They may be set and read; attention and matmul here do not use CUDA."""
+"""CUDA's switches: `torch.backends.cuda`. They may be set and read; attention and matmul here do
+not use CUDA.
+"""
 
 from __future__ import annotations
 

@@ -30,9 +30,17 @@ def is_acceptable(tensor: Any) -> bool:
 
 @contextmanager
 def flags(**values: Any) -> Iterator[None]:
-    """Sets switches inside a block, e.g. `flags(enabled=False)`; raises AttributeError for a name that is none."""
+    """Sets switches inside a block, e.g. `flags(enabled=False)`; raises AttributeError for a name
+    that is none.
+    """
     switches = globals()
-    unknown = values.keys() - {"enabled", "benchmark", "benchmark_limit", "deterministic", "allow_tf32"}
+    unknown = values.keys() - {
+        "enabled",
+        "benchmark",
+        "benchmark_limit",
+        "deterministic",
+        "allow_tf32",
+    }
     if unknown:
         raise AttributeError(f"[cudnn.flags] unknown switches: {sorted(unknown)}")
     before = {name: switches[name] for name in values}

@@ -1,4 +1,6 @@
-"""CUDA under PyTorch's names: `torch.cuda`, as on a machine without a CUDA device. May import ops and accelerators."""
+"""CUDA under PyTorch's names: `torch.cuda`, as on a machine without a CUDA device. May import ops
+and accelerators.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ from ..accelerators import (
     memory_questions,
     missing,
     questions,
+)
+from ..accelerators import (
     stream as stream,
 )
 from ..errors import OutOfMemoryError as OutOfMemoryError
@@ -21,10 +25,29 @@ globals().update(classes_that_raise("cuda", ("Stream", "Event", "CUDAGraph", "Ex
 globals().update(
     functions_that_raise(
         "cuda",
-        """init current_device get_device_name get_device_properties get_device_capability current_stream
-        default_stream set_stream mem_get_info initial_seed get_rng_state set_rng_state can_device_access_peer
-        set_per_process_memory_fraction memory_snapshot utilization temperature power_draw clock_rate graph
-        make_graphed_callables""".split(),
+        [
+            "init",
+            "current_device",
+            "get_device_name",
+            "get_device_properties",
+            "get_device_capability",
+            "current_stream",
+            "default_stream",
+            "set_stream",
+            "mem_get_info",
+            "initial_seed",
+            "get_rng_state",
+            "set_rng_state",
+            "can_device_access_peer",
+            "set_per_process_memory_fraction",
+            "memory_snapshot",
+            "utilization",
+            "temperature",
+            "power_draw",
+            "clock_rate",
+            "graph",
+            "make_graphed_callables",
+        ],
     )
 )
 
@@ -91,7 +114,9 @@ def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
 
 
 def set_device(device: Any) -> None:
-    """Makes a CUDA device the current one; raises AssertionError, but for a negative index, which changes nothing."""
+    """Makes a CUDA device the current one; raises AssertionError, but for a negative index, which
+    changes nothing.
+    """
     index = devices.device(device).index if not isinstance(device, int) else device
     if index is None or index >= 0:
         raise missing("cuda")
@@ -102,7 +127,7 @@ def is_current_stream_capturing() -> bool:
     return False
 
 
-class device:  # noqa: N801
+class device:
     """A block in which a CUDA device is the current one; None or a negative index changes nothing."""
 
     def __init__(self, device: Any) -> None:
@@ -116,8 +141,10 @@ class device:  # noqa: N801
         """Leaves the block."""
 
 
-class device_of(device):  # noqa: N801
-    """A block in which a tensor's CUDA device is the current one; tensors on the CPU change nothing."""
+class device_of(device):
+    """A block in which a tensor's CUDA device is the current one; tensors on the CPU change
+    nothing.
+    """
 
     def __init__(self, obj: Any) -> None:
         super().__init__(obj.get_device() if obj.is_cuda else None)

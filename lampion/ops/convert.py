@@ -1,6 +1,7 @@
 """Conversions: `to` and its short forms, `copy_`, NumPy's protocols, subclasses, shared memory.
 
-May import rules, data, create, core and the base. Between types the work is done by CAST of core/promotion.
+May import rules, data, create, core and the base. Between types the work is done by CAST of
+core/promotion.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from ..core.graph import GENERAL, STATE
 from ..core.inplace import COPY, assign, check_memory, check_writable
 from ..core.promotion import CAST, cast_kernel
 from ..core.tensor import Storage, Tensor, _new, root_array, wrap
-from ..device import CPU, device as device_type, usable
+from ..device import CPU, usable
+from ..device import device as device_type
 from ..errors import check
-from ..layout import memory_format as format_type, preserve_format
+from ..layout import memory_format as format_type
+from ..layout import preserve_format
 from .create import clone, number_argument
 from .data import from_numpy
 from .rules import EXPORTS, dtype_argument
@@ -30,7 +33,9 @@ from .rules import EXPORTS, dtype_argument
 
 
 def cast(x: Tensor, dtype: dtypes.dtype) -> Tensor:
-    """The tensor in another type, itself if it has that type; gradients flow between types that have any."""
+    """The tensor in another type, itself if it has that type; gradients flow between types that
+    have any.
+    """
     if x._data.dtype is dtype.numpy:
         return x
     if x._data.dtype.kind == "c" and dtype.category < dtypes.COMPLEX and dtype is not dtypes.bool:
@@ -41,17 +46,19 @@ def cast(x: Tensor, dtype: dtypes.dtype) -> Tensor:
 
 
 TO_FORMS = """to() received an invalid combination of arguments - got ({}), but expected one of:
- * (torch.device device = None, torch.dtype dtype = None, bool non_blocking = False, bool copy = False, *, torch.memory_format memory_format = None)
- * (torch.dtype dtype, bool non_blocking = False, bool copy = False, *, torch.memory_format memory_format = None)
- * (Tensor tensor, bool non_blocking = False, bool copy = False, *, torch.memory_format memory_format = None)
-"""  # noqa: E501
+ * (torch.device device = None, torch.dtype dtype = None, bool non_blocking = False, bool copy =
+ False, *, torch.memory_format memory_format = None) * (torch.dtype dtype, bool non_blocking =
+ False, bool copy = False, *, torch.memory_format memory_format = None) * (Tensor tensor, bool
+ non_blocking = False, bool copy = False, *, torch.memory_format memory_format = None)
+"""
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The tensor in another type, on another device or in another memory format; itself if nothing changes.
+    """The tensor in another type, on another device or in another memory format; itself if nothing
+    changes.
 
-    Forms: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(tensor)`, each with `non_blocking`, `copy` and
-    `memory_format`.
+    Forms: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(tensor)`, each with `non_blocking`,
+    `copy` and `memory_format`.
 
     >>> torch.tensor([1.7, -1.7]).to(torch.int64)
     tensor([ 1, -1])
@@ -68,7 +75,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def to_arguments(*args: Any, **kwargs: Any) -> tuple[Any, dtypes.dtype | None, bool, Any]:
-    """(device, dtype, copy, memory_format) from the arguments of `Tensor.to`; raises TypeError for others.
+    """(device, dtype, copy, memory_format) from the arguments of `Tensor.to`; raises TypeError for
+    others.
 
     `Module.to` takes the same ones.
     """
@@ -83,7 +91,9 @@ def to_arguments(*args: Any, **kwargs: Any) -> tuple[Any, dtypes.dtype | None, b
         if rest and (rest[0] is None or isinstance(rest[0], (dtypes.dtype, type))):
             kind = dtype_argument(rest.pop(0))
     names = ("device", "dtype", "non_blocking", "copy", "memory_format")
-    wrong = len(rest) > 2 or not all(isinstance(r, bool) for r in rest) or kwargs.keys() - set(names)
+    wrong = (
+        len(rest) > 2 or not all(isinstance(r, bool) for r in rest) or kwargs.keys() - set(names)
+    )
     kind = dtype_argument(kwargs.get("dtype")) or kind
     check(
         not wrong and (kind is None or isinstance(kind, dtypes.dtype)),
@@ -93,7 +103,10 @@ def to_arguments(*args: Any, **kwargs: Any) -> tuple[Any, dtypes.dtype | None, b
     memory_format = kwargs.get("memory_format")
     check(
         memory_format is None or isinstance(memory_format, format_type),
-        lambda: f"to(): argument 'memory_format' must be torch.memory_format, not {type(memory_format).__name__}",
+        lambda: (
+            "to(): argument 'memory_format' must be torch.memory_format, not "
+            f"{type(memory_format).__name__}"
+        ),
         TypeError,
     )
     copy = kwargs.get("copy", rest[1] if len(rest) > 1 else False)
@@ -114,7 +127,7 @@ def conversion(name: str, dtype: dtypes.dtype) -> Callable:
 
 
 for name, dtype in {
-    **{k: v for k, v in dtypes.ALIASES.items()},
+    **dtypes.ALIASES,
     "bool": dtypes.bool,
     "byte": dtypes.uint8,
     "char": dtypes.int8,
@@ -129,10 +142,15 @@ def cpu(self: Tensor, memory_format: Any = preserve_format) -> Tensor:
 
 
 def cuda(
-    self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = preserve_format
+    self: Tensor,
+    device: Any = None,
+    non_blocking: bool = False,
+    memory_format: Any = preserve_format,
 ) -> Tensor:
     """The tensor on a CUDA device; raises where there is none."""
-    return self.to(device=device_type("cuda" if device is None else device), memory_format=memory_format)
+    return self.to(
+        device=device_type("cuda" if device is None else device), memory_format=memory_format
+    )
 
 
 Tensor.to, Tensor.cpu, Tensor.cuda = to, cpu, cuda  # type: ignore[attr-defined]
@@ -142,7 +160,9 @@ Tensor.is_cpu = property(lambda self: self.device == CPU)  # type: ignore[attr-d
 
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """Writes the elements of `src`, broadcast and converted, into this tensor; gradients flow to `src`."""
+    """Writes the elements of `src`, broadcast and converted, into this tensor; gradients flow to
+    `src`.
+    """
     if not isinstance(src, Tensor):
         src = wrap(np.asarray(number_argument("copy_", "other", src)))
     recorded = STATE.grad and (self._requires_grad or src._requires_grad)
@@ -160,8 +180,8 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         np.copyto(data, source)
     except ValueError:
         raise RuntimeError(
-            f"[copy_] cannot broadcast a source of shape {tuple(source.shape)} to {tuple(data.shape)}; the sizes "
-            "must match, or be 1 in the source"
+            f"[copy_] cannot broadcast a source of shape {tuple(source.shape)} to "
+            f"{tuple(data.shape)}; the sizes must match, or be 1 in the source"
         ) from None
     if self._storage is None:
         self._storage = Storage()
@@ -177,7 +197,9 @@ Tensor.copy_ = copy_  # type: ignore[attr-defined]
 def array_wrap(
     self: Tensor, array: ndarray, context: Any = None, return_scalar: bool = False
 ) -> Tensor:
-    """What a NumPy function returns for a tensor: a tensor again, of booleans as uint8 (as in PyTorch)."""
+    """What a NumPy function returns for a tensor: a tensor again, of booleans as uint8 (as in
+    PyTorch).
+    """
     array = np.asarray(array)
     return from_numpy(array.astype(np.uint8) if array.dtype == np.bool_ else array)
 
@@ -186,7 +208,9 @@ Tensor.__array_wrap__ = array_wrap  # type: ignore[attr-defined]
 
 
 def elements_of(self: Tensor, name: str) -> ndarray:
-    """The array, for functions that write Python values into it; raises RuntimeError if it requires grad."""
+    """The array, for functions that write Python values into it; raises RuntimeError if it requires
+    grad.
+    """
     check(
         not self._requires_grad,
         f"Can't call {name}() on Variable that requires grad. Use var.detach().{name}() instead.",
@@ -194,12 +218,12 @@ def elements_of(self: Tensor, name: str) -> ndarray:
     return self.concrete(name)
 
 
-def apply_(self: Tensor, callable: Callable) -> Tensor:  # noqa: A002
+def apply_(self: Tensor, callable: Callable) -> Tensor:
     """Replaces each element by `callable(element)`, one call after the other: slow."""
     return self.copy_(python_elements(self, callable, elements_of(self, "apply_")))
 
 
-def map_(self: Tensor, tensor: Tensor, callable: Callable) -> Tensor:  # noqa: A002
+def map_(self: Tensor, tensor: Tensor, callable: Callable) -> Tensor:
     """Replaces each element by `callable(element, element of tensor)`; `tensor` is broadcast: slow."""
     check(
         tensor.dtype is self.dtype,
@@ -213,7 +237,7 @@ def map_(self: Tensor, tensor: Tensor, callable: Callable) -> Tensor:  # noqa: A
 def python_elements(like: Tensor, function: Callable, *arrays: ndarray) -> Tensor:
     """The results of a Python function on the elements, as a tensor of the type of `like`."""
     columns = [wrap(a).reshape(-1).tolist() for a in arrays]
-    values = np.array([function(*row) for row in zip(*columns)])
+    values = np.array([function(*row) for row in zip(*columns, strict=True)])
     return wrap(cast_kernel(values, like.dtype).reshape(like._data.shape))
 
 
@@ -245,7 +269,9 @@ Tensor._make_subclass = staticmethod(make_subclass)  # type: ignore[attr-defined
 
 
 def share_memory_(self: Tensor) -> Tensor:
-    """Moves the elements to memory that forked child processes share; views made before stay behind."""
+    """Moves the elements to memory that forked child processes share; views made before stay
+    behind.
+    """
     if not is_shared(self):
         data = self.concrete("share_memory_")
         memory = mmap.mmap(-1, max(data.nbytes, 1))
@@ -291,7 +317,9 @@ def numel(input: Tensor) -> int:
     """The number of elements."""
     check(
         isinstance(input, Tensor),
-        lambda: f"numel(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}",
+        lambda: (
+            f"numel(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+        ),
         TypeError,
     )
     return input.numel()
@@ -314,7 +342,9 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
 
 
 def can_cast(from_: dtypes.dtype, to: dtypes.dtype) -> bool:
-    """Whether a result of the one type may be written to a tensor of the other: never to a lower category."""
+    """Whether a result of the one type may be written to a tensor of the other: never to a lower
+    category.
+    """
     return from_.category <= to.category
 
 
@@ -324,7 +354,10 @@ def is_predicate(name: str) -> Callable:
     def ask(input: Tensor) -> bool:
         check(
             isinstance(input, Tensor),
-            lambda: f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}",
+            lambda: (
+                f"{name}(): argument 'input' (position 1) must be Tensor, not "
+                f"{type(input).__name__}"
+            ),
             TypeError,
         )
         return getattr(input, name)()
@@ -334,7 +367,7 @@ def is_predicate(name: str) -> Callable:
     return ask
 
 
-QUESTIONS = "is_floating_point is_complex is_signed is_inference is_conj is_neg".split()
+QUESTIONS = ["is_floating_point", "is_complex", "is_signed", "is_inference", "is_conj", "is_neg"]
 EXPORTS["torch"].update(
     {name: is_predicate(name) for name in QUESTIONS},
     is_tensor=is_tensor,

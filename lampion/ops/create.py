@@ -1,7 +1,8 @@
-"""Creation: tensors from shapes, ranges and other tensors. May import rules, data, core and the base.
+"""Creation: tensors from shapes, ranges and other tensors. May import rules, data, core and the
+base.
 
-Each function is an operator without inputs, so that a trace sees when memory is made. `factory` adds what all of
-them take: `out`, `dtype`, `layout`, `device`, `pin_memory`, `requires_grad`.
+Each function is an operator without inputs, so that a trace sees when memory is made. `factory`
+adds what all of them take: `out`, `dtype`, `layout`, `device`, `pin_memory`, `requires_grad`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
-from ..core.graph import GENERAL, STATE
-from ..core.inplace import assign, check_memory, check_writable, write_out
+from ..core.inplace import write_out
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import scalar_array
-from ..core.tensor import Storage, Tensor, wrap
+from ..core.tensor import Tensor
 from ..device import usable
 from ..errors import check
 from ..layout import (
@@ -66,7 +66,9 @@ def factory(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if out is not None:
             check(
                 dtype is None or dtype is out.dtype,
-                lambda: f"[{name}] dtype {dtype} does not match dtype of out parameter ({out.dtype})",
+                lambda: (
+                    f"[{name}] dtype {dtype} does not match dtype of out parameter ({out.dtype})"
+                ),
             )
             return write_out(out, make(*args, dtype=out.dtype, **options), name)
         made = make(*args, dtype=dtype, **options)
@@ -85,11 +87,14 @@ def size_argument(name: str, sizes: tuple, size: Any = None) -> tuple[int, ...]:
         shape = shape_argument(given)
     except (TypeError, AttributeError):
         raise TypeError(
-            f"{name}(): argument 'size' must be tuple of ints, not {wrong_size(given).__name__}; pass whole numbers"
+            f"{name}(): argument 'size' must be tuple of ints, not {wrong_size(given).__name__}; "
+            "pass whole numbers"
         ) from None
     for s in shape:
         if s < 0:
-            raise RuntimeError(f"[{name}] Trying to create tensor with negative dimension {s}: {list(shape)}")
+            raise RuntimeError(
+                f"[{name}] Trying to create tensor with negative dimension {s}: {list(shape)}"
+            )
     return shape
 
 
@@ -100,7 +105,9 @@ def wrong_size(given: tuple) -> type:
 
 
 def number_argument(name: str, argument: str, value: Any) -> Any:
-    """A Python number, also from a 0-dim tensor or a NumPy scalar; raises TypeError for anything else."""
+    """A Python number, also from a 0-dim tensor or a NumPy scalar; raises TypeError for anything
+    else.
+    """
     if isinstance(value, (bool, int, float, complex)):
         return value
     scalar = isinstance(value, np.generic) or (
@@ -134,7 +141,9 @@ def like(
     """Shape, type and memory order for a tensor like `input`."""
     check(
         isinstance(input, Tensor),
-        lambda: f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}",
+        lambda: (
+            f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+        ),
         TypeError,
     )
     data = input._data
@@ -160,13 +169,19 @@ def full_kernel(shape: tuple, value: Any, dtype: dtypes.dtype, order: Order) -> 
 FULL = Op("full", (), full_kernel)
 EMPTY = Op("empty", (), lambda shape, dtype, order: allocate(shape, dtype.numpy, order))
 EMPTY_STRIDED = Op(
-    "empty_strided", (), lambda shape, stride, dtype: empty_strided_array(shape, stride, dtype.numpy)
+    "empty_strided",
+    (),
+    lambda shape, stride, dtype: empty_strided_array(shape, stride, dtype.numpy),
 )
 
 
-def filled(shape: tuple[int, ...], value: Any, dtype: dtypes.dtype | None, order: Order = None) -> Tensor:
+def filled(
+    shape: tuple[int, ...], value: Any, dtype: dtypes.dtype | None, order: Order = None
+) -> Tensor:
     """A new tensor of one value, of the default type unless one is given."""
-    return apply(FULL, shape=shape, value=value, dtype=dtype or dtypes.get_default_dtype(), order=order)
+    return apply(
+        FULL, shape=shape, value=value, dtype=dtype or dtypes.get_default_dtype(), order=order
+    )
 
 
 @factory
@@ -203,13 +218,17 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None) -> Tensor:
     """
     check(
         not isinstance(size, int),
-        lambda: f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}",
+        lambda: (
+            f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}"
+        ),
         TypeError,
     )
     return full_of(size_argument("full", (size,)), fill_value, dtype, None, "full")
 
 
-def full_of(shape: tuple, value: Any, dtype: dtypes.dtype | None, order: Order, name: str) -> Tensor:
+def full_of(
+    shape: tuple, value: Any, dtype: dtypes.dtype | None, order: Order, name: str
+) -> Tensor:
     """`full` with everything known."""
     value = number_argument(name, "fill_value", value)
     dtype = dtype or dtypes.number_dtype(value)
@@ -258,9 +277,11 @@ def full_like(
 
 def empty_strided_array(shape: tuple, stride: tuple, dtype: np.dtype) -> ndarray:
     """An uninitialised array with strides counted in elements."""
-    extent = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, stride))
+    extent = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
     memory = np.empty(extent, dtype)
-    return np.ndarray(shape, dtype, memory.view(np.uint8), 0, tuple(s * dtype.itemsize for s in stride))
+    return np.ndarray(
+        shape, dtype, memory.view(np.uint8), 0, tuple(s * dtype.itemsize for s in stride)
+    )
 
 
 @factory
@@ -273,13 +294,17 @@ def empty_strided(size: Any, stride: Any, *, dtype: Any = None) -> Tensor:
     shape, stride = size_argument("empty_strided", (size,)), shape_argument((stride,))
     check(
         len(shape) == len(stride),
-        lambda: f"[empty_strided] dimensionality of sizes ({len(shape)}) must match dimensionality of strides "
-        f"({len(stride)})",
+        lambda: (
+            f"[empty_strided] dimensionality of sizes ({len(shape)}) must match dimensionality of "
+            f"strides ({len(stride)})"
+        ),
     )
     check(
         all(s >= 0 for s in stride),
-        lambda: f"[empty_strided] Storage size calculation overflowed with sizes={list(shape)} and "
-        f"strides={list(stride)}; strides must not be negative",
+        lambda: (
+            f"[empty_strided] Storage size calculation overflowed with sizes={list(shape)} and "
+            f"strides={list(stride)}; strides must not be negative"
+        ),
     )
     return apply(
         EMPTY_STRIDED, shape=shape, stride=stride, dtype=dtype or dtypes.get_default_dtype()
@@ -288,17 +313,24 @@ def empty_strided(size: Any, stride: Any, *, dtype: Any = None) -> Tensor:
 
 @factory
 def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None) -> Tensor:
-    """An uninitialised tensor whose dimensions lie in memory in the order `physical_layout`, outermost first."""
+    """An uninitialised tensor whose dimensions lie in memory in the order `physical_layout`,
+    outermost first.
+    """
     shape, order = size_argument("empty_permuted", (size,)), shape_argument((physical_layout,))
     check(
         len(shape) == len(order),
-        lambda: "[empty_permuted] Number of dimensions in size does not match the length of the physical_layout; "
-        f"i.e. len(size) = {len(shape)} is not equal to len(physical_layout) = {len(order)}",
+        lambda: (
+            "[empty_permuted] Number of dimensions in size does not match the length of the "
+            f"physical_layout; i.e. len(size) = {len(shape)} is not equal to len(physical_layout) "
+            f"= {len(order)}"
+        ),
     )
     check(
         sorted(order) == list(range(len(order))),
-        lambda: f"[empty_permuted] expects each dimension once in physical_layout, got {list(order)}; Duplicate "
-        "dim not allowed",
+        lambda: (
+            f"[empty_permuted] expects each dimension once in physical_layout, got {list(order)}; "
+            "Duplicate dim not allowed"
+        ),
     )
     return apply(EMPTY, shape=shape, dtype=dtype or dtypes.get_default_dtype(), order=order)
 
@@ -330,7 +362,7 @@ def new_tensor(
 
 Tensor.new_tensor = new_tensor  # type: ignore[attr-defined]
 
-# -- copies and fills --------------------------------------------------------------------------
+# -- copies ------------------------------------------------------------------------------------
 
 CLONE = Op(
     "clone",
@@ -355,47 +387,4 @@ def clone(input: Tensor, *, memory_format: Any = preserve_format) -> Tensor:
     return apply(CLONE, input, order=order)
 
 
-def fill_value(input: Tensor, value: Any, name: str) -> Tensor:
-    """The value to fill with as a 0-dim tensor of the input's type."""
-    if isinstance(value, Tensor):
-        check(
-            value._data.ndim == 0,
-            lambda: f"[{name}] fill_ only supports 0-dimension value tensor but got tensor with {value._data.ndim} "
-            "dimensions.",
-        )
-        return value.to(input.dtype)
-    value = number_argument(name, "value", value)
-    check_number(value, input.dtype)
-    return wrap(scalar_array(value, input._data.dtype))
-
-
-@public
-def fill(input: Tensor, value: Any) -> Tensor:
-    """A tensor like `input` with every element `value`."""
-    return fill_value(input, value, "fill").expand(input._data.shape).clone()
-
-
-def fill_(self: Tensor, value: Any) -> Tensor:
-    """Sets every element to `value`, a number or 0-dim tensor."""
-    if STATE.mode == GENERAL or isinstance(value, Tensor) or self._requires_grad:
-        check_writable(self, "fill_")
-        return assign(self, fill_value(self, value, "fill_").expand(self._data.shape), "fill_")
-    check_writable(self, "fill_")
-    data = self._data
-    if not data.flags.writeable or 0 in data.strides:
-        check_memory(data, "fill_")
-    data[...] = fill_value(self, value, "fill_")._data
-    if self._storage is None:
-        self._storage = Storage()
-    self._storage.write("fill_")
-    return self
-
-
-def zero_(self: Tensor) -> Tensor:
-    """Sets every element to 0."""
-    return fill_(self, 0)
-
-
-Tensor.fill_, Tensor.zero_ = fill_, zero_  # type: ignore[attr-defined]
-EXPORTS["torch"].update(fill_=fill_, zero_=zero_)
 TENSOR_NAMES.update(ones_like=ones_like, zeros_like=zeros_like)

@@ -1,7 +1,9 @@
-"""Tensors from data: numbers, nested lists, arrays, buffers, DLPack. May import rules, core and the base.
+"""Tensors from data: numbers, nested lists, arrays, buffers, DLPack. May import rules, core and the
+base.
 
-A nested list is taken apart level by level, which finds its shape, its types and every ragged place in a few
-passes at C speed; PyTorch's rules then choose the type, and NumPy converts the flat list once.
+A nested list is taken apart level by level, which finds its shape, its types and every ragged place
+in a few passes at C speed; PyTorch's rules then choose the type, and NumPy converts the flat list
+once.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from ..core.promotion import cast_kernel
 from ..core.tensor import Tensor, wrap
 from ..device import usable
 from ..errors import check
-from .rules import EXPORTS, dtype_argument as python_dtype
+from .rules import EXPORTS
+from .rules import dtype_argument as python_dtype
 
 NUMPY_TYPES = (
-    "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, "
-    "uint8, and bool"
+    "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, "
+    "uint16, uint8, and bool"
 )
 TEXT = (str, bytes)
 NO_SEQUENCES = (str, bytes, dict, set, frozenset)
@@ -36,32 +39,36 @@ NO_SEQUENCES = (str, bytes, dict, set, frozenset)
 
 
 def checked_array(array: ndarray) -> ndarray:
-    """The array, of a dtype object that Lampion knows; raises for what a tensor cannot share memory with."""
+    """The array, of a dtype object that Lampion knows; raises for what a tensor cannot share memory
+    with.
+    """
     dtype = array.dtype
     check(
         dtype.isnative,
-        "given numpy array has byte order different from the native byte order. Conversion between byte orders "
-        "is currently not supported; use array.astype(array.dtype.newbyteorder('='))",
+        "given numpy array has byte order different from the native byte order. Conversion between "
+        "byte orders is currently not supported; use array.astype(array.dtype.newbyteorder('='))",
         ValueError,
     )
     known = dtypes.FROM_NUMPY.get(dtype)
     check(
         known is not None and dtype.kind in "biufc",
-        lambda: f"can't convert np.ndarray of type numpy.{dtype.type.__name__}. The only supported types are: "
-        f"{NUMPY_TYPES}.",
+        lambda: (
+            f"can't convert np.ndarray of type numpy.{dtype.type.__name__}. The only supported "
+            f"types are: {NUMPY_TYPES}."
+        ),
         TypeError,
     )
     check(
         all(s >= 0 for s in array.strides),
-        "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
-        "currently supported. (You can probably work around this by making a copy of your array  with "
-        "array.copy().) ",
+        "At least one stride in the given numpy array is negative, and tensors with negative "
+        "strides are not currently supported. (You can probably work around this by making a copy "
+        "of your array  with array.copy().) ",
         ValueError,
     )
     check(
         all(s % dtype.itemsize == 0 for s in array.strides),
-        "given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate "
-        "the memory.",
+        "given numpy array strides not a multiple of the element byte size. Copy the numpy array "
+        "to reallocate the memory.",
         ValueError,
     )
     assert known is not None
@@ -71,9 +78,9 @@ def checked_array(array: ndarray) -> ndarray:
 def warn_read_only(what: str) -> None:
     """PyTorch's warning where a tensor is made on memory that may not be written."""
     warnings.warn(
-        f"The given {what} is not writable, and PyTorch does not support non-writable tensors. This means writing "
-        f"to this tensor raises an error. You may want to copy the {what} to protect its data or make it writable "
-        "before converting it to a tensor.",
+        f"The given {what} is not writable, and PyTorch does not support non-writable tensors. "
+        f"This means writing to this tensor raises an error. You may want to copy the {what} to "
+        "protect its data or make it writable before converting it to a tensor.",
         UserWarning,
         stacklevel=4,
     )
@@ -143,8 +150,14 @@ def check_level(level: list, kinds: set[type], nested: list[type], dim: int) -> 
     for kind in kinds:
         if kind not in nested:
             first = type(level[0])
-            problem = "not a sequence" if first in nested else f"must be a number, not {nested[0].__name__}"
-            raise TypeError(f"[tensor] at dim {dim}: {problem}; rows and numbers stand side by side")
+            problem = (
+                "not a sequence"
+                if first in nested
+                else f"must be a number, not {nested[0].__name__}"
+            )
+            raise TypeError(
+                f"[tensor] at dim {dim}: {problem}; rows and numbers stand side by side"
+            )
 
 
 LEAF_TYPES: dict[type, Callable[[], dtypes.dtype]] = {
@@ -181,7 +194,9 @@ def wrap_leaf(leaf: Any) -> Tensor:
 
 
 def plain_numbers(leaves: list) -> list:
-    """The leaves with tensors and NumPy scalars turned into Python numbers; raises TypeError for other things."""
+    """The leaves with tensors and NumPy scalars turned into Python numbers; raises TypeError for
+    other things.
+    """
     kinds = set(map(type, leaves))
     if kinds <= LEAF_TYPES.keys():
         return leaves
@@ -195,7 +210,9 @@ def plain_numbers(leaves: list) -> list:
 
 
 def array_from_list(data: Any, dtype: dtypes.dtype | None) -> ndarray:
-    """A nested list of numbers as an array of `dtype`, by default of the type its numbers have in common."""
+    """A nested list of numbers as an array of `dtype`, by default of the type its numbers have in
+    common.
+    """
     if type(data) is list and data and all(type(x) is ndarray and x.ndim for x in data):
         return stack_arrays(data, dtype)
     leaves, shape = take_apart(data)
@@ -208,8 +225,9 @@ def array_from_list(data: Any, dtype: dtypes.dtype | None) -> ndarray:
 def stack_arrays(arrays: list[ndarray], dtype: dtypes.dtype | None) -> ndarray:
     """A list of arrays as one; warns, as PyTorch does, that this is slow."""
     warnings.warn(
-        "Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider converting the "
-        "list to a single numpy.ndarray with numpy.array() before converting to a tensor.",
+        "Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider "
+        "converting the list to a single numpy.ndarray with numpy.array() before converting to a "
+        "tensor.",
         UserWarning,
         stacklevel=6,
     )
@@ -242,8 +260,14 @@ def array_of_numbers(numbers: list, target: dtypes.dtype) -> ndarray:
 
 
 def check_fits(values: ndarray, target: dtypes.dtype) -> None:
-    """Raises RuntimeError for a number outside an integer type; unsigned types take negative numbers modulo."""
-    if target is dtypes.bool or not values.size or (target is dtypes.int64 and values.dtype.kind == "i"):
+    """Raises RuntimeError for a number outside an integer type; unsigned types take negative
+    numbers modulo.
+    """
+    if (
+        target is dtypes.bool
+        or not values.size
+        or (target is dtypes.int64 and values.dtype.kind == "i")
+    ):
         return
     low, high = integer_limits(target)
     fits = bool(values.min() >= low and values.max() <= high)  # False for nan
@@ -276,8 +300,10 @@ def check_no_pinning(pin_memory: bool, name: str) -> None:
     """Raises RuntimeError where pinned memory is asked for: there is no accelerator to pin it for."""
     check(
         not pin_memory,
-        lambda: f"[{name}] pin_memory=True requires a CUDA or other accelerator backend; no pinned memory "
-        "allocator is available on this system.",
+        lambda: (
+            f"[{name}] pin_memory=True requires a CUDA or other accelerator backend; no pinned "
+            "memory allocator is available on this system."
+        ),
     )
 
 
@@ -287,7 +313,11 @@ def check_no_pinning(pin_memory: bool, name: str) -> None:
 def tensor_kernel(values: Any, dtype: dtypes.dtype | None) -> ndarray:
     """A new array of the values: an array is copied, a list converted."""
     if isinstance(values, ndarray):
-        return values.copy() if dtype is None or values.dtype is dtype.numpy else cast_kernel(values, dtype)
+        return (
+            values.copy()
+            if dtype is None or values.dtype is dtype.numpy
+            else cast_kernel(values, dtype)
+        )
     return array_from_list(values, dtype)
 
 
@@ -313,7 +343,9 @@ def tensor(
     tensor([1.0000, 2.5000])
     """
     if data.__class__ is float and dtype is None and device is None and STATE.mode != GENERAL:
-        made = wrap(np.asarray(data, dtypes.get_default_dtype().numpy))  # what scalar graphs start from
+        made = wrap(
+            np.asarray(data, dtypes.get_default_dtype().numpy)
+        )  # what scalar graphs start from
         return made.requires_grad_() if requires_grad else made
     dtype = dtype_argument(dtype, "tensor")
     if device is not None:
@@ -321,8 +353,9 @@ def tensor(
     check_no_pinning(pin_memory, "tensor")
     if isinstance(data, Tensor):
         warnings.warn(
-            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
-            "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+            "To copy construct from a tensor, it is recommended to use "
+            "sourceTensor.detach().clone() or sourceTensor.detach().clone().requires_grad_(True), "
+            "rather than torch.tensor(sourceTensor).",
             UserWarning,
             stacklevel=2,
         )
@@ -354,7 +387,8 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool | None = None,
 ) -> Tensor:
-    """`obj` as a tensor: shares memory if it can (`copy=None`), must (`False`) or must not (`True`).
+    """`obj` as a tensor: shares memory if it can (`copy=None`), must (`False`) or must not
+    (`True`).
 
     Takes tensors, arrays, DLPack objects, buffers, numbers and nested lists.
     """
@@ -420,29 +454,33 @@ def frombuffer(
         memory = memoryview(buffer)
     except TypeError:
         raise ValueError(
-            f"[frombuffer] object does not implement Python buffer protocol: {type(buffer).__name__}"
+            "[frombuffer] object does not implement Python buffer protocol: "
+            f"{type(buffer).__name__}"
         ) from None
     size, item = memory.nbytes, dtype.itemsize
     check(
-        size > 0 and count != 0, f"both buffer length ({size}) and count ({count}) must not be 0", ValueError
+        size > 0 and count != 0,
+        f"both buffer length ({size}) and count ({count}) must not be 0",
+        ValueError,
     )
     check(
         0 <= offset < size,
-        f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) minus 1",
+        f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} "
+        "bytes) minus 1",
         ValueError,
     )
     if count < 0:
         check(
             (size - offset) % item == 0,
-            f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element "
-            f"size ({item})",
+            f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a "
+            f"multiple of element size ({item})",
             ValueError,
         )
         count = (size - offset) // item
     check(
         offset + count * item <= size,
-        f"requested buffer length ({count} * {item} bytes) after offset ({offset} bytes) must not be greater than "
-        f"actual buffer length ({size} bytes)",
+        f"requested buffer length ({count} * {item} bytes) after offset ({offset} bytes) must not "
+        f"be greater than actual buffer length ({size} bytes)",
         ValueError,
     )
     if memory.readonly:
@@ -466,7 +504,8 @@ class Capsule:
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor on the memory of another library's array, by way of DLPack; also takes a raw capsule.
+    """A tensor on the memory of another library's array, by way of DLPack; also takes a raw
+    capsule.
 
     Raises RuntimeError for arrays that are not in the CPU's memory.
     """

@@ -14,7 +14,8 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.inplace import TYPE_NAMES
 from ..core.tensor import Size, Tensor, wrap
-from ..device import CPU, device as device_type, usable
+from ..device import CPU, usable
+from ..device import device as device_type
 from ..errors import check
 from ..layout import strided
 from .convert import cast
@@ -27,7 +28,9 @@ from .storage import is_storage
 
 
 def construct(dtype: dtypes.dtype, *args: Any, device: Any = None) -> Tensor:
-    """`FloatTensor(2, 3)` is uninitialised, `FloatTensor([1, 2])` has these values; tensors are aliased."""
+    """`FloatTensor(2, 3)` is uninitialised, `FloatTensor([1, 2])` has these values; tensors are
+    aliased.
+    """
     if device is not None:
         usable(device)
     first = args[0] if args else None
@@ -73,8 +76,10 @@ Tensor.new = new  # type: ignore[attr-defined]
 # -- the old classes ---------------------------------------------------------------------------
 
 
-class tensortype(type):  # noqa: N801  (PyTorch's name)
-    """The class of `torch.FloatTensor` and its like: each stands for the tensors of one type and device."""
+class tensortype(type):
+    """The class of `torch.FloatTensor` and its like: each stands for the tensors of one type and
+    device.
+    """
 
     dtype: dtypes.dtype
     layout = strided
@@ -86,13 +91,19 @@ class tensortype(type):  # noqa: N801  (PyTorch's name)
     def __call__(cls, *args: Any, device: Any = None) -> Tensor:
         check(
             cls.kind == "cpu",
-            lambda: f"type {cls.__module__}.{cls.__name__} not available. Torch not compiled with CUDA enabled.",
+            lambda: (
+                f"type {cls.__module__}.{cls.__name__} not available. Torch not compiled with CUDA "
+                "enabled."
+            ),
             TypeError,
         )
         made = construct(cls.dtype, *args, device=device)
         check(
             made.dtype is cls.dtype,
-            lambda: f"[{cls.__name__}] expects a tensor of {cls.dtype}, got {made.dtype}; convert with .to()",
+            lambda: (
+                f"[{cls.__name__}] expects a tensor of {cls.dtype}, got {made.dtype}; convert with "
+                ".to()"
+            ),
             TypeError,
         )
         return made
@@ -129,7 +140,8 @@ def type_string(x: Tensor) -> str:
 
 
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the tensor's old class, or the tensor converted to a type given as dtype, class or name.
+    """The name of the tensor's old class, or the tensor converted to a type given as dtype, class
+    or name.
 
     >>> torch.ones(2).type()
     'torch.FloatTensor'
@@ -144,7 +156,11 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     if dtype is Tensor or dtype == "torch.Tensor":
         return cast(self, dtypes.get_default_dtype())
     name = dtype.__name__ if isinstance(dtype, type) else dtype
-    check(found is not None, f"invalid type: '{name}'; expected a name such as 'torch.FloatTensor'", ValueError)
+    check(
+        found is not None,
+        f"invalid type: '{name}'; expected a name such as 'torch.FloatTensor'",
+        ValueError,
+    )
     if found.kind != "cpu":
         usable(found.kind)
     return cast(self, found.dtype)
@@ -164,8 +180,8 @@ Tensor.type, Tensor.type_as = type_, type_as  # type: ignore[attr-defined]
 def set_default_tensor_type(t: Any) -> None:
     """Sets the default floating type by an old class or its name. Deprecated in PyTorch."""
     warnings.warn(
-        "torch.set_default_tensor_type() is deprecated as of PyTorch 2.1, please use torch.set_default_dtype() and "
-        "torch.set_default_device() as alternatives.",
+        "torch.set_default_tensor_type() is deprecated as of PyTorch 2.1, please use "
+        "torch.set_default_dtype() and torch.set_default_device() as alternatives.",
         UserWarning,
         stacklevel=2,
     )
@@ -185,7 +201,9 @@ def typename(obj: Any) -> str:
 
 
 def set_default_device(device: Any) -> None:
-    """Sets where creation functions put tensors: on the CPU; raises RuntimeError for a device that is not there."""
+    """Sets where creation functions put tensors: on the CPU; raises RuntimeError for a device that
+    is not there.
+    """
     usable(device)
 
 

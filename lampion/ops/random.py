@@ -1,7 +1,8 @@
-"""Random tensors, drawn from PyTorch's streams. May import rules, create, convert, core and the base.
+"""Random tensors, drawn from PyTorch's streams. May import rules, create, convert, core and the
+base.
 
-The streams themselves are in lampion/random; here each becomes an operator, so that a trace draws anew. Fills walk
-a tensor in the order of its memory, as PyTorch does.
+The streams themselves are in lampion/random; here each becomes an operator, so that a trace draws
+anew. Fills walk a tensor in the order of its memory, as PyTorch does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from .. import dtypes, random as streams
+from .. import dtypes
+from .. import random as streams
 from ..core.dispatch import apply
 from ..core.inplace import assign, check_writable, write_out
 from ..core.op import Op
@@ -29,7 +31,9 @@ from .rules import EXPORTS, public
 def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
     """The operator that draws an array of a shape with its dimensions in a given order in memory."""
 
-    def kernel(shape: tuple, order: Order, dtype: dtypes.dtype, generator: Any, **params: Any) -> ndarray:
+    def kernel(
+        shape: tuple, order: Order, dtype: dtypes.dtype, generator: Any, **params: Any
+    ) -> ndarray:
         if order is None:
             return sampler(shape, dtype=dtype.numpy, generator=generator, **params)
         inside = tuple([shape[d] for d in order])
@@ -39,7 +43,9 @@ def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
     return Op(f"draw_{name}", (), kernel)
 
 
-def complex_uniform(shape: tuple, low: float, high: float, dtype: np.dtype, generator: Any) -> ndarray:
+def complex_uniform(
+    shape: tuple, low: float, high: float, dtype: np.dtype, generator: Any
+) -> ndarray:
     """Uniform numbers; both parts of complex ones, one after the other."""
     if dtype.kind != "c":
         return streams.uniform(shape, low, high, dtype, generator)
@@ -69,7 +75,12 @@ RANDPERM = Op(
 
 
 def draw(
-    op: Op, shape: tuple, dtype: dtypes.dtype | None, generator: Any, order: Order = None, **params: Any
+    op: Op,
+    shape: tuple,
+    dtype: dtypes.dtype | None,
+    generator: Any,
+    order: Order = None,
+    **params: Any,
 ) -> Tensor:
     """A new tensor of draws, of the default type unless one is given."""
     check_generator(generator, op.name)
@@ -81,7 +92,10 @@ def check_generator(generator: Any, name: str) -> None:
     """Raises TypeError for what is no generator."""
     check(
         generator is None or isinstance(generator, Generator),
-        lambda: f"{name}(): argument 'generator' must be torch.Generator, not {type(generator).__name__}",
+        lambda: (
+            f"{name}(): argument 'generator' must be torch.Generator, not "
+            f"{type(generator).__name__}"
+        ),
         TypeError,
     )
 
@@ -111,7 +125,9 @@ def randn(*sizes: Any, size: Any = None, dtype: Any = None, generator: Any = Non
 
 @factory
 def randint(*bounds: Any, dtype: Any = None, generator: Any = None, **named: Any) -> Tensor:
-    """Whole numbers of [low, high): `randint(high, size)` or `randint(low, high, size)`; int64 by default."""
+    """Whole numbers of [low, high): `randint(high, size)` or `randint(low, high, size)`; int64 by
+    default.
+    """
     low, high, size = randint_arguments("randint", bounds, named, ("size",))
     check(
         not isinstance(size, int),
@@ -126,11 +142,13 @@ def randint_arguments(name: str, given: tuple, named: dict, after: tuple[str, ..
     """low (0 if not given), high and what comes after them; raises TypeError for other arguments."""
     last = ("high", *after)
     names = ("low", *last) if len(given) + len(named) > len(last) else last
-    values = {**dict(zip(names, given)), **named}
+    values = {**dict(zip(names, given, strict=False)), **named}
     check(
         len(given) + len(named) == len(names) and values.keys() == set(names),
-        lambda: f"{name}() received an invalid combination of arguments: {len(given)} by position and "
-        f"{sorted(named)}; call {name}({', '.join(last)}) or {name}(low, {', '.join(last)})",
+        lambda: (
+            f"{name}() received an invalid combination of arguments: {len(given)} by position and "
+            f"{sorted(named)}; call {name}({', '.join(last)}) or {name}(low, {', '.join(last)})"
+        ),
         TypeError,
     )
     bounds = [number_argument(name, n, values.get(n, 0)) for n in ("low", "high")]
@@ -170,9 +188,7 @@ def randn_like(
 ) -> Tensor:
     """Normal numbers, of the shape and type of `input`."""
     shape, dtype, order = like("randn_like", input, dtype, memory_format)
-    return draw(
-        NORMAL, shape, dtype, generator, order, mean=0.0, std=1.0, contiguous=order is None
-    )
+    return draw(NORMAL, shape, dtype, generator, order, mean=0.0, std=1.0, contiguous=order is None)
 
 
 @factory
@@ -184,7 +200,9 @@ def randint_like(
     generator: Any = None,
     **named: Any,
 ) -> Tensor:
-    """Whole numbers of [low, high), of the shape and type of `input`: `randint_like(x, high)` or `(x, low, high)`."""
+    """Whole numbers of [low, high), of the shape and type of `input`: `randint_like(x, high)` or
+    `(x, low, high)`.
+    """
     low, high = randint_arguments("randint_like", bounds, named, ())
     shape, dtype, order = like("randint_like", input, dtype, memory_format)
     return draw(RANDINT, shape, dtype, generator, order, low=low, high=high)
@@ -212,8 +230,8 @@ def normal_kernel(x: ndarray | None, std: ndarray | None, number: float, generat
             np.broadcast_shapes(x.shape, std.shape)
         except ValueError:
             raise RuntimeError(
-                f"[normal] means of shape {x.shape} and deviations of shape {std.shape} do not broadcast; their "
-                "sizes must match, or be 1"
+                f"[normal] means of shape {x.shape} and deviations of shape {std.shape} do not "
+                "broadcast; their sizes must match, or be 1"
             ) from None
     return streams.normal_of(number if x is None else x, number if std is None else std, generator)
 
@@ -255,13 +273,17 @@ def normal(
     out: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
-    """Normal numbers: `normal(mean, std, size)`, or with a tensor of means, of deviations, or of both.
+    """Normal numbers: `normal(mean, std, size)`, or with a tensor of means, of deviations, or of
+    both.
 
     Raises RuntimeError for a negative deviation.
     """
     check_generator(generator, "normal")
     if size is not None:
-        numbers = {"mean": number_argument("normal", "mean", mean), "std": number_argument("normal", "std", std)}
+        numbers = {
+            "mean": number_argument("normal", "mean", mean),
+            "std": number_argument("normal", "std", std),
+        }
         return normal_sized(size, generator=generator, out=out, **numbers, **options)
     tensors = [v if isinstance(v, Tensor) else None for v in (mean, std)]
     check(any(t is not None for t in tensors), "normal() of two numbers needs a size", TypeError)
@@ -293,7 +315,9 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None
 ) -> Tensor:
-    """Indices drawn with chances in proportion to `input`, of each row: (K,) or (N, K) -> (n,) or (N, n)."""
+    """Indices drawn with chances in proportion to `input`, of each row: (K,) or (N, K) -> (n,) or
+    (N, n).
+    """
     check_generator(generator, "multinomial")
     return apply(
         MULTINOMIAL, input, num_samples=num_samples, replacement=replacement, generator=generator
@@ -335,7 +359,11 @@ def fill_with(self: Tensor, op: Op, name: str, generator: Any, **params: Any) ->
 def named_from(name: str, from_: Any, options: dict) -> Any:
     """PyTorch calls a lower bound `from`, which Python allows only inside `**`."""
     bound = options.pop("from", from_)
-    check(not options, lambda: f"{name}() got an unexpected keyword argument {next(iter(options))!r}", TypeError)
+    check(
+        not options,
+        lambda: f"{name}() got an unexpected keyword argument {next(iter(options))!r}",
+        TypeError,
+    )
     return bound
 
 
@@ -354,12 +382,17 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any
 
 
 def random_(self: Tensor, *bounds: int, generator: Any = None, **named: int) -> Tensor:
-    """Fills with whole numbers: `random_()` of all that fit the type, `random_(to)`, `random_(from, to)`."""
+    """Fills with whole numbers: `random_()` of all that fit the type, `random_(to)`, `random_(from,
+    to)`.
+    """
     names = ("from", "to") if len(bounds) + len(named) == 2 else ("to",)
-    given = {**dict(zip(names, bounds)), **named}
+    given = {**dict(zip(names, bounds, strict=False)), **named}
     check(
         len(bounds) <= 2 and given.keys() <= {"from", "to"},
-        lambda: f"random_() takes from and to, got {len(bounds)} arguments by position and {sorted(named)}",
+        lambda: (
+            f"random_() takes from and to, got {len(bounds)} arguments by position and "
+            f"{sorted(named)}"
+        ),
         TypeError,
     )
     low, high = given.get("from"), given.get("to")

@@ -1,6 +1,8 @@
-"""Ranges: evenly spaced numbers, and the unit matrix. May import rules, data, create, core and the base.
+"""Ranges: evenly spaced numbers, and the unit matrix. May import rules, data, create, core and the
+base.
 
-The roundings are PyTorch's: which products are fused and where a vector loop starts anew decides the last bit.
+The roundings are PyTorch's: which products are fused and where a vector loop starts anew decides
+the last bit.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ BLOCK_BYTES = 32  # PyTorch steps through floating ranges by vectors of this siz
 
 
 def arange_kernel(start: Any, step: Any, count: int, dtype: dtypes.dtype) -> ndarray:
-    """start, start + step, ...: integers exactly, floats rounded where PyTorch's vector loop rounds."""
+    """start, start + step, ...: integers exactly, floats rounded where PyTorch's vector loop
+    rounds.
+    """
     if dtype.category == dtypes.INTEGER:
         steps = np.arange(count, dtype=np.int64)
         steps *= step
@@ -34,7 +38,9 @@ def arange_kernel(start: Any, step: Any, count: int, dtype: dtypes.dtype) -> nda
 
 
 def vector_steps(start: float, step: float, count: int, dtype: dtypes.dtype) -> ndarray:
-    """A floating range in vectors: each begins at a rounded `start + i * step` and adds multiples of the step."""
+    """A floating range in vectors: each begins at a rounded `start + i * step` and adds multiples
+    of the step.
+    """
     lanes = BLOCK_BYTES // dtype.itemsize
     out = cast_kernel(fused_steps(start, step, np.arange(count)), dtype)
     whole = count // (2 * lanes) * (2 * lanes)
@@ -52,18 +58,24 @@ ARANGE = Op("arange", (), arange_kernel)
 
 
 @factory
-def arange(
-    start: Any = None, end: Any = None, step: Any = None, *, dtype: Any = None
-) -> Tensor:
-    """Numbers from `start` (0) up to, but without, `end`; of integers int64, else of the default type.
+def arange(start: Any = None, end: Any = None, step: Any = None, *, dtype: Any = None) -> Tensor:
+    """Numbers from `start` (0) up to, but without, `end`; of integers int64, else of the default
+    type.
 
     >>> torch.arange(1, 2, 0.5)
     tensor([1.0000, 1.5000])
     """
     if end is None:
         start, end = 0, start
-    check(end is not None, "arange() received no end; call arange(end) or arange(start, end)", TypeError)
-    start, end = number_argument("arange", "start", start or 0), number_argument("arange", "end", end)
+    check(
+        end is not None,
+        "arange() received no end; call arange(end) or arange(start, end)",
+        TypeError,
+    )
+    start, end = (
+        number_argument("arange", "start", start or 0),
+        number_argument("arange", "end", end),
+    )
     step = number_argument("arange", "step", 1 if step is None else step)
     return range_of(start, end, step, dtype, "arange")
 
@@ -79,7 +91,9 @@ def range_of(start: Any, end: Any, step: Any, dtype: dtypes.dtype | None, name: 
     dtype = dtype or (dtypes.int64 if whole else dtypes.get_default_dtype())
     check(
         dtype in RANGE_TYPES,
-        lambda: f'[{name}] "arange_cpu" not implemented for {dtype}; use int64 or float32 and convert',
+        lambda: (
+            f'[{name}] "arange_cpu" not implemented for {dtype}; use int64 or float32 and convert'
+        ),
         NotImplementedError,
     )
     check(
@@ -104,11 +118,12 @@ RANGE_TYPES = {
 
 
 @factory
-def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:  # noqa: A001
+def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:
     """Numbers from `start` up to and including `end`. Deprecated in PyTorch: use `arange`."""
     warnings.warn(
-        "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent "
-        "with Python's range builtin. Instead, use torch.arange, which produces values in [start, end).",
+        "torch.range is deprecated and will be removed in a future release because its behavior is "
+        "inconsistent with Python's range builtin. Instead, use torch.arange, which produces "
+        "values in [start, end).",
         UserWarning,
         stacklevel=3,
     )
@@ -127,12 +142,16 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) 
 RANGE = Op(
     "range",
     (),
-    lambda start, step, count, dtype: cast_kernel(start + step * np.arange(count, dtype=np.float64), dtype),
+    lambda start, step, count, dtype: cast_kernel(
+        start + step * np.arange(count, dtype=np.float64), dtype
+    ),
 )
 
 
 def linspace_kernel(start: Any, end: Any, steps: int, dtype: dtypes.dtype) -> ndarray:
-    """`steps` numbers from start to end: the first half counted from the start, the second from the end."""
+    """`steps` numbers from start to end: the first half counted from the start, the second from the
+    end.
+    """
     if steps == 1:
         return cast_kernel(np.array([start]), dtype)
     if dtype.category == dtypes.FLOAT and dtype.itemsize == 2:
@@ -160,9 +179,7 @@ def low_linspace(start: float, end: float, steps: int, dtype: dtypes.dtype) -> n
     return np.where(index < steps // 2, first + step * up, last - step * down)
 
 
-def logspace_kernel(
-    start: Any, end: Any, steps: int, base: float, dtype: dtypes.dtype
-) -> ndarray:
+def logspace_kernel(start: Any, end: Any, steps: int, base: float, dtype: dtypes.dtype) -> ndarray:
     """`base` to the powers `linspace(start, end, steps)`, which are kept in float64."""
     first, last = cast_kernel(np.array([start, end]), dtype)
     wide: Any = np.complex128 if dtype.category == dtypes.COMPLEX else np.float64
@@ -198,9 +215,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any
     """`base ** linspace(start, end, steps)`."""
     start, end, dtype = space_arguments("logspace", start, end, steps, dtype)
     base = number_argument("logspace", "base", base)
-    return apply(
-        LOGSPACE, start=start, end=end, steps=steps.__index__(), base=base, dtype=dtype
-    )
+    return apply(LOGSPACE, start=start, end=end, steps=steps.__index__(), base=base, dtype=dtype)
 
 
 def space_arguments(
@@ -210,8 +225,10 @@ def space_arguments(
     for which, value in (("start", start), ("end", end)):
         check(
             not isinstance(value, Tensor) or not value._data.ndim,
-            lambda which=which, value=value: f"[{name}] {name} only supports 0-dimensional start and end tensors, "
-            f"but got {which} with {value._data.ndim} dimension(s).",
+            lambda which=which, value=value: (
+                f"[{name}] {name} only supports 0-dimensional start and end tensors, "
+                f"but got {which} with {value._data.ndim} dimension(s)."
+            ),
         )
     start, end = number_argument(name, "start", start), number_argument(name, "end", end)
     check(
@@ -225,7 +242,10 @@ def space_arguments(
         inferred = inferred.to_complex()
         check(
             dtype is None or dtype.category == dtypes.COMPLEX,
-            lambda: f"torch.{name}(): inferred dtype {inferred} can't be safely cast to passed dtype {dtype}",
+            lambda: (
+                f"torch.{name}(): inferred dtype {inferred} can't be safely cast to passed dtype "
+                f"{dtype}"
+            ),
         )
     check(
         dtype is None or dtype in RANGE_TYPES or dtype.category == dtypes.COMPLEX,

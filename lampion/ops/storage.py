@@ -1,6 +1,8 @@
-"""Storages: the memory behind tensors, as bytes or as numbers of one type. May import data, core and the base.
+"""Storages: the memory behind tensors, as bytes or as numbers of one type. May import data, core
+and the base.
 
-Two tensors share memory if their storages are equal. NumPy owns the memory; a storage is a flat view of all of it.
+Two tensors share memory if their storages are equal. NumPy owns the memory; a storage is a flat
+view of all of it.
 """
 
 from __future__ import annotations
@@ -94,7 +96,10 @@ class UntypedStorage:
         """Takes over the bytes of another storage of the same size."""
         check(
             source.nbytes() == self.nbytes(),
-            lambda: f"[copy_] size does not match, self was {self.nbytes()} bytes but src was {source.nbytes()} bytes",
+            lambda: (
+                f"[copy_] size does not match, self was {self.nbytes()} bytes but src was "
+                f"{source.nbytes()} bytes"
+            ),
         )
         np.copyto(self._data, source._data)
         return self
@@ -210,9 +215,8 @@ class TypedStorage:
 
     def __repr__(self) -> str:
         rows = "\n".join(f" {v}" for v in self.tolist())
-        return (
-            f"{rows}\n[torch.storage.TypedStorage(dtype={self.dtype}, device={self.device}) of size {len(self)}]"
-        )
+        kind = f"torch.storage.TypedStorage(dtype={self.dtype}, device={self.device})"
+        return f"{rows}\n[{kind} of size {len(self)}]"
 
 
 class StorageType(type):
@@ -235,9 +239,10 @@ def untyped_storage(self: Tensor) -> UntypedStorage:
 def storage(self: Tensor) -> TypedStorage:
     """The memory as numbers of this tensor's type. Deprecated in PyTorch: use `untyped_storage`."""
     warnings.warn(
-        "TypedStorage is deprecated. It will be removed in the future and UntypedStorage will be the only storage "
-        "class. This should only matter to you if you are using storages directly.  To access UntypedStorage "
-        "directly, use tensor.untyped_storage() instead of tensor.storage()",
+        "TypedStorage is deprecated. It will be removed in the future and UntypedStorage will be "
+        "the only storage class. This should only matter to you if you are using storages "
+        "directly.  To access UntypedStorage directly, use tensor.untyped_storage() instead of "
+        "tensor.storage()",
         UserWarning,
         stacklevel=2,
     )
@@ -247,7 +252,9 @@ def storage(self: Tensor) -> TypedStorage:
 def set_(
     self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None
 ) -> Tensor:
-    """Moves the tensor to another memory: that of a tensor, or a place in a storage; nothing empties it."""
+    """Moves the tensor to another memory: that of a tensor, or a place in a storage; nothing
+    empties it.
+    """
     if isinstance(source, Tensor) and size is None:
         self._data = source._data
         return self
@@ -257,12 +264,17 @@ def set_(
     memory = tensor_memory(source)
     count = memory.size // self._data.dtype.itemsize
     shape = (count - storage_offset,) if size is None else shape_argument((size,))
-    steps = wrap(np.empty(shape, np.uint8)).stride() if stride is None else shape_argument((stride,))
+    steps = (
+        wrap(np.empty(shape, np.uint8)).stride() if stride is None else shape_argument((stride,))
+    )
     item = self._data.dtype.itemsize
     check(
-        storage_offset + sum((n - 1) * s for n, s in zip(shape, steps)) < count or 0 in shape,
-        lambda: f"[set_] size {list(shape)} with stride {list(steps)} at offset {storage_offset} reaches beyond a "
-        f"storage of {count} elements",
+        storage_offset + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) < count
+        or 0 in shape,
+        lambda: (
+            f"[set_] size {list(shape)} with stride {list(steps)} at offset {storage_offset} "
+            f"reaches beyond a storage of {count} elements"
+        ),
     )
     place = tuple(s * item for s in steps)
     self._data = np.ndarray(shape, self._data.dtype, memory, storage_offset * item, place)
@@ -290,7 +302,9 @@ Tensor.untyped_storage, Tensor.storage = untyped_storage, storage  # type: ignor
 Tensor.set_ = set_  # type: ignore[attr-defined]
 EXPORTS["torch"].update(
     {
-        f"{name}Storage": StorageType(f"{name}Storage", (), {"dtype": dtypes.DTYPES[d], "__module__": "torch"})
+        f"{name}Storage": StorageType(
+            f"{name}Storage", (), {"dtype": dtypes.DTYPES[d], "__module__": "torch"}
+        )
         for d, name in TYPE_NAMES.items()
     },
     UntypedStorage=UntypedStorage,
