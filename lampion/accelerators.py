@@ -103,5 +103,5 @@ def memory_questions() -> dict[str, Callable]:
 
 
 def stream(stream: Any) -> AbstractContextManager:
-    """A block whose work goes to a stream; with None nothing changes, and no other stream exists."""
+    """A block whose work goes to a stream; with None nothing changes, no other exists."""
     return nullcontext()

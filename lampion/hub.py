@@ -215,7 +215,7 @@ def run_hubconf(folder: Path) -> ModuleType:
 
 
 def entry_point(module: ModuleType, model: str) -> Callable:
-    """The function that makes a model; raises RuntimeError if `hubconf.py` has none of that name."""
+    """The function that makes a model; raises RuntimeError if `hubconf.py` has none."""
     check(
         isinstance(model, str),
         "[hub] Invalid input: model should be a string of function name",

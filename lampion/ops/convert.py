@@ -224,7 +224,7 @@ def apply_(self: Tensor, callable: Callable) -> Tensor:
 
 
 def map_(self: Tensor, tensor: Tensor, callable: Callable) -> Tensor:
-    """Replaces each element by `callable(element, element of tensor)`; `tensor` is broadcast: slow."""
+    """Replaces each element by `callable(element, element of tensor)`; broadcasts: slow."""
     check(
         tensor.dtype is self.dtype,
         lambda: f"map_: expected {self.type()} for 'other' (got {tensor.type()})",

@@ -79,7 +79,7 @@ def factory(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def size_argument(name: str, sizes: tuple, size: Any = None) -> tuple[int, ...]:
-    """The shape given as `f(2, 3)`, `f((2, 3))` or `f(size=(2, 3))`; raises for what is no shape."""
+    """The shape given as `f(2, 3)`, `f((2, 3))` or `f(size=(2, 3))`; raises for anything else."""
     given = sizes if size is None else (size,)
     check(bool(given), f'{name}() missing 1 required positional arguments: "size"', TypeError)
     try:
@@ -377,7 +377,7 @@ CLONE = Op(
 
 @public
 def clone(input: Tensor, *, memory_format: Any = preserve_format) -> Tensor:
-    """A copy with its own memory, connected to the graph; keeps the order of dimensions in memory."""
+    """A copy with its own memory, connected to the graph; keeps the order of memory."""
     data = input._data
     order = None
     if memory_format is not preserve_format and memory_format is not None:

@@ -109,7 +109,7 @@ def from_numpy(ndarray: ndarray) -> Tensor:
 
 
 class Borrowed:
-    """Memory of a slice: a tensor's storage is what the slice spans, not all that it was cut from."""
+    """Memory of a slice: a tensor's storage is what the slice spans, not what it was cut from."""
 
     def __init__(self, array: ndarray) -> None:
         self.__array_interface__ = array.__array_interface__
@@ -120,7 +120,7 @@ class Borrowed:
 
 
 def take_apart(data: Any) -> tuple[list, tuple[int, ...]]:
-    """The leaves of a nested sequence, in order, and its shape; raises where rows differ in length."""
+    """The leaves of a nested sequence, in order, and its shape; raises for ragged rows."""
     level, shape = [data], []
     while True:
         kinds = set(map(type, level))
@@ -297,7 +297,7 @@ def dtype_argument(dtype: Any, name: str) -> dtypes.dtype | None:
 
 
 def check_no_pinning(pin_memory: bool, name: str) -> None:
-    """Raises RuntimeError where pinned memory is asked for: there is no accelerator to pin it for."""
+    """Raises RuntimeError where pinned memory is asked for: there is no accelerator."""
     check(
         not pin_memory,
         lambda: (

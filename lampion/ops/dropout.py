@@ -89,7 +89,7 @@ def dropout1d(
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """Sets whole channels of (N, C, H, W) to zero; (N, C, L) is taken as having a batch dimension."""
+    """Sets whole channels of (N, C, H, W) to zero; (N, C, L) has a batch dimension too."""
     check_probability(p, ValueError)
     dims = input.dim()
     if dims not in (3, 4):

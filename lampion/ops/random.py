@@ -29,7 +29,7 @@ from .rules import EXPORTS, public
 
 
 def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
-    """The operator that draws an array of a shape with its dimensions in a given order in memory."""
+    """The operator that draws an array of a shape with its dimensions in a given order."""
 
     def kernel(
         shape: tuple, order: Order, dtype: dtypes.dtype, generator: Any, **params: Any
@@ -139,7 +139,7 @@ def randint(*bounds: Any, dtype: Any = None, generator: Any = None, **named: Any
 
 
 def randint_arguments(name: str, given: tuple, named: dict, after: tuple[str, ...]) -> list:
-    """low (0 if not given), high and what comes after them; raises TypeError for other arguments."""
+    """low (0 if not given), high and what comes after them; raises TypeError for others."""
     last = ("high", *after)
     names = ("low", *last) if len(given) + len(named) > len(last) else last
     values = {**dict(zip(names, given, strict=False)), **named}
@@ -224,7 +224,7 @@ def bernoulli_kernel(x: ndarray, order: Order, generator: Any) -> ndarray:
 
 
 def normal_kernel(x: ndarray | None, std: ndarray | None, number: float, generator: Any) -> ndarray:
-    """Normal numbers of these means and deviations; `number` stands for the one that is no array."""
+    """Normal numbers of these means and deviations; `number` stands for what is no array."""
     if x is not None and std is not None:
         try:
             np.broadcast_shapes(x.shape, std.shape)
