@@ -1,4 +1,4 @@
-"""The named tuples that operators with several results return: `torch.return_types`. May import ops."""
+"""The named tuples that operators with several results return: `torch.return_types`."""
 
 from .ops.rules import EXPORTS
 

@@ -1,4 +1,4 @@
-"""Running sums, products and extremes, differences, integrals along a dimension. May import earlier families, core
+"""Running sums, products and extremes, differences, integrals. May import earlier families, core
 and the base.
 
 As in PyTorch, running sums and products of float32 are kept in float64 until the end.
@@ -7,13 +7,12 @@ As in PyTorch, running sums and products of float32 are kept in float64 until th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, normalize_dim, wrap
@@ -80,7 +79,9 @@ def recurrence_gradient(g: Tensor, a: Tensor, y: Tensor, dim: int) -> tuple[Tens
 def after_first(x: Tensor, dim: int) -> Tensor:
     """For each place along `dim` of x whether it is not the first."""
     shape = x._data.shape
-    return wrap((np.arange(shape[dim]) > 0).reshape([-1 if d == dim else 1 for d in range(len(shape))]))
+    return wrap(
+        (np.arange(shape[dim]) > 0).reshape([-1 if d == dim else 1 for d in range(len(shape))])
+    )
 
 
 RECURRENCE = Op("linear_recurrence", ("a", "b"), recurrence_kernel, vjp=recurrence_gradient)
@@ -106,6 +107,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 
 def logcumsumexp_kernel(x: ndarray, dim: int) -> ndarray:
+    """log(exp(a) + exp(b)) again and again, the larger exponential taken out."""
     if x.dtype.kind != "c":
         return np.logaddexp.accumulate(x, dim)
     y = x.copy()
@@ -119,7 +121,7 @@ def logcumsumexp_kernel(x: ndarray, dim: int) -> ndarray:
 
 
 def logcumsumexp_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """sum(g[i] exp(x[k] - y[i])) over i >= k: a recurrence whose factors exp(y[k] - y[k+1]) are at most 1."""
+    """sum(g[i] exp(x[k] - y[i])) over i >= k: a recurrence with factors exp(y[k] - y[k+1]) <= 1."""
     known = y != -math.inf
     decay = (y - y.roll(-1, dim)).where(known & after_first(y, dim).flip(dim), -math.inf).exp()
     after = RECURRENCE(decay.conj().flip(dim), g.flip(dim), dim=dim).flip(dim)
@@ -192,7 +194,7 @@ def diff(
     prepend: Tensor | None = None,
     append: Tensor | None = None,
 ) -> Tensor:
-    """The n-th differences of neighbours along `dim`, of `prepend`, `input` and `append` put together."""
+    """The n-th differences of neighbours along `dim` in (`prepend`, `input`, `append`)."""
     check(input._data.ndim > 0, "diff expects input to be at least one-dimensional")
     check(n >= 0, f"order must be non-negative but got {n}")
     if n == 0:
@@ -231,7 +233,7 @@ def trapezoids(name: str, y: Tensor, x: Tensor | None, dx: Any, dim: int) -> tup
 
 
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
-    """The integral of samples y at the points x, or `dx` apart, along `dim` by the trapezoid rule."""
+    """The integral along `dim` of samples y at the points x, or `dx` apart, by trapezoids."""
     areas, dim = trapezoids("trapezoid", y, x, dx, dim)
     return areas.sum(dim)
 
@@ -255,7 +257,8 @@ def gradient(
 ) -> tuple[Tensor, ...]:
     """The derivative along each dimension in `dim`, by central differences; one-sided at the edges.
 
-    `spacing` is the distance of neighbours (1 by default), or one for each dimension, or a tensor of coordinates for each.
+    `spacing` is the distance of neighbours (1 by default), or one for each dimension, or a tensor
+    of coordinates for each.
     """
     ndim = input._data.ndim
     given = [dim] if isinstance(dim, int) else range(ndim) if dim is None else dim
@@ -264,12 +267,12 @@ def gradient(
     steps = [1 if spacing is None else spacing] * len(dims) if single else list(spacing)
     check(
         len(steps) == len(dims),
-        lambda: "torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to "
-        f"{len(dims)}, one for each dimension, but got a list of length {len(steps)}",
+        lambda: (
+            "torch.gradient expected spacing to be unspecified, a scalar, or a list of length "
+            f"equal to {len(dims)}, one for each dimension, but got a list of length {len(steps)}"
+        ),
     )
-    check(
-        edge_order in (1, 2), "torch.gradient only supports edge_order=1 and edge_order=2."
-    )
+    check(edge_order in (1, 2), "torch.gradient only supports edge_order=1 and edge_order=2.")
     for d in dims:
         check(
             input._data.shape[d] > edge_order,
@@ -277,14 +280,14 @@ def gradient(
         )
     if input._data.dtype.kind in "biu":
         input = convert(input, get_default_dtype())
-    return tuple([slope(input, step, d, edge_order) for step, d in zip(steps, dims)])
+    return tuple([slope(input, step, d, edge_order) for step, d in zip(steps, dims, strict=True)])
 
 
 gradient = public(gradient, method=False)
 
 
 def slope(y: Tensor, spacing: Any, dim: int, edge_order: int) -> Tensor:
-    """The derivative along one dimension: at each point that of the parabola through it and its neighbours."""
+    """The derivative along `dim`: at each point that of the parabola through its neighbours."""
     n = y._data.shape[dim]
     if isinstance(spacing, Tensor):
         steps = spacing.diff().reshape((n - 1,) + (1,) * (y._data.ndim - 1 - dim))

@@ -12,10 +12,9 @@ from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, normalize_dim, wrap
-from ..dtypes import get_default_dtype
 from ..errors import check
-from .reduce import F32, LOW_FLOATS, SUM, add_up, keep_dims, reduced_dims, reduction
-from .rules import dtype_argument, normalize_dims, public, with_out
+from .reduce import SUM, add_up, keep_dims, reduced_dims, reduction
+from .rules import dtype_argument, normalize_dims, public
 
 # -- norms -------------------------------------------------------------------------------------
 
@@ -25,6 +24,9 @@ def norm_kernel(x: ndarray, p: float, dim: Any, keepdim: bool) -> Any:
     if p == 0:
         return np.add.reduce(x != 0, dim, x.real.dtype, None, keepdim)
     if p == 2 and x.dtype.kind != "c":
+        if dim is None and not keepdim:
+            row = x.reshape(-1)
+            return np.sqrt(np.dot(row, row))
         return np.sqrt(add_up(np.square(x), dim, keepdim))
     size = np.abs(x)
     if p == math.inf:
@@ -36,7 +38,9 @@ def norm_kernel(x: ndarray, p: float, dim: Any, keepdim: bool) -> Any:
     return add_up(size**p, dim, keepdim) ** (1 / p)
 
 
-def norm_gradient(g: Tensor, x: Tensor, y: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor | None:
+def norm_gradient(
+    g: Tensor, x: Tensor, y: Tensor, p: float, dim: Any, keepdim: bool
+) -> Tensor | None:
     """g sign(x) (|x| / y)^(p - 1), zero where the norm is; extremes share it evenly."""
     y, g = (keep_dims(t, x._data.shape, dim, keepdim) for t in (y, g))
     if p == 0:
@@ -63,8 +67,10 @@ def vector_norm(input: Tensor, p: float, dim: Any, keepdim: bool, dtype: Any = N
     """The p-norm of the numbers along `dim` (one or several, None for all)."""
     check(
         input._data.dtype.kind not in "biu",
-        lambda: "linalg.vector_norm: Expected a floating point or complex tensor as input. "
-        f"Got {input.dtype}; convert with .float()",
+        lambda: (
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. "
+            f"Got {input.dtype}; convert with .float()"
+        ),
     )
     if dtype is not None:
         input = convert(input, dtype_argument(dtype))
@@ -79,7 +85,7 @@ def norm(
     keepdim: bool = False,
     dtype: Any = None,
 ) -> Tensor:
-    """The p-norm over `dim` (all by default); "fro" is the 2-norm, "nuc" the sum of singular values.
+    """The p-norm over `dim` (all by default); "fro" is p = 2, "nuc" sums the singular values.
 
     >>> torch.tensor([3.0, 4.0]).norm()
     tensor(5.)
@@ -99,7 +105,10 @@ def nuclear_norm(input: Tensor, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
     dims = normalize_dims(dim, ndim)
     check(
         len(dims) == 2,
-        lambda: f"norm(): the nuclear norm expects a matrix or two dimensions, got dim={dim} of {ndim} dimensions",
+        lambda: (
+            f"norm(): the nuclear norm expects a matrix or two dimensions, got dim={dim} of {ndim} "
+            "dimensions"
+        ),
     )
     if dtype is not None:
         input = convert(input, dtype_argument(dtype))
@@ -149,14 +158,16 @@ def cdist_kernel(x: ndarray, y: ndarray, p: float, product: bool) -> ndarray:
     """(..., P, M) and (..., R, M) to (..., P, R); `product` finds 2-norms by a matrix product."""
     if product:
         return np.sqrt(np.maximum(squared_distances(x, y), 0))
-    out = np.empty((*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-2]), x.dtype)
+    out = np.empty(
+        (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-2]), x.dtype
+    )
     for i in range(x.shape[-2]):  # one row at a time, so that memory stays small
         out[..., i, :] = norm_kernel(x[..., i, None, :] - y, p, -1, False)
     return out
 
 
 def cdist_gradient(g: Tensor, x: Tensor, y: Tensor, d: Tensor, p: float, needs: tuple) -> tuple:
-    """Each difference's norm has the gradient of `norm`; for p = 2 that is a product of matrices."""
+    """Each difference has the gradient of its norm; for p = 2 that is a product of matrices."""
     if p == 0:
         return None, None
     if p == 2:
@@ -185,13 +196,16 @@ def cdist(
     p: float = 2.0,
     compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
 ) -> Tensor:
-    """The p-norm distances between all rows of x1 (..., P, M) and all rows of x2 (..., R, M): (..., P, R)."""
+    """The p-norm distances (..., P, R) of all rows of x1 (..., P, M) to all of x2 (..., R, M)."""
     for name, x in (("X1", x1), ("X2", x2)):
         check(
             x._data.dtype.kind not in "biuc",
-            lambda: f"cdist only supports floating-point dtypes, {name} got: {x.dtype}",
+            f"cdist only supports floating-point dtypes, {name} got: {x.dtype}",
         )
-        check(x._data.ndim >= 2, f"cdist only supports at least 2D tensors, {name} got: {x._data.ndim}D")
+        check(
+            x._data.ndim >= 2,
+            f"cdist only supports at least 2D tensors, {name} got: {x._data.ndim}D",
+        )
     have, other = x1._data.shape, x2._data.shape
     check(
         have[-1] == other[-1],
@@ -207,8 +221,10 @@ cdist = public(cdist, method=False)
 
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
-    """The p-norm distances between all pairs of rows of (N, M), row by row: N (N - 1) / 2 of them."""
-    check(input._data.ndim == 2, lambda: f"pdist only supports 2D tensors, got: {input._data.ndim}D")
+    """The p-norm distances of all N (N - 1) / 2 pairs of rows of (N, M), row by row."""
+    check(
+        input._data.ndim == 2, lambda: f"pdist only supports 2D tensors, got: {input._data.ndim}D"
+    )
     check(
         input._data.dtype.kind not in "biuc",
         "pdist only supports floating-point dtypes",

@@ -1,7 +1,7 @@
-"""Largest and smallest elements and where they are. May import rules, return_types, reduce, core and the base.
+"""Largest and smallest elements and where they are. May import rules, reduce, core and the base.
 
-With a dimension `max` and `min` pass their gradient to the element they picked; over several elements at once
-those that are equal to the extreme share it.
+With a dimension `max` and `min` pass their gradient to the element they picked; over several
+elements at once those that are equal to the extreme share it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from .rules import batch_first, normalize_dims, public, shift_dims
 # -- selections --------------------------------------------------------------------------------
 
 
-def selection_gradient(g: Tensor, indices: Tensor, x_shape: tuple, dim: int, keepdim: bool) -> Tensor:
+def selection_gradient(
+    g: Tensor, indices: Tensor, x_shape: tuple, dim: int, keepdim: bool
+) -> Tensor:
     """The gradient goes to the elements that were picked."""
     if not keepdim:
         g, indices = g.unsqueeze(dim), indices.unsqueeze(dim)
@@ -49,17 +51,30 @@ def selection(
 
 def pick(x: ndarray, indices: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
     """(values, indices) of a selection whose indices still have the reduced dimension."""
-    values = np.take_along_axis(x, indices, dim)
+    values = x[mesh(indices, dim)]
     if keepdim:
         return values, indices
     return values.squeeze(dim), indices.squeeze(dim)
+
+
+def mesh(indices: ndarray, dim: int) -> tuple[ndarray, ...]:
+    """What picks `indices` along `dim`: they, and for the other dimensions each place itself."""
+    ndim = indices.ndim
+    return tuple(
+        [
+            indices if d == dim else np.arange(n).reshape((-1,) + (1,) * (ndim - 1 - d))
+            for d, n in enumerate(indices.shape)
+        ]
+    )
 
 
 def check_ordered(name: str, input: Tensor) -> None:
     """Raises NotImplementedError for complex numbers, which have no order."""
     check(
         input._data.dtype.kind != "c",
-        lambda: f"[{name}] expects numbers that can be ordered, got {input.dtype}; use .abs() or .real",
+        lambda: (
+            f"[{name}] expects numbers that can be ordered, got {input.dtype}; use .abs() or .real"
+        ),
         NotImplementedError,
     )
 
@@ -71,8 +86,8 @@ def check_not_empty(name: str, input: Tensor, dim: Any) -> None:
         return
     check(
         dim is not None,
-        f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-        "with the 'dim' argument.",
+        f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+        "reduction dim with the 'dim' argument.",
         IndexError if name.startswith("arg") else RuntimeError,
     )
     for d in normalize_dims(dim, len(shape)):
@@ -134,14 +149,14 @@ def extreme_value(op: Op, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
 @public(out=True)
 @numpy_names
 def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
-    """The largest elements over `dim` (one or several, all by default); NaN wins. Ties share the gradient."""
+    """The largest elements over `dim` (all by default); NaN wins, ties share the gradient."""
     return extreme_value(AMAX, input, dim, keepdim)
 
 
 @public(out=True)
 @numpy_names
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
-    """The smallest elements over `dim` (one or several, all by default); NaN wins. Ties share the gradient."""
+    """The smallest elements over `dim` (all by default); NaN wins, ties share the gradient."""
     return extreme_value(AMIN, input, dim, keepdim)
 
 
@@ -154,7 +169,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     """The smallest and the largest elements, of all or along `dim`, as (min, max)."""
     check(
         input._data.size > 0 or dim is not None,
-        "aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.",
+        "aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+        "identity.",
     )
     return MinAndMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
@@ -177,10 +193,10 @@ RESULTS = {name: return_type(name, "values indices") for name in ("max", "min")}
 
 @public(out=True)
 @numpy_names
-def max(  # noqa: A001
+def max(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> Any:
-    """The largest element; with `dim` (values, indices) along it; with another tensor the elementwise maximum.
+    """The largest element; with `dim` (values, indices); with a tensor the larger of each pair.
 
     >>> torch.tensor([[1, 5], [7, 2]]).max(1)
     torch.return_types.max(
@@ -192,10 +208,10 @@ def max(  # noqa: A001
 
 @public(out=True)
 @numpy_names
-def min(  # noqa: A001
+def min(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> Any:
-    """The smallest element; with `dim` (values, indices) along it; with another tensor the elementwise minimum."""
+    """The smallest element; with `dim` (values, indices); with a tensor the less of each pair."""
     return extreme(input, dim, keepdim, other, MIN, MIN_DIM)
 
 

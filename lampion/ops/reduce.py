@@ -1,7 +1,8 @@
-"""Reductions: sums, products, truth, logsumexp, and what all reductions share. May import rules, core and the base.
+"""Reductions: sums, products, truth, logsumexp, and what all reductions share. May import rules,
+core and the base.
 
-In a record `dim` is None (all dimensions), an int or a tuple, and () reduces nothing; the public functions bring
-PyTorch's forms to that. float16 and bfloat16 are reduced in float32.
+In a record `dim` is None (all dimensions), an int or a tuple, and () reduces nothing; the public
+functions bring PyTorch's forms to that. float16 and bfloat16 are reduced in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from ..core.op import Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, _new, normalize_dim, tick, wrap
 from ..errors import check
-from .rules import F32, F64, batch_first, dtype_argument, move_to_front, normalize_dims, public, shift_dims, with_out
+from .rules import (
+    F32,
+    F64,
+    batch_first,
+    dtype_argument,
+    move_to_front,
+    normalize_dims,
+    public,
+    shift_dims,
+    with_out,
+)
 
 LOW_FLOATS = {d.numpy for d in dtypes.DTYPES.values() if d.is_floating_point and d.itemsize < 4}
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
@@ -46,7 +57,7 @@ def numpy_names(function: Callable) -> Callable:
 
 
 def widened(kernel: Callable) -> Callable:
-    """The kernel in float32 where the input has a smaller floating type; results return to that type."""
+    """The kernel in float32 for smaller floating types; results return to the input's type."""
 
     @functools.wraps(kernel)
     def call(x: ndarray, *args: Any, **params: Any) -> Any:
@@ -89,7 +100,7 @@ def keep_dims(t: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
 
 
 def in_type(dtype: Any, run: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """`run(input)`, computed and returned in the type asked for; None leaves the choice to `run`."""
+    """`run(input)`, computed and returned in the type asked for; None leaves it to `run`."""
     if dtype is None:
         return run(input)
     d = dtype_argument(dtype)
@@ -118,8 +129,9 @@ BLOCK = 256  # rows that are added up one after the other before their sums are
 
 
 def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
-    """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so here long
-    columns are summed in blocks, which keeps the rounding error small."""
+    """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so
+    here long columns are summed in blocks, which keeps the rounding error small.
+    """
     if dim.__class__ is not int or x.shape[dim] < 4 * BLOCK or x.strides[dim] == x.itemsize:
         return add_reduce(x, dim, None, None, keepdim)
     columns = np.moveaxis(x, dim, 0)  # (n, ...)
@@ -144,10 +156,12 @@ def sum_gradient(g: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
 
 
 def mean_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    """The sum by the number of elements; 0 / 0 is NaN."""
     return add_up(x, dim, keepdim) / count(x.shape, dim)
 
 
 def mean_gradient(g: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
+    """That of the sum by the number of elements."""
     return sum_gradient(g / count(x_shape, dim), x_shape, dim, keepdim)
 
 
@@ -163,7 +177,8 @@ MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=num
 
 
 def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], None]) -> Callable:
-    """The public function of `sum` or `mean`; float32 and float64 take a short path as in `rules.unary_call`.
+    """The public function of `sum` or `mean`; float32 and float64 take a short path as in
+    `rules.unary_call`.
 
     `of_all` is the kernel for all elements of an array.
     """
@@ -190,7 +205,8 @@ def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], Non
             x = input._data
         except AttributeError:
             raise TypeError(
-                f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+                f"{op.name}(): argument 'input' (position 1) must be Tensor, not "
+                f"{type(input).__name__}"
             ) from None
         d = x.dtype
         if (d is not F32 and d is not F64) or mode == GENERAL or dtype is not None or others:
@@ -221,12 +237,14 @@ def check_mean_type(input: Tensor) -> None:
     """Raises RuntimeError for integers, whose mean has no obvious type."""
     check(
         input._data.dtype.kind not in "biu",
-        lambda: "mean(): could not infer output dtype. Input dtype must be either a floating point or complex "
-        f"dtype. Got: {input.dtype}; convert with .float() or pass dtype=",
+        lambda: (
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or "
+            f"complex dtype. Got: {input.dtype}; convert with .float() or pass dtype="
+        ),
     )
 
 
-sum = reduction_call(SUM, lambda x: add_reduce(x, None), lambda input: None)  # noqa: A001
+sum = reduction_call(SUM, lambda x: add_reduce(x, None), lambda input: None)
 sum.__doc__ = """The sum of all elements, or over `dim` (an int or several); integers sum to int64.
 
 >>> torch.ones(2, 3).sum(1)
@@ -241,10 +259,12 @@ tensor(3.)
 
 
 def nansum_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
+    """The sum with zeros in the place of NaN."""
     return sum_kernel(np.where(np.isnan(x), x.dtype.type(0), x), dim, keepdim)
 
 
 def nansum_gradient(g: Tensor, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """That of the sum, zero where x is NaN."""
     return keep_dims(g, x._data.shape, dim, keepdim) * (x == x)
 
 
@@ -285,7 +305,7 @@ def prod_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
 
 
 def has_no_zero(x: Tensor) -> bool:
-    """Whether the values are known and none of them is 0, so that a product may be divided by them."""
+    """Whether the values are known and none is 0, so that a product may be divided by them."""
     return isinstance(x._data, ndarray) and bool(x._data.all())
 
 
@@ -301,7 +321,7 @@ def prod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int | None, keepdim: boo
 
 
 def products_of_others(x: Tensor, dim: int) -> Tensor:
-    """For each element the product of all others along `dim`: of those before it times those after it."""
+    """For each element the product of all others along `dim`: those before times those after."""
     n = x._data.shape[dim]
     place = np.arange(n).reshape([n if d == dim else 1 for d in range(x._data.ndim)])
     before = x.roll(1, dim).where(wrap(place > 0), 1).cumprod(dim)
@@ -330,7 +350,9 @@ PROD = Op(
 
 @public(out=True)
 @numpy_names
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
     """The product of all elements, or over `dim`; integers multiply to int64."""
 
     def run(x: Tensor) -> Tensor:
@@ -362,10 +384,12 @@ def truth(name: str, ufunc: np.ufunc, doc: str) -> Callable:
     return public(numpy_names(call), out=True)
 
 
-all = truth(  # noqa: A001
-    "all", np.logical_and, "Whether all elements, or all along `dim`, are not zero. uint8 gives uint8."
+all = truth(
+    "all",
+    np.logical_and,
+    "Whether all elements, or all along `dim`, are not zero. uint8 gives uint8.",
 )
-any = truth(  # noqa: A001
+any = truth(
     "any", np.logical_or, "Whether any element, or any along `dim`, is not zero. uint8 gives uint8."
 )
 

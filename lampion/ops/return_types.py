@@ -12,7 +12,9 @@ from .rules import EXPORTS
 
 
 def return_type(name: str, fields: str) -> Any:
-    """A named tuple for the results of the operator `name`; `fields` are their names, e.g. "values indices"."""
+    """A named tuple for the results of the operator `name`; `fields` are their names, e.g. "values
+    indices".
+    """
     made = namedtuple(name, fields)  # type: ignore[misc]
     made.__repr__ = show  # type: ignore[method-assign]
     made.__module__ = "lampion.return_types"
@@ -22,5 +24,5 @@ def return_type(name: str, fields: str) -> Any:
 
 def show(results: Any) -> str:
     """One line for each result: `torch.return_types.max(`, `values=tensor(3.),` ..."""
-    lines = [f"{field}={value!r}" for field, value in zip(results._fields, results)]
+    lines = [f"{field}={value!r}" for field, value in zip(results._fields, results, strict=True)]
     return f"torch.return_types.{type(results).__name__}(\n" + ",\n".join(lines) + ")"

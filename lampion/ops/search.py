@@ -1,4 +1,4 @@
-"""Distinct values, membership, positions in sorted sequences. May import earlier families, core and the base."""
+"""Distinct values, membership, places in sorted sequences. May import rules, core and the base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from .rules import public
 
 def as_rows(name: str, x: ndarray, dim: int) -> ndarray:
     """The slices along `dim` as rows of a matrix."""
-    check(x.ndim > 0, f"[{name}] Dimension specified as {dim} but tensor has no dimensions", IndexError)
+    check(
+        x.ndim > 0,
+        f"[{name}] Dimension specified as {dim} but tensor has no dimensions",
+        IndexError,
+    )
     dim = normalize_dim(dim, x.ndim)
     rest = math.prod([s for d, s in enumerate(x.shape) if d != dim])
     check(
@@ -55,15 +59,15 @@ def with_extras(values: ndarray, inverse: Any, counts: Any) -> Any:
 @public
 def unique(
     input: Tensor,
-    sorted: bool = True,  # noqa: A002
+    sorted: bool = True,
     return_inverse: bool = False,
     return_counts: bool = False,
     dim: int | None = None,
 ) -> Any:
     """The distinct elements, or slices along `dim`, in ascending order whatever `sorted` says.
 
-    With `return_inverse` also where each element of the input went, with `return_counts` how often each occurs.
-    NaN differs from itself.
+    With `return_inverse` also where each element of the input went, with `return_counts` how often
+    each occurs. NaN differs from itself.
     """
     x = input.concrete("unique")
     rows = x.reshape(-1) if dim is None else as_rows("unique", x, dim)
@@ -133,7 +137,9 @@ isin = public(isin, method=False, out=True)
 def search_kernel(
     sequence: ndarray, values: ndarray, sorter: ndarray | None, right: bool, out_int32: bool
 ) -> ndarray:
-    """The number of elements of each sorted row that are smaller (right: not larger) than each value."""
+    """The number of elements of each sorted row that are smaller (right: not larger) than each
+    value.
+    """
     if sequence.dtype in LOW_FLOATS:
         sequence, values = sequence.astype(F32), values.astype(F32)
     if sorter is not None:
@@ -176,17 +182,19 @@ def value_like(boundaries: Tensor, value: Any) -> Tensor:
 
 def searchsorted(
     sorted_sequence: Tensor,
-    input: Any,  # noqa: A002
+    input: Any,
     *,
     out_int32: bool = False,
     right: bool = False,
     side: str | None = None,
     sorter: Tensor | None = None,
 ) -> Tensor:
-    """Where each value would have to be inserted into the sorted last dimension of `sorted_sequence`.
+    """Where each value would have to be inserted into the sorted last dimension of
+    `sorted_sequence`.
 
-    With `right` (or `side="right"`) behind equal elements, else before them. `sorter` are the indices that sort
-    an unsorted sequence. A sequence with more than one dimension has a row for each row of the values.
+    With `right` (or `side="right"`) behind equal elements, else before them. `sorter` are the
+    indices that sort an unsorted sequence. A sequence with more than one dimension has a row for
+    each row of the values.
     """
     values, name = value_like(sorted_sequence, input), "torch.searchsorted():"
     have, want = values._data.shape, sorted_sequence._data.shape
@@ -204,25 +212,31 @@ def searchsorted(
     )
     check(
         len(want) == 1 or want[:-1] == have[:-1] and len(have) == len(want),
-        lambda: f"{name} boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-        f"tensor and input value tensor must match, but we got boundaries tensor {list(want)} and input value "
-        f"tensor {list(have)}",
+        lambda: (
+            f"{name} boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+            "boundaries tensor and input value tensor must match, but we got boundaries tensor "
+            f"{list(want)} and input value tensor {list(have)}"
+        ),
     )
     check(
         not have or values._data.dtype == sorted_sequence._data.dtype,
-        lambda: f"{name} boundary tensor and input value tensor should have same dtype, but got boundary tensor "
-        f"dtype {sorted_sequence.dtype} and input value tensor dtype {values.dtype}",
+        lambda: (
+            f"{name} boundary tensor and input value tensor should have same dtype, but got "
+            "boundary tensor "
+            f"dtype {sorted_sequence.dtype} and input value tensor dtype {values.dtype}"
+        ),
     )
     if sorter is not None:
         check(
             sorter._data.shape == want and sorter.dtype is int64,
-            lambda: f"{name} boundary and sorter must have the same size, sorter of type torch.int64; got sizes "
-            f"{list(want)} and {list(sorter._data.shape)}, sorter of type {sorter.dtype}",
+            lambda: (
+                f"{name} boundary and sorter must have the same size, sorter of type torch.int64; "
+                "got sizes "
+                f"{list(want)} and {list(sorter._data.shape)}, sorter of type {sorter.dtype}"
+            ),
         )
     right = right or side == "right"
-    return apply(
-        SEARCHSORTED, sorted_sequence, values, sorter, right=right, out_int32=out_int32
-    )
+    return apply(SEARCHSORTED, sorted_sequence, values, sorter, right=right, out_int32=out_int32)
 
 
 searchsorted = public(searchsorted, method=False, out=True)

@@ -1,7 +1,7 @@
 """Sorting, order statistics, quantiles. May import earlier families, core and the base.
 
-NaN counts as larger than every number, as in PyTorch. Sorting is stable: equal elements keep their order, and
-where PyTorch leaves open which of several equal elements is picked, it is the first.
+NaN counts as larger than every number, as in PyTorch. Sorting is stable: equal elements keep their
+order, and where PyTorch leaves open which of several equal elements is picked, it is the first.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def stable_order(x: ndarray, dim: int, descending: bool = False) -> ndarray:
 
 
 def sort_kernel(x: ndarray, dim: int, descending: bool) -> tuple[ndarray, ndarray]:
+    """(values, indices)."""
     return pick(x, stable_order(x, dim, descending), dim, True)
 
 
@@ -118,9 +119,7 @@ TopK = return_type("topk", "values indices")
 
 @public(out=True)
 @numpy_names
-def topk(
-    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Any:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The k largest (or smallest) elements along `dim`, in order, as (values, indices)."""
     check_ordered("topk", input)
     check(input._data.dtype.kind != "b", "topk does not support bool dtypes on CPU")
@@ -129,7 +128,10 @@ def topk(
     size = shape[dim] if shape else 1
     check(
         0 <= k <= size,
-        lambda: f"[topk] selected index k out of range: expects 0 <= k <= {size} along dimension {dim}, got {k}",
+        lambda: (
+            f"[topk] selected index k out of range: expects 0 <= k <= {size} along dimension "
+            f"{dim}, got {k}"
+        ),
     )
     return TopK(*along(TOPK, input, dim, k=k, largest=largest, sorted=sorted))
 
@@ -147,8 +149,30 @@ def check_numbers(name: str, input: Tensor) -> None:
     )
 
 
+def kth_smallest(x: ndarray, k: int, dim: int) -> ndarray:
+    """The k-th smallest along `dim`, which stays; NaN is the largest."""
+    if x.dtype in LOW_FLOATS:
+        return kth_smallest(x.astype(F32), k, dim).astype(x.dtype)
+    return np.take(np.partition(x, k - 1, dim), [k - 1], dim)
+
+
+def locate(x: ndarray, values: ndarray, k: Any, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
+    """(values, indices) of the k-th smallest: among equals the one that a stable sort gives."""
+    found, before = x == values, x < values
+    if x.dtype.kind not in "iu":
+        number, missing = x == x, values != values
+        found |= ~number & missing
+        before |= number & missing
+    if np.add.reduce(found, None) > values.size:  # ties
+        passed = k - 1 - np.add.reduce(before, dim, np.int64, None, True)
+        found &= np.cumsum(found, dim) > passed
+    indices = found.argmax(dim, keepdims=True)
+    return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+
 def kthvalue_kernel(x: ndarray, k: int, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
-    return pick(x, np.take(stable_order(x, dim), [k - 1], dim), dim, keepdim)
+    """(values, indices)."""
+    return locate(x, kth_smallest(x, k, dim), k, dim, keepdim)
 
 
 KTHVALUE = selection("kthvalue", kthvalue_kernel)
@@ -166,23 +190,31 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     size = shape[dim] if shape else 1
     check(
         1 <= k <= size,
-        lambda: f"kthvalue(): selected number k out of range for dimension {dim}: expects 1 to {size}, got {k}",
+        lambda: (
+            f"kthvalue(): selected number k out of range for dimension {dim}: expects 1 to {size}, "
+            f"got {k}"
+        ),
     )
     return KthValue(*along(KTHVALUE, input, dim, k=k, keepdim=keepdim))
 
 
 def median_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
     """The lower of the two middle elements; the first NaN if there is one."""
-    middle = np.take(stable_order(x, dim), [(x.shape[dim] - 1) // 2], dim)
+    k = (x.shape[dim] + 1) // 2
+    middle = kth_smallest(x, k, dim)
     bad = x != x
-    if bad.any():
-        middle = np.where(bad.any(dim, keepdims=True), bad.argmax(dim, keepdims=True), middle)
-    return pick(x, middle, dim, keepdim)
+    if not bad.any():
+        return locate(x, middle, k, dim, keepdim)
+    bad = bad.any(dim, keepdims=True)
+    middle = np.where(bad, x.dtype.type(np.nan), middle)
+    return locate(x, middle, np.where(bad, 1, k), dim, keepdim)
 
 
 def nanmedian_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
     """The lower middle element of those that are not NaN, which come first in the order."""
     numbers = np.add.reduce(x == x, dim, np.int64, None, True)
+    if numbers.size and numbers.min() == x.shape[dim]:
+        return median_kernel(x, dim, keepdim)
     middle = np.maximum(numbers - 1, 0) // 2
     return pick(x, np.take_along_axis(stable_order(x, dim), middle, dim), dim, keepdim)
 
@@ -198,7 +230,7 @@ def median_of_all(kernel: Callable, x: ndarray, dim: Any, keepdim: bool) -> ndar
 
 
 def median_function(name: str, kernel: Callable, doc: str) -> Callable:
-    """`median` or `nanmedian`: of all elements, whose equals share the gradient, or along a dimension."""
+    """`median` or `nanmedian`: of all elements (equals share the gradient) or along `dim`."""
     whole = reduction(
         name,
         lambda x, dim, keepdim: median_of_all(kernel, x, dim, keepdim),
@@ -223,7 +255,7 @@ def median_function(name: str, kernel: Callable, doc: str) -> Callable:
 median = median_function(
     "median",
     median_kernel,
-    "The median of all elements; with `dim`, (values, indices) along it. Of two middle elements the lower.",
+    "The median of all elements; with `dim`, (values, indices). Of two middle ones the lower.",
 )
 nanmedian = median_function(
     "nanmedian",
@@ -233,7 +265,7 @@ nanmedian = median_function(
 
 
 def mode_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
-    """The smallest of the most frequent elements, and its last index: where the longest run of equals ends."""
+    """The smallest of the most frequent elements, and where its run ends in the order."""
     order = np.moveaxis(stable_order(x, dim), dim, -1)
     ordered = np.take_along_axis(np.moveaxis(x, dim, -1), order, -1)
     place = np.arange(x.shape[dim])
@@ -251,7 +283,7 @@ Mode = return_type("mode", "values indices")
 @public(out=True)
 @numpy_names
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
-    """The most frequent element along `dim`, the smallest if there are several, as (values, indices)."""
+    """The most frequent element along `dim`, of several the smallest, as (values, indices)."""
     check_ordered("mode", input)
     check_not_empty("mode", input, dim)
     return Mode(*along(MODE, input, dim, keepdim=keepdim))
@@ -275,8 +307,8 @@ def check_quantile(name: str, input: Tensor, q: Any, interpolation: str) -> Tens
     )
     check(
         interpolation in QUANTILE_RANKS,
-        f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
-        f"{interpolation}",
+        f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but "
+        f"got {interpolation}",
     )
     if not isinstance(q, Tensor):
         check(0 <= q <= 1, f"{name}() q must be in the range [0, 1] but got {q}")
@@ -297,7 +329,7 @@ def check_quantile(name: str, input: Tensor, q: Any, interpolation: str) -> Tens
 def quantile_of_numbers(
     name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str
 ) -> Tensor:
-    """What `quantile` and `nanquantile` do: sort, and blend the two neighbours of rank q (n - 1)."""
+    """What `quantile` and `nanquantile` do: sort, and blend the neighbours of rank q (n - 1)."""
     q = check_quantile(name, input, q, interpolation)
     ndim = input._data.ndim
     reduced = None if dim is None else normalize_dim(dim, ndim)
@@ -320,7 +352,9 @@ def quantile_of_numbers(
     high = ordered.gather(-1, rank.ceil().long())
     found = low.lerp(high, rank - below).movedim(-1, 0)  # (Q, ...)
     if keepdim:
-        found = found.reshape((-1, *(1,) * ndim)) if reduced is None else found.unsqueeze(reduced + 1)
+        found = (
+            found.reshape((-1, *(1,) * ndim)) if reduced is None else found.unsqueeze(reduced + 1)
+        )
     return found if q._data.ndim else found.squeeze(0)
 
 

@@ -58,7 +58,9 @@ VAR = reduction("var", var_kernel, var_gradient)
 STD = reduction("std", lambda *args, **params: np.sqrt(var_kernel(*args, **params)), std_gradient)
 
 
-def spread(op: Op, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> Tensor:
+def spread(
+    op: Op, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: Any
+) -> Tensor:
     """What `var` and `std` do; a boolean in the place of `dim` is the old form's `unbiased`."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
@@ -73,8 +75,8 @@ def spread(op: Op, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, correc
     shape, dim = input._data.shape, reduced_dims(dim, input._data.ndim)
     if count(shape, dim) <= correction:
         warnings.warn(
-            f"{op.name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction "
-            "factor (input numel divided by output numel).",
+            f"{op.name}(): degrees of freedom is <= 0. Correction should be strictly less than "
+            "the reduction factor (input numel divided by output numel).",
             stacklevel=4,
         )
     return apply(op, input, dim=dim, correction=correction, keepdim=keepdim)
@@ -90,7 +92,7 @@ def var(
     *,
     correction: float | None = None,
 ) -> Tensor:
-    """The variance over `dim` (all by default): squared deviations by n - correction, which is 1 by default."""
+    """The variance over `dim` (all by default): squared deviations by n - correction."""
     return spread(VAR, input, dim, unbiased, keepdim, correction)
 
 
@@ -134,20 +136,48 @@ var_mean, std_mean = with_mean(VAR), with_mean(STD)
 
 
 def check_weights(name: str, weights: Tensor, kinds: str, observations: int) -> None:
-    """Raises RuntimeError unless there is one weight of the right type for each observation, none negative."""
+    """Raises RuntimeError unless each observation has a weight of the right type, not negative."""
     check(weights._data.ndim <= 1, f"cov(): expected {name} to have one or fewer dimensions")
     check(
         weights._data.dtype.kind in kinds,
-        lambda: f"cov(): expected {name} to have {'integral' if kinds == 'iu' else 'floating point'} dtype, but "
-        f"got {weights.dtype}",
+        lambda: (
+            f"cov(): expected {name} to have {'integral' if kinds == 'iu' else 'floating point'} "
+            f"dtype, but got {weights.dtype}"
+        ),
     )
     check(
         weights._data.size == observations,
-        lambda: f"cov(): expected {name} to have the same numel as there are observations in the input, got "
-        f"{weights._data.size} != {observations}",
+        lambda: (
+            f"cov(): expected {name} to have the same numel as there are observations in the "
+            f"input, got {weights._data.size} != {observations}"
+        ),
     )
     if isinstance(weights._data, ndarray):
         check(bool((weights._data >= 0).all()), f"cov(): {name} cannot be negative")
+
+
+def observation_weights(
+    fweights: Tensor | None, aweights: Tensor | None, observations: int
+) -> Tensor | None:
+    """The product of the weights that are given, checked."""
+    if fweights is not None:
+        check_weights("fweights", fweights, "iu", observations)
+    if aweights is not None:
+        check_weights("aweights", aweights, "f", observations)
+    if fweights is None or aweights is None:
+        return aweights if fweights is None else fweights
+    return fweights * aweights
+
+
+def check_matrix(name: str, input: Tensor) -> None:
+    """Raises RuntimeError for more than two dimensions."""
+    check(
+        input._data.ndim <= 2,
+        lambda: (
+            f"{name}(): expected input to have two or fewer dimensions but got an input with "
+            f"{input._data.ndim} dimensions"
+        ),
+    )
 
 
 @public
@@ -162,57 +192,45 @@ def cov(
 
     `fweights` say how often each observation counts, `aweights` how important it is.
     """
-    check(
-        input._data.ndim <= 2,
-        lambda: f"cov(): expected input to have two or fewer dimensions but got an input with {input._data.ndim} "
-        "dimensions",
-    )
+    check_matrix("cov", input)
     check(input._data.dtype.kind != "b", "cov(): bool dtype is not supported for input")
     x = input if input._data.ndim == 2 else input.reshape((1, -1))  # (V, N)
     if x._data.dtype.kind in "iu":
         x = convert(x, get_default_dtype())
     n = x._data.shape[1]
-    weights = [
-        w.reshape(-1)
-        for w, kinds in ((fweights, "iu"), (aweights, "f"))
-        if w is not None and check_weights("fweights" if w is fweights else "aweights", w, kinds, n) is None
-    ]
-    if not weights:
-        deviation = x - x.mean(1, keepdim=True)
+    weight = observation_weights(fweights, aweights, n)
+    if weight is None:
+        deviation = weighted = x - x.mean(1, keepdim=True)
         freedom: Any = max(n - correction, 0)
-        warn_if_not_free(freedom)
-        return (deviation @ deviation.conj().T / freedom).squeeze()
-    weight = weights[0] if len(weights) == 1 else weights[0] * weights[1]  # (N,)
-    total = weight.sum()
-    check(
-        not isinstance(total._data, ndarray) or bool(total != 0),
-        "cov(): weights sum to zero, can't be normalized",
-    )
-    deviation = x - (x * weight).sum(1, keepdim=True) / total
-    if aweights is None or correction == 0:
-        freedom = total - correction
     else:
-        freedom = total - correction * (weight * aweights).sum() / total
-    freedom = freedom.clamp(min=0)
+        total = weight.sum()
+        check(
+            not isinstance(total._data, ndarray) or bool(total != 0),
+            "cov(): weights sum to zero, can't be normalized",
+        )
+        deviation = x - (x * weight).sum(1, keepdim=True) / total
+        weighted = deviation * weight
+        lost = 1 if aweights is None else (weight * aweights).sum() / total
+        freedom = (total - correction * lost).clamp(min=0)
     warn_if_not_free(freedom)
-    return (deviation @ (deviation * weight).conj().T / freedom).squeeze()
+    return (deviation @ weighted.conj().T / freedom).squeeze()
 
 
 def warn_if_not_free(freedom: Any) -> None:
     """Warns where there are not more observations than the correction takes away."""
-    if not isinstance(freedom, Tensor) or isinstance(freedom._data, ndarray):
-        if freedom <= 0:
-            warnings.warn("cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.", stacklevel=3)
+    known = not isinstance(freedom, Tensor) or isinstance(freedom._data, ndarray)
+    if known and freedom <= 0:
+        warnings.warn(
+            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the "
+            "number of observations.",
+            stacklevel=3,
+        )
 
 
 @public
 def corrcoef(input: Tensor) -> Tensor:
     """The matrix of Pearson's correlation coefficients of the rows (variables) of (V, N)."""
-    check(
-        input._data.ndim <= 2,
-        lambda: "corrcoef(): expected input to have two or fewer dimensions but got an input with "
-        f"{input._data.ndim} dimensions",
-    )
+    check_matrix("corrcoef", input)
     c = cov(input)
     if c._data.ndim == 0:
         return c / c
@@ -261,7 +279,7 @@ def limits(name: str, low: float, high: float, widen: float) -> tuple[float, flo
 
 @public(out=True)
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements lie in each of `bins` equal parts of [min, max], or of the data's range if both are 0."""
+    """How many elements lie in each of `bins` equal parts of [min, max], by default of the data."""
     x = input.concrete("histc")
     check(
         x.dtype.kind not in "biuc",
@@ -290,10 +308,10 @@ def bin_edges(name: str, x: ndarray, bins: Any, ends: Any) -> ndarray:
 def count_in_bins(
     name: str, columns: list[ndarray], edges: list[ndarray], weight: Tensor | None, density: bool
 ) -> ndarray:
-    """The number (or weight, or density) of points in each cell of a grid; the last bins are closed."""
+    """The number, weight or density of points in each cell of a grid; the last bins are closed."""
     inside = np.ones(len(columns[0]), bool)
     cell = np.zeros(len(columns[0]), np.int64)
-    for x, e in zip(columns, edges):
+    for x, e in zip(columns, edges, strict=True):
         inside &= (x >= e[0]) & (x <= e[-1])
         place = np.searchsorted(e, x, "right") - 1
         cell = cell * (len(e) - 1) + np.clip(place, 0, len(e) - 2)
@@ -301,7 +319,8 @@ def count_in_bins(
     weights = None if weight is None else weight.concrete(name).reshape(-1)
     check(
         weights is None or len(weights) == len(inside),
-        f"{name}: if weight tensor is provided it should have one element for each point of the input",
+        f"{name}: if weight tensor is provided it should have one element for each point of the "
+        "input",
     )
     dtype = columns[0].dtype
     kept = None if weights is None else weights[inside].astype(np.float64)
@@ -326,9 +345,9 @@ def histogram(
     weight: Tensor | None = None,
     density: bool = False,
 ) -> Any:
-    """How many elements lie in each bin, as (hist, bin_edges); `bins` is their number or their edges.
+    """How many elements lie in each bin, as (hist, bin_edges); `bins` is a number or the edges.
 
-    `range` is that of equal bins, by default the data's; `density` makes the histogram's integral 1.
+    `range` is that of equal bins, by default the data's; `density` makes the integral 1.
     """
     x = input.concrete("histogram")
     edges = bin_edges("torch.histogram", x.reshape(-1), bins, range)
@@ -345,8 +364,8 @@ def histogramdd(
 ) -> Any:
     """The histogram of points (..., D) on a D-dimensional grid, as (hist, list of the edges).
 
-    `bins` is a number for all dimensions, a number for each, or the edges for each; `range` holds the pairs of
-    limits one after the other.
+    `bins` is a number for all dimensions, a number for each, or the edges for each; `range` holds
+    the pairs of limits one after the other.
     """
     x = input.concrete("histogramdd")
     check(x.ndim >= 2, "histogramdd: input tensor should have at least 2 dimensions")
@@ -355,11 +374,15 @@ def histogramdd(
     each = [bins] * len(columns) if isinstance(bins, int) else list(bins)
     check(
         len(each) == len(columns),
-        f"histogramdd: The size of bins must be equal to the innermost dimension of the input. Got {len(each)} "
-        f"bins for {len(columns)} dimensions",
+        "histogramdd: The size of bins must be equal to the innermost dimension of the input. Got "
+        f"{len(each)} bins for {len(columns)} dimensions",
     )
-    ends = [None] * len(columns) if range is None else list(zip(range[::2], range[1::2]))
-    edges = [bin_edges("torch.histogramdd", *of_one) for of_one in zip(columns, each, ends)]
+    ends = (
+        [None] * len(columns) if range is None else list(zip(range[::2], range[1::2], strict=True))
+    )
+    edges = [
+        bin_edges("torch.histogramdd", *of_one) for of_one in zip(columns, each, ends, strict=True)
+    ]
     hist = count_in_bins("histogramdd", columns, edges, weight, density)
     return HistogramDD(wrap(hist), tuple([wrap(e) for e in edges]))
 

@@ -28,7 +28,9 @@ def running_extreme(ufunc):
 
 def cumulative_trapezoid(y, x=None, dx=1, dim=-1):
     steps = dx if x is None else np.diff(x)
-    return np.cumsum((np.moveaxis(y, dim, -1)[..., 1:] + np.moveaxis(y, dim, -1)[..., :-1]) / 2 * steps, -1)
+    return np.cumsum(
+        (np.moveaxis(y, dim, -1)[..., 1:] + np.moveaxis(y, dim, -1)[..., :-1]) / 2 * steps, -1
+    )
 
 
 def gradient(x, spacing=1, dim=None, edge_order=1):
@@ -49,11 +51,24 @@ SAMPLES = [
         errors=[([A(2, 3), 2], IndexError, "Dimension out of range")],
     ),
     Sample("cumsum", [A(), 0], lambda x, d: x),
-    Sample("cumsum", [A(3), -1], lambda x, d, dtype: np.cumsum(x.astype(float)), {"dtype": float}, dtypes=("int64", "float64")),
+    Sample(
+        "cumsum",
+        [A(3), -1],
+        lambda x, d, dtype: np.cumsum(x.astype(float)),
+        {"dtype": float},
+        dtypes=("int64", "float64"),
+    ),
     Sample("cumprod", [A(2, 3), 1], np.cumprod, dtypes=NUMBERS + LOW + COMPLEX),
     Sample("cumprod", [A(2, 3), 0], np.cumprod),
     Sample("cumprod", [ZEROS, 1], np.cumprod, dtypes=FLOATS + COMPLEX, batch=False),
-    Sample("cumprod", [A(3), 0], lambda x, d, dtype: np.cumprod(x), {"dtype": float}, dtypes=("int64",), gradient=False),
+    Sample(
+        "cumprod",
+        [A(3), 0],
+        lambda x, d, dtype: np.cumprod(x),
+        {"dtype": float},
+        dtypes=("int64",),
+        gradient=False,
+    ),
     Sample(
         "logcumsumexp",
         [A(2, 3), 1],
@@ -61,10 +76,18 @@ SAMPLES = [
         dtypes=FLOATS + LOW,
         errors=[([A(2, dtype="int64"), 0], NotImplementedError, "not implemented")],
     ),
-    Sample("logcumsumexp", [A(3, values=[0.1 + 1j, 0.3 - 0.5j, -0.2 + 0.1j]), 0],
-           lambda x, d: np.log(np.cumsum(np.exp(x), d)), dtypes=COMPLEX),
-    Sample("logcumsumexp", [A(3, values=[-math.inf, 1000.0, 1000.0], grad=False), 0], gradient=False,
-           reference=lambda x, d: np.array([-math.inf, 1000.0, 1000.0 + math.log(2)])),
+    Sample(
+        "logcumsumexp",
+        [A(3, values=[0.1 + 1j, 0.3 - 0.5j, -0.2 + 0.1j]), 0],
+        lambda x, d: np.log(np.cumsum(np.exp(x), d)),
+        dtypes=COMPLEX,
+    ),
+    Sample(
+        "logcumsumexp",
+        [A(3, values=[-math.inf, 1000.0, 1000.0], grad=False), 0],
+        gradient=False,
+        reference=lambda x, d: np.array([-math.inf, 1000.0, 1000.0 + math.log(2)]),
+    ),
     Sample(
         "cummax",
         [A(3, 4, distinct=True), 1],
@@ -72,7 +95,12 @@ SAMPLES = [
         dtypes=FLOATS + INTS + LOW[:1],
         errors=[([A(2, dtype="complex64"), 0], NotImplementedError, "can be ordered")],
     ),
-    Sample("cummin", [A(3, 4, distinct=True), 0], running_extreme(np.minimum), dtypes=FLOATS + INTS + LOW[:1]),
+    Sample(
+        "cummin",
+        [A(3, 4, distinct=True), 0],
+        running_extreme(np.minimum),
+        dtypes=FLOATS + INTS + LOW[:1],
+    ),
     Sample("cummax", [A(), 0], lambda x, d: (x, 0)),
     Sample("cummin", [HOLES, 0], running_extreme(np.minimum), gradient=False, batch=False),
     Sample(
@@ -80,20 +108,33 @@ SAMPLES = [
         [A(2, 4)],
         np.diff,
         dtypes=NUMBERS + ("bool",),
-        errors=[([A()], RuntimeError, "at least one-dimensional"), ([A(3), -1], RuntimeError, "non-negative")],
+        errors=[
+            ([A()], RuntimeError, "at least one-dimensional"),
+            ([A(3), -1], RuntimeError, "non-negative"),
+        ],
     ),
     Sample("diff", [A(4, 2), 2, 0], np.diff),
     Sample("diff", [A(3), 5], lambda x, n: np.zeros(0)),
     Sample("diff", [A(2, 3), 1, 1, A(2, 1), A(2, 2)], np.diff),
     Sample("trapezoid", [A(2, 4)], np.trapezoid, dtypes=FLOATS + INTS),
-    Sample("trapezoid", [A(4, 2)], lambda y, dx, dim: np.trapezoid(y, dx=dx, axis=dim), {"dx": 0.5, "dim": 0}),
+    Sample(
+        "trapezoid",
+        [A(4, 2)],
+        lambda y, dx, dim: np.trapezoid(y, dx=dx, axis=dim),
+        {"dx": 0.5, "dim": 0},
+    ),
     Sample(
         "trapezoid",
         [A(2, 4), A(4)],
         np.trapezoid,
-        errors=[([A(2, 3), A(2)], RuntimeError, "one `x` value for each"), ([A(3), A(3)], {"dx": 1}, TypeError, "both")],
+        errors=[
+            ([A(2, 3), A(2)], RuntimeError, "one `x` value for each"),
+            ([A(3), A(3)], {"dx": 1}, TypeError, "both"),
+        ],
     ),
-    Sample("trapezoid", [A(4, 2), A(4, 2)], lambda y, x, dim: np.trapezoid(y, x, axis=dim), {"dim": 0}),
+    Sample(
+        "trapezoid", [A(4, 2), A(4, 2)], lambda y, x, dim: np.trapezoid(y, x, axis=dim), {"dim": 0}
+    ),
     Sample("cumulative_trapezoid", [A(2, 4)], cumulative_trapezoid, dtypes=FLOATS + INTS),
     Sample("cumulative_trapezoid", [A(2, 4), A(4)], cumulative_trapezoid),
     Sample(
@@ -109,6 +150,11 @@ SAMPLES = [
     ),
     Sample("gradient", [A(5)], gradient, {"spacing": 0.5, "edge_order": 2}),
     Sample("gradient", [A(3, 4)], gradient, {"spacing": [0.5, 2.0], "dim": (0, 1)}),
-    Sample("gradient", [A(2, 5)], gradient, {"spacing": [np.array([0.0, 0.5, 2.0, 2.5, 4.0])], "dim": 1, "edge_order": 2},
-           dtypes=("float64",)),
+    Sample(
+        "gradient",
+        [A(2, 5)],
+        gradient,
+        {"spacing": [np.array([0.0, 0.5, 2.0, 2.5, 4.0])], "dim": 1, "edge_order": 2},
+        dtypes=("float64",),
+    ),
 ]

@@ -26,7 +26,9 @@ def with_index(values, indices):
 
 
 def reductions(name, reference, dtypes=FLOATS, **options):
-    """The forms that most reductions have: of all elements, over one dimension, over several, kept."""
+    """The forms that most reductions have: of all elements, over one dimension, over several,
+    kept.
+    """
     return [
         Sample(name, [A(2, 3)], reference, dtypes=dtypes, **options),
         Sample(name, [A()], reference, **options),
@@ -65,7 +67,11 @@ def extremes(name, values, indices):
         Sample(name, [A(2, 3, distinct=True), 0, True], reference),
         Sample(name, [A(distinct=True), 0], lambda x, d: (x, 0)),
         Sample(name, [HOLES, 0], reference, gradient=False, batch=False),
-        Sample(name, [A(2, 3, distinct=True), A(3)], lambda x, y: values(np.array(np.broadcast_arrays(x, y)), 0)),
+        Sample(
+            name,
+            [A(2, 3, distinct=True), A(3)],
+            lambda x, y: values(np.array(np.broadcast_arrays(x, y)), 0),
+        ),
         Sample(
             "a" + name,
             [A(2, 3, 2, distinct=True), (0, 2)],
@@ -77,7 +83,11 @@ def extremes(name, values, indices):
                 ([A(2, 2), (0, 0)], RuntimeError, "appears multiple times"),
             ],
         ),
-        Sample("a" + name, [A(2, 3, distinct=True), 1, True], lambda x, d, k: values(x, axis=d, keepdims=k)),
+        Sample(
+            "a" + name,
+            [A(2, 3, distinct=True), 1, True],
+            lambda x, d, k: values(x, axis=d, keepdims=k),
+        ),
         Sample(
             "arg" + name,
             [A(2, 3, distinct=True)],
@@ -90,7 +100,12 @@ def extremes(name, values, indices):
                 outside,
             ],
         ),
-        Sample("arg" + name, [HOLES, 1, True], lambda x, d, k: indices(x, axis=d, keepdims=k), gradient=False),
+        Sample(
+            "arg" + name,
+            [HOLES, 1, True],
+            lambda x, d, k: indices(x, axis=d, keepdims=k),
+            gradient=False,
+        ),
     ]
 
 
@@ -110,7 +125,12 @@ SAMPLES = [
     ),
     Sample("sum", [A(0, 3), 0], lambda x, d: np.zeros(3)),
     Sample("sum", [A(3000, 2), 0], lambda x, d: x.sum(0), dtypes=FLOATS + LOW[1:], gradient=False),
-    Sample("sum", [A(2, 3)], lambda x, axis, keepdims: x.sum(1, keepdims=True), {"axis": 1, "keepdims": True}),
+    Sample(
+        "sum",
+        [A(2, 3)],
+        lambda x, axis, keepdims: x.sum(1, keepdims=True),
+        {"axis": 1, "keepdims": True},
+    ),
     *reductions("mean", np.mean, FLOATS + LOW + COMPLEX),
     Sample(
         "mean",
@@ -136,10 +156,32 @@ SAMPLES = [
     Sample("prod", [A()], np.prod),
     Sample("prod", [ZEROS], np.prod, batch=False),
     Sample("prod", [ZEROS, 1], lambda x, d: np.prod(x, d), batch=False),
-    Sample("prod", [A(2, 3, values=[[0, 3, -2j], [1j, 1, 0.5]]), 0], lambda x, d: np.prod(x, d), dtypes=COMPLEX[1:]),
-    Sample("prod", [A(3)], lambda x, dtype: np.prod(x, dtype=float), {"dtype": float}, dtypes=("int64",), gradient=False),
-    *reductions("all", lambda x, **k: np.all(x, **k).astype(x.dtype if x.dtype == np.uint8 else bool), ALL, gradient=False),
-    *reductions("any", lambda x, **k: np.any(x, **k).astype(x.dtype if x.dtype == np.uint8 else bool), ALL, gradient=False),
+    Sample(
+        "prod",
+        [A(2, 3, values=[[0, 3, -2j], [1j, 1, 0.5]]), 0],
+        lambda x, d: np.prod(x, d),
+        dtypes=COMPLEX[1:],
+    ),
+    Sample(
+        "prod",
+        [A(3)],
+        lambda x, dtype: np.prod(x, dtype=float),
+        {"dtype": float},
+        dtypes=("int64",),
+        gradient=False,
+    ),
+    *reductions(
+        "all",
+        lambda x, **k: np.all(x, **k).astype(x.dtype if x.dtype == np.uint8 else bool),
+        ALL,
+        gradient=False,
+    ),
+    *reductions(
+        "any",
+        lambda x, **k: np.any(x, **k).astype(x.dtype if x.dtype == np.uint8 else bool),
+        ALL,
+        gradient=False,
+    ),
     Sample("any", [A(2, 2, dtype="int64"), ()], lambda x, d: x != 0, gradient=False),
     Sample("count_nonzero", [A(2, 3)], np.count_nonzero, dtypes=BOOL + NUMBERS, gradient=False),
     Sample("count_nonzero", [ZEROS, 1], lambda x, d: np.count_nonzero(x, d), gradient=False),
@@ -157,5 +199,7 @@ SAMPLES = [
     Sample("logsumexp", [A(2, 3, 2), (0, 2), True], logsumexp),
     Sample("logsumexp", [A(), 0], lambda x, d: x),
     Sample("logsumexp", [A(2, values=[1000.0, 1000.0]), 0], lambda x, d: 1000 + np.log(2.0)),
-    Sample("logsumexp", [A(2, values=[-INF, -INF], grad=False), 0], lambda x, d: -INF, gradient=False),
+    Sample(
+        "logsumexp", [A(2, values=[-INF, -INF], grad=False), 0], lambda x, d: -INF, gradient=False
+    ),
 ]

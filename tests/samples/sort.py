@@ -50,7 +50,12 @@ def consecutive(x):
 
 
 def rowwise_search(rows, values, right=False):
-    return np.stack([np.searchsorted(r, v, "right" if right else "left") for r, v in zip(rows, values, strict=True)])
+    return np.stack(
+        [
+            np.searchsorted(r, v, "right" if right else "left")
+            for r, v in zip(rows, values, strict=True)
+        ]
+    )
 
 
 SAMPLES = [
@@ -70,7 +75,13 @@ SAMPLES = [
             ([A(3), 1], IndexError, "Dimension out of range"),
         ],
     ),
-    Sample("argsort", [A(3, 4, distinct=True), 0], lambda x, d: sort(x, d)[1], dtypes=NUMBERS + LOW, gradient=False),
+    Sample(
+        "argsort",
+        [A(3, 4, distinct=True), 0],
+        lambda x, d: sort(x, d)[1],
+        dtypes=NUMBERS + LOW,
+        gradient=False,
+    ),
     Sample(
         "argsort",
         [REPEATED],
@@ -118,18 +129,31 @@ SAMPLES = [
         lambda x, d: (NAN, 1),
         gradient=False,
         batch=False,
-        errors=[([A(0, 2), 0], IndexError, "non-zero size"), ([A(2, dtype="bool")], NotImplementedError, "not impl")],
+        errors=[
+            ([A(0, 2), 0], IndexError, "non-zero size"),
+            ([A(2, dtype="bool")], NotImplementedError, "not impl"),
+        ],
     ),
     Sample("median", [HOLES], lambda x: NAN, gradient=False, batch=False),
     Sample("nanmedian", [HOLES, 0], lambda x, d: (2, 4), gradient=False, batch=False),
     Sample("nanmedian", [HOLES], np.nanmedian, gradient=False, batch=False),
     Sample("median", [A(0)], lambda x: NAN, gradient=False),
-    Sample("mode", [UNEVEN], lambda x: (np.array([2, 4]), np.array([1, 3])), dtypes=NUMBERS + LOW, gradient=False, batch=False),
+    Sample(
+        "mode",
+        [UNEVEN],
+        lambda x: (np.array([2, 4]), np.array([1, 3])),
+        dtypes=NUMBERS + LOW,
+        gradient=False,
+        batch=False,
+    ),
     Sample(
         "mode",
         [A(3, 4, distinct=True), 1, True],
         lambda x, d, k: [np.take(part, [0], 1) for part in sort(x, 1)],
-        errors=[([A(0)], IndexError, "non-zero size"), ([A(2, dtype="complex64")], NotImplementedError, "ordered")],
+        errors=[
+            ([A(0)], IndexError, "non-zero size"),
+            ([A(2, dtype="complex64")], NotImplementedError, "ordered"),
+        ],
     ),
     *[
         Sample(
@@ -154,10 +178,16 @@ SAMPLES = [
             ([A(3), 0.5], {"interpolation": "cubic"}, RuntimeError, "interpolation must be one of"),
         ],
     ),
-    Sample("quantile", [A(3, 4, 2, distinct=True), 0.4, 1, True], lambda x, q, d, k: np.quantile(x, q, d, keepdims=k)),
+    Sample(
+        "quantile",
+        [A(3, 4, 2, distinct=True), 0.4, 1, True],
+        lambda x, q, d, k: np.quantile(x, q, d, keepdims=k),
+    ),
     Sample("quantile", [HOLES, 0.5], np.quantile, gradient=False, batch=False),
     Sample("nanquantile", [HOLES, 0.3], np.nanquantile, gradient=False, batch=False),
-    Sample("nanquantile", [A(3, 4, distinct=True), 0.4, 0], lambda x, q, d: np.nanquantile(x, q, d)),
+    Sample(
+        "nanquantile", [A(3, 4, distinct=True), 0.4, 0], lambda x, q, d: np.nanquantile(x, q, d)
+    ),
     Sample("unique", [REPEATED], unique, dtypes=NUMBERS + LOW, gradient=False, batch=False),
     Sample("unique", [UNEVEN, True, True, True], unique, gradient=False, batch=False),
     Sample("unique", [HOLES, True, True, True], unique, dtypes=FLOATS, gradient=False, batch=False),
@@ -172,10 +202,21 @@ SAMPLES = [
             ([A(2, 0), True, False, False, 0], RuntimeError, "0 sized dimensions"),
         ],
     ),
-    Sample("unique", [A(2, 3, values=[[1, 0, 1], [2, 5, 2]])], lambda x, dim: np.unique(x, axis=1), {"dim": 1},
-           gradient=False, batch=False),
-    Sample("unique_consecutive", [A(6, values=[1, 1, 2, 3, 3, 1]), True, True], gradient=False, batch=False,
-           reference=lambda x, i, c: consecutive(x)),
+    Sample(
+        "unique",
+        [A(2, 3, values=[[1, 0, 1], [2, 5, 2]])],
+        lambda x, dim: np.unique(x, axis=1),
+        {"dim": 1},
+        gradient=False,
+        batch=False,
+    ),
+    Sample(
+        "unique_consecutive",
+        [A(6, values=[1, 1, 2, 3, 3, 1]), True, True],
+        gradient=False,
+        batch=False,
+        reference=lambda x, i, c: consecutive(x),
+    ),
     Sample(
         "unique_consecutive",
         [A(4, 2, values=[[1, 2], [1, 2], [0, 5], [1, 2]])],
@@ -184,7 +225,14 @@ SAMPLES = [
         gradient=False,
         batch=False,
     ),
-    Sample("isin", [REPEATED, A(2, values=[1, 5])], np.isin, dtypes=NUMBERS, gradient=False, batch=False),
+    Sample(
+        "isin",
+        [REPEATED, A(2, values=[1, 5])],
+        np.isin,
+        dtypes=NUMBERS,
+        gradient=False,
+        batch=False,
+    ),
     Sample(
         "isin",
         [REPEATED, 3],
@@ -194,7 +242,13 @@ SAMPLES = [
         batch=False,
         errors=[([1, 2], TypeError, "expects a tensor")],
     ),
-    Sample("searchsorted", [A(4, values=[1, 3, 3, 7]), A(2, 3)], np.searchsorted, dtypes=NUMBERS + LOW, gradient=False),
+    Sample(
+        "searchsorted",
+        [A(4, values=[1, 3, 3, 7]), A(2, 3)],
+        np.searchsorted,
+        dtypes=NUMBERS + LOW,
+        gradient=False,
+    ),
     Sample(
         "searchsorted",
         [A(2, 4, values=[[1, 3, 3, 7], [0, 0, 2, 4]]), A(2, 3, low=0.0, high=5.0)],
@@ -207,7 +261,12 @@ SAMPLES = [
             ([A(), A(3)], RuntimeError, "positive dimension"),
             ([A(2, 3), A(3, 3)], RuntimeError, "first N-1 dimensions"),
             ([A(3), A(3, dtype="int64")], RuntimeError, "same dtype"),
-            ([A(3), A(3)], {"sorter": np.zeros(2, np.int64)}, RuntimeError, "sorter must have the same size"),
+            (
+                [A(3), A(3)],
+                {"sorter": np.zeros(2, np.int64)},
+                RuntimeError,
+                "sorter must have the same size",
+            ),
         ],
     ),
     Sample(
@@ -217,7 +276,12 @@ SAMPLES = [
         kwargs={"sorter": np.array([1, 2, 3, 0]), "side": "right", "out_int32": True},
         gradient=False,
     ),
-    Sample("searchsorted", [A(2, values=[1, 3]), A(2, values=[NAN, 0.0])], lambda x, v: np.array([2, 0]), gradient=False),
+    Sample(
+        "searchsorted",
+        [A(2, values=[1, 3]), A(2, values=[NAN, 0.0])],
+        lambda x, v: np.array([2, 0]),
+        gradient=False,
+    ),
     Sample(
         "bucketize",
         [A(2, 3), A(3, values=[-1, 0, 1])],
@@ -226,5 +290,11 @@ SAMPLES = [
         gradient=False,
         errors=[([A(3), A(2, 2)], RuntimeError, "must be 1 dimension")],
     ),
-    Sample("bucketize", [3, A(3, values=[1, 3, 5])], lambda x, b, right: 2, {"right": True}, gradient=False),
+    Sample(
+        "bucketize",
+        [3, A(3, values=[1, 3, 5])],
+        lambda x, b, right: 2,
+        {"right": True},
+        gradient=False,
+    ),
 ]

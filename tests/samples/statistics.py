@@ -30,7 +30,9 @@ def variances(name, reference):
             lambda x, d, correction, keepdim: reference(x, d, ddof=2, keepdims=True),
             kwargs={"correction": 2, "keepdim": True},
         ),
-        Sample(pair, [A(2, 3), 1], lambda x, d: (reference(x, d, ddof=1), x.mean(d)), dtypes=dtypes),
+        Sample(
+            pair, [A(2, 3), 1], lambda x, d: (reference(x, d, ddof=1), x.mean(d)), dtypes=dtypes
+        ),
         Sample(pair, [A(2, 3), False], lambda x, u: (reference(x), x.mean())),
     ]
 
@@ -59,8 +61,14 @@ SAMPLES = [
     *variances("var", np.var),
     *variances("std", np.std),
     *[
-        Sample("norm", [A(2, 3), p, 1], norm, second=p not in (0, INF, -INF), dtypes=FLOATS + LOW[:1] + COMPLEX,
-               gradient=p != 0)
+        Sample(
+            "norm",
+            [A(2, 3), p, 1],
+            norm,
+            second=p not in (0, INF, -INF),
+            dtypes=FLOATS + LOW[:1] + COMPLEX,
+            gradient=p != 0,
+        )
         for p in (0, 0.5, 1, 1.5, 2, 3, INF, -INF)
     ],
     Sample(
@@ -75,8 +83,12 @@ SAMPLES = [
     ),
     Sample("norm", [A(2, 3, 4), "fro", (0, 2), True], lambda x, p, d, k: norm(x, 2, d, k)),
     Sample("norm", [A(3, 4), "nuc"], lambda x, p: np.linalg.norm(x, "nuc"), second=False),
-    Sample("norm", [A(3, 2, 4), "nuc", (0, 2), True], second=False,
-           reference=lambda x, p, d, k: np.linalg.norm(x, "nuc", d, keepdims=True)),
+    Sample(
+        "norm",
+        [A(3, 2, 4), "nuc", (0, 2), True],
+        second=False,
+        reference=lambda x, p, d, k: np.linalg.norm(x, "nuc", d, keepdims=True),
+    ),
     Sample("dist", [A(2, 3), A(3), 3], lambda x, y, p: norm(x - y, p), dtypes=FLOATS + COMPLEX),
     Sample(
         "renorm",
@@ -89,8 +101,10 @@ SAMPLES = [
             ([A(3, 4), 0, 0, 1.0], RuntimeError, "non-positive-norm"),
         ],
     ),
-    *[Sample("cdist", [A(3, 4), A(2, 4), p], cdist, second=math.isfinite(p), gradient=p > 0)
-      for p in (0.0, 1.0, 1.5, 2.0, 3.0, INF)],
+    *[
+        Sample("cdist", [A(3, 4), A(2, 4), p], cdist, second=math.isfinite(p), gradient=p > 0)
+        for p in (0.0, 1.0, 1.5, 2.0, 3.0, INF)
+    ],
     Sample(
         "cdist",
         [A(2, 3, 4), A(2, 4), 2.0, "use_mm_for_euclid_dist"],
@@ -118,7 +132,9 @@ SAMPLES = [
     Sample(
         "cov",
         [A(3, 4)],
-        lambda x, **k: np.cov(x, ddof=k["correction"], fweights=k["fweights"], aweights=k["aweights"]),
+        lambda x, **k: np.cov(
+            x, ddof=k["correction"], fweights=k["fweights"], aweights=k["aweights"]
+        ),
         kwargs={
             "correction": 0,
             "fweights": np.array([1, 2, 0, 3]),
@@ -147,7 +163,9 @@ SAMPLES = [
             ([A(2, dtype="float32")], NotImplementedError, "not implemented"),
         ],
     ),
-    Sample("bincount", [A(4, low=0, dtype="int32"), A(4), 9], np.bincount, gradient=False, batch=False),
+    Sample(
+        "bincount", [A(4, low=0, dtype="int32"), A(4), 9], np.bincount, gradient=False, batch=False
+    ),
     Sample(
         "histc",
         [A(20), 5, -1.0, 2.0],
@@ -156,7 +174,9 @@ SAMPLES = [
         batch=False,
         errors=[([A(3), 2, 2.0, 1.0], RuntimeError, "max must be larger")],
     ),
-    Sample("histc", [A(20), 4], lambda x, bins: np.histogram(x, bins)[0], gradient=False, batch=False),
+    Sample(
+        "histc", [A(20), 4], lambda x, bins: np.histogram(x, bins)[0], gradient=False, batch=False
+    ),
     Sample("histogram", [A(20), 4], np.histogram, gradient=False, batch=False),
     Sample(
         "histogram",
