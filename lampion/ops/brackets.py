@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply
+from ..core.dispatch import apply, quick_view
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import assign, check_memory, check_writable, type_name
 from ..core.promotion import CAST
@@ -25,7 +25,7 @@ from .accumulate import from_front, index_key
 from .index import TAKE, one_index, put_at
 from .rules import public
 from .slices import FULL, INDEX
-from .views import quick_view, view_of
+from .views import view_of
 
 INT64 = np.dtype(np.int64)
 

@@ -240,7 +240,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     if input._data.ndim == 0:
         return apply(GATHER, input.reshape((1,)), index.reshape((-1,)), dim=0).reshape(shape)
     if index._data.size == 0:
-        return input.new_empty(shape) + 0 * input.sum()
+        return input.reshape((-1,)).narrow(0, 0, 0).reshape(shape)
     for d, (n, m) in enumerate(zip(shape, input._data.shape)):
         check(
             d == dim or n <= m,

@@ -189,7 +189,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
         lambda: f"torch.unravel_index(): Expected an int tensor, but got {indices.dtype}",
         ValueError,
     )
-    found, rest = [], indices
+    found, rest = [], indices.long()
     for size in reversed(sizes):
         found.append(rest % size)
         rest = rest // size

@@ -19,6 +19,7 @@ from .rules import EXPORTS, batch_first, move_to_front, public
 from .views import ViewOp, view_of
 
 FULL = slice(None)
+LOW_PRECISION = {"float16", "bfloat16"}  # summed in float32
 
 
 # -- integers, slices and new dimensions -------------------------------------------------------
@@ -247,6 +248,8 @@ def unfold_array(x: ndarray, dimension: int, size: int, step: int) -> ndarray:
 
 def fold_kernel(g: ndarray, shape: tuple[int, ...], dimension: int, size: int, step: int) -> ndarray:
     """The sum of windows, each where it came from."""
+    if g.dtype.name in LOW_PRECISION:
+        return fold_kernel(g.astype(np.float32), shape, dimension, size, step).astype(g.dtype)
     y = np.zeros(shape, g.dtype)
     if not shape:
         return y + g.sum(dtype=g.dtype)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply, link_view
-from ..core.graph import GENERAL, STATE, Node
-from ..core.op import Op
-from ..core.tensor import Storage, Tensor, _new, normalize_dim, tick
+from ..core.dispatch import apply, quick_view
+from ..core.graph import GENERAL, STATE
+from ..core.op import Op, parameters_of
+from ..core.tensor import Storage, Tensor, _new, normalize_dim
 from ..errors import check
 from ..layout import contiguous_format, format_order, inverse, is_dense_in
 from .rules import batch_first, move_to_front, normalize_dims, public, shape_argument
@@ -24,33 +24,17 @@ from .rules import batch_first, move_to_front, normalize_dims, public, shape_arg
 class ViewOp(Op):
     """The record of a view: its kernel returns a view of the input's array, its jvp is itself.
 
-    step   the plan of its backward; keep   f(array, params) -> what the backward needs
+    Every view saves the same, its input's shape and its parameters, so that the short path need not ask;
+    `step` is the plan of its backward.
     """
 
     def __init__(self, name: str, kernel: Any, vjp: Any, batch: Any, **options: Any) -> None:
+        given = [n if n in ("g", "x_shape") else f"params[{n!r}]" for n in parameters_of(vjp)]
+        rule = eval(f"lambda g, x_shape, params: vjp({', '.join(given)})", {"vjp": vjp})
         super().__init__(
-            name, ("x",), kernel, kind="view", vjp={"x": vjp}, jvp="linear", batch=batch, view=True, **options
+            name, ("x",), kernel, kind="view", vjp={"x": rule}, jvp="linear", batch=batch, view=True, **options
         )
         self.step = self.plans[1]
-        needed = ["x.shape" if n == "x_shape" else f"params[{n!r}]" for n in self.step.names]
-        self.keep = eval(f"lambda x, params: ({''.join(n + ', ' for n in needed)})")
-
-
-def quick_view(x: Tensor, data: ndarray, op: ViewOp, params: dict) -> Tensor:
-    """The short path of `apply` for a view whose array is known."""
-    t = _new(Tensor)
-    t._data = data
-    link_view(t, x, op, params)
-    if x._requires_grad and STATE.grad:
-        node = _new(Node)
-        node.plan, node.params = op.step, params
-        before = x.grad_fn
-        node.edges = (x if before is None else before,)
-        node.shape, node.dtype = data.shape, data.dtype
-        node.saved = op.keep(x._data, params)
-        t._requires_grad, t.grad_fn = True, node
-        node.seq = tick()
-    return t
 
 
 def view_of(x: Tensor, op: ViewOp, params: dict) -> Tensor:
@@ -83,34 +67,20 @@ VIEW = ViewOp(
 
 def infer_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
     """The shape with its -1 worked out; raises RuntimeError where it cannot hold `size` elements."""
-    known = 1
+    known, inferred = 1, shape.count(-1)
     for s in shape:
         known *= s if s != -1 else 1
-    check(shape.count(-1) == 1, "only one dimension can be inferred")
+    check(inferred < 2, "only one dimension can be inferred")
     check(
-        known != 0,
+        not inferred or known != 0,
         lambda: f"cannot reshape tensor of {size} elements into shape {list(shape)} because the unspecified "
         "dimension size -1 can be any value and is ambiguous",
     )
     check(
-        known > 0 and size % known == 0,
+        known > 0 and size % known == 0 if inferred else known == size,
         lambda: f"shape '{list(shape)}' is invalid for input of size {size}",
     )
     return tuple([size // known if s == -1 else s for s in shape])
-
-
-def reshaped(x: ndarray, shape: tuple[int, ...]) -> ndarray:
-    """`x.reshape` with PyTorch's error."""
-    try:
-        return x.reshape(shape)
-    except ValueError:
-        raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {x.size}") from None
-
-
-def shares(data: ndarray, x: ndarray) -> bool:
-    """Whether `data`, just made from x, is a view of it and no copy."""
-    base = data.base
-    return base is x or (base is not None and base is x.base)
 
 
 @public(spaces=())
@@ -120,27 +90,14 @@ def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tens
     With a dtype, the same bytes seen as that type: see `view_dtype`.
     """
     if size is not None:
-        shape = size
+        shape = (size,)
     if dtype is not None:
         return self.view_dtype(dtype)
     if not shape or shape[0].__class__ is not int:
         if len(shape) == 1 and not isinstance(shape[0], (tuple, list, Tensor, np.integer)):
             return self.view_dtype(shape[0])
         shape = shape_argument(shape)
-    x = self._data
-    if -1 in shape:
-        shape = infer_shape(shape, x.size)
-    if x.__class__ is not ndarray:
-        return apply(VIEW, self, shape=shape)
-    data = reshaped(x, shape)
-    if not shares(data, x):
-        raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans "
-            "across two contiguous subspaces). Use .reshape(...) instead."
-        )
-    if STATE.mode == GENERAL:
-        return apply(VIEW, self, shape=shape)
-    return quick_view(self, data, VIEW, {"shape": shape})
+    return in_shape(self, shape, "view")
 
 
 @public
@@ -151,19 +108,35 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     tensor([[0, 1],
             [2, 3]])
     """
-    shape = sizes if shape is None else (shape,)
-    if not shape or shape[0].__class__ is not int:
-        shape = shape_argument(shape)
-    x = input._data
-    if -1 in shape:
-        shape = infer_shape(shape, x.size)
-    if x.__class__ is not ndarray or STATE.mode == GENERAL:
-        viewable = x.__class__ is not ndarray or shares(reshaped(x, shape), x)
-        return apply(VIEW, input if viewable else input.contiguous(), shape=shape)
-    data = reshaped(x, shape)
-    if shares(data, x):
-        return quick_view(input, data, VIEW, {"shape": shape})
-    return input.contiguous().view(shape)
+    if shape is not None:
+        sizes = (shape,)
+    if not sizes or sizes[0].__class__ is not int:
+        sizes = shape_argument(sizes)
+    return in_shape(input, sizes, "reshape")
+
+
+def in_shape(x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    """The work of `view` and `reshape`."""
+    array = x._data
+    if array.__class__ is not ndarray:
+        return apply(VIEW, x, shape=infer_shape(shape, array.size))
+    try:
+        data = array.reshape(shape)
+    except ValueError:
+        infer_shape(shape, array.size)  # raises PyTorch's error for it
+        raise
+    base = data.base
+    if base is array or (base is not None and base is array.base):  # it is no copy
+        shape = data.shape
+        if STATE.mode == GENERAL:
+            return apply(VIEW, x, shape=shape)
+        return quick_view(x, data, VIEW, {"shape": shape})
+    check(
+        name == "reshape",
+        "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+        "contiguous subspaces). Use .reshape(...) instead.",
+    )
+    return in_shape(x.contiguous(), shape, name)
 
 
 @public(spaces=())
@@ -329,9 +302,12 @@ def as_tuple(value: Any) -> tuple:
     return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
+REVERSED = [tuple(range(n))[::-1] for n in range(65)]
+
+
 def reverse_dims(self: Tensor) -> Tensor:
     """A view with the dimensions in reverse order."""
-    return view_of(self, PERMUTE, {"dims": tuple(range(self._data.ndim))[::-1]})
+    return view_of(self, PERMUTE, {"dims": REVERSED[self._data.ndim]})
 
 
 def matrix_transpose(self: Tensor) -> Tensor:
