@@ -82,12 +82,12 @@ def tensors(x):
     return x
 
 
-def wide(x):
-    """Low-precision floats as float64, for the reference."""
-    if isinstance(x, np.ndarray) and x.dtype.name in ("float16", "bfloat16"):
+def wide(x, kinds):
+    """Arrays of low precision, and of the given kinds, as float64 for the reference."""
+    if isinstance(x, np.ndarray) and (x.dtype.name in ("float16", "bfloat16") or x.dtype.kind in kinds):
         return x.astype(np.float64)
     if isinstance(x, (list, tuple)):
-        return type(x)(wide(v) for v in x)
+        return type(x)(wide(v, kinds) for v in x)
     return x
 
 
