@@ -95,14 +95,18 @@ class Module(Tree, Hooked, Stateful):
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
-        if isinstance(value, (Parameter, Module, Buffer)):
+        if isinstance(value, Parameter):
             self._register(name, value)
         elif name in own.get("_parameters", ()):
             check_assigned(value is None, value, f"parameter '{name}' (torch.nn.Parameter")
             own["_parameters"][name] = announce(GLOBAL.parameter_registration, self, name, value)
+        elif isinstance(value, Module):
+            self._register(name, value)
         elif name in own.get("_modules", ()):
             check_assigned(value is None, value, f"child module '{name}' (torch.nn.Module")
             own["_modules"][name] = announce(GLOBAL.module_registration, self, name, value)
+        elif isinstance(value, Buffer):
+            self._register(name, value)
         elif name in own.get("_buffers", ()):
             fits = value is None or isinstance(value, Tensor)
             check_assigned(fits, value, f"buffer '{name}' (torch.nn.Buffer, torch.Tensor")

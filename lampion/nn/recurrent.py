@@ -235,16 +235,16 @@ class RNNBase(Module):
         """The initial state as given, checked, with a batch dimension."""
         if hx is None:
             return None
-        states = hx if self.mode == "LSTM" else (hx,)
-        want, kind = (3, "batched") if batched else (2, "unbatched")
-        got = [s.dim() for s in states]
-        names, also = ("hx and cx", "also ") if len(got) == 2 else ("hx", "also ")
-        found = f"({got[0]}-D, {got[-1]}-D) tensors" if len(got) == 2 else f"{got[0]}-D tensor"
+        is_lstm, want = self.mode == "LSTM", 3 if batched else 2
+        states = (hx[0], hx[1]) if is_lstm else (hx,)
+        found = ", ".join(f"{s.dim()}-D" for s in states)
         check(
-            all(n == want for n in got),
-            f"For {kind} {want}-D input, {names} should {also}be {want}-D but got {found}",
+            all(s.dim() == want for s in states),
+            lambda: f"For {'' if batched else 'un'}batched {want}-D input, {'hx and cx' if is_lstm else 'hx'} "
+            f"should also be {want}-D but got {f'({found}) tensors' if is_lstm else f'{found} tensor'}",
         )
-        return hx if batched else type(hx)(s.unsqueeze(1) for s in hx) if len(got) == 2 else hx.unsqueeze(1)
+        states = states if batched else tuple(s.unsqueeze(1) for s in states)
+        return states if is_lstm else states[0]
 
     def _check_input(self, x: Tensor, dims: int) -> None:
         weight = getattr(self, self._all_weights[0][0])
