@@ -8,8 +8,11 @@ Reverse mode is an attribute of a tensor, not a level; each interpreter's tensor
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 from weakref import ref
+
+from numpy import ndarray
 
 from .graph import GENERAL, STATE, Node, Packed, SavedOutput, Slot
 from .op import Op
@@ -45,13 +48,32 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Any:
 
 def run_kernel(op: Op, inputs: tuple, params: dict) -> Any:
     """The kernel's result(s) as tensors; a view shares its input's storage."""
-    out = op.kernel(*[None if t is None else t._data for t in inputs], **params)
+    arrays = [None if t is None else t._data for t in inputs]
+    try:
+        out = op.kernel(*arrays, **params)
+    except ValueError as error:
+        if op.kind != "elementwise":
+            raise
+        raise shape_error(op.name, *[x for x in arrays if x is not None]) from error
     if out.__class__ is tuple:
         return tuple([wrap(d) for d in out])
     result = wrap(out)
     if op.view:
         link_view(result, inputs[0], op, params)
     return result
+
+
+def shape_error(name: str, *arrays: ndarray) -> Exception:
+    """PyTorch's error for shapes that do not broadcast, with the operator's name."""
+    shapes = [tuple(x.shape) for x in arrays]
+    for a, b in combinations(shapes, 2):
+        for k in range(1, min(len(a), len(b)) + 1):
+            if a[-k] != b[-k] and 1 not in (a[-k], b[-k]):
+                return RuntimeError(
+                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b ({b[-k]}) at "
+                    f"non-singleton dimension {max(len(a), len(b)) - k}; got shapes {a} and {b}"
+                )
+    return RuntimeError(f"[{name}] failed on shapes {shapes}")
 
 
 def grad_mask(inputs: tuple) -> int:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy import maximum, ndarray
 
-from .. import dtypes
+from .. import random as streams
 from ..core.dispatch import apply
 from ..core.inplace import assign, type_name
 from ..core.op import ARRAY_NAMES, Op
-from ..core.tensor import Tensor, normalize_dim, wrap
+from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
 from .comparison import where
-from .create import empty
 from .elementwise import PRIVATE, excluding
 from .powers import sigmoid_kernel
 from .rules import EXPORTS, elementwise, move_to_front, public
@@ -72,6 +71,16 @@ def leaky_relu_kernel(x: ndarray, slope: float) -> ndarray:
 
 
 @functools.partial(excluding, "biuc")
+def rrelu_noise(x: ndarray, lower: float, upper: float) -> ndarray:
+    """Random numbers from [lower, upper] where x is not positive, drawn in its order, else 1."""
+    noise, low = np.ones_like(x), x <= 0
+    noise[low] = streams.uniform(
+        (int(low.sum()),), lower, upper, np.dtype(float), streams.default_generator
+    )
+    return noise
+
+
+@functools.partial(excluding, "biuc")
 def softshrink_kernel(x: ndarray, width: float) -> ndarray:
     """x moved towards 0 by the width, as far as 0."""
     width = x.dtype.type(width)
@@ -119,6 +128,7 @@ _prelu = elementwise(
     vjp={"x": lambda g, x, w: where(x > 0, g, w * g), "w": lambda g, x: where(x > 0, 0, x * g)},
     grad_name="PreluKernelBackward0", promote="none", **PRIVATE,
 )  # fmt: skip
+RRELU_NOISE = Op("rrelu_noise", ("x",), rrelu_noise)
 _softshrink = elementwise(
     "softshrink", "x - minimum(maximum(x, -width), width)", numpy=softshrink_kernel,
     vjp={"x": lambda g, x, width: where((x >= -width) & (x <= width), 0, g)},
@@ -391,10 +401,7 @@ def rrelu(
     check(lower <= upper, "[rrelu] Lower bound should be less than or equal to the upper bound")
     if not training:
         return placed(input, _leaky_relu(input, slope=(lower + upper) / 2), inplace, "rrelu")
-    slopes = np.ones(input._data.shape, input._data.dtype)
-    low = input.concrete("rrelu") <= 0
-    slopes[low] = empty(int(low.sum()), dtype=dtypes.float64).uniform_(lower, upper)._data
-    return placed(input, input * wrap(slopes), inplace, "rrelu")
+    return placed(input, input * apply(RRELU_NOISE, input, lower=lower, upper=upper), inplace, "rrelu")
 
 
 @public(**FUNCTIONAL)

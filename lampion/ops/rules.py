@@ -17,7 +17,7 @@ import numpy as np
 from numpy import asarray, ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply, edge
+from ..core.dispatch import apply, edge, shape_error
 from ..core.graph import DIRECT, GENERAL, STATE, Node, SavedOutput
 from ..core.inplace import assign, check_memory, check_writable, write_out
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
@@ -301,23 +301,6 @@ def binary_call(op: Op) -> Callable:
         return t
 
     return call if op.partials or not differentiable else lambda input, other: apply(op, input, other)
-
-
-def shape_error(name: str, *arrays: ndarray) -> Exception:
-    """PyTorch's error for shapes that do not broadcast, with the operator's name."""
-    shapes = [a.shape for a in arrays]
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        a, b = shapes[0], shapes[-1]
-        for k in range(1, min(len(a), len(b)) + 1):
-            if a[-k] != b[-k] and 1 not in (a[-k], b[-k]):
-                at = max(len(a), len(b)) - k
-                return RuntimeError(
-                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b ({b[-k]}) at "
-                    f"non-singleton dimension {at}; got shapes {tuple(a)} and {tuple(b)}"
-                )
-    return RuntimeError(f"[{name}] failed on shapes {[tuple(s) for s in shapes]}")
 
 
 def parametric_call(op: Op, defaults: dict[str, Any]) -> Callable:

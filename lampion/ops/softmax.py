@@ -17,7 +17,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
 from .create import empty_like
 from .elementwise import excluding
-from .rules import EXPORTS, batch_first, dtype_argument, in_float32, move_to_front, public, shift_dims
+from .rules import EXPORTS, dtype_argument, in_float32, move_to_front, public
 
 _max, _sum = np.maximum.reduce, np.add.reduce
 
@@ -64,13 +64,15 @@ def log_softmax_backward_kernel(t: ndarray, l: ndarray, dim: int) -> ndarray:  #
     return np.subtract(t, y, out=y)
 
 
-def batch_both(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
-    """Both operands with the batch dimension in front."""
+def batch_along(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The operands with the batch dimension in front; numbers get a dimension to work along."""
     fronted = [
         v.unsqueeze(0).expand((size, *v._data.shape)) if d is None else move_to_front(v, d)
         for v, d in zip(values, dims)
     ]
-    return apply(op, *fronted, dim=params["dim"] % max(fronted[0]._data.ndim - 1, 1) + 1), 0
+    if fronted[0]._data.ndim == 1:
+        return apply(op, *[v.unsqueeze(1) for v in fronted], dim=1).squeeze(1), 0
+    return apply(op, *fronted, dim=params["dim"] + 1), 0
 
 
 def softmax_gradient(g: Tensor, y: Tensor, dim: int) -> Tensor:
@@ -87,7 +89,7 @@ SOFTMAX = Op(
     excluding("biuc", in_float32(softmax_kernel)),
     vjp={"x": softmax_gradient},
     jvp=lambda tangents, inputs, y, params: softmax_gradient(tangents[0], y, params["dim"]),
-    batch=batch_first(shift_dims),
+    batch=batch_along,
     autocast="float32",
 )
 LOG_SOFTMAX = Op(
@@ -97,7 +99,7 @@ LOG_SOFTMAX = Op(
     vjp={"x": log_softmax_gradient},
     jvp=lambda tangents, inputs, y, params: tangents[0]
     - (y.exp() * tangents[0]).sum(params["dim"], keepdim=True),
-    batch=batch_first(shift_dims),
+    batch=batch_along,
     autocast="float32",
 )
 SOFTMAX_BACKWARD = Op(
@@ -110,7 +112,7 @@ SOFTMAX_BACKWARD = Op(
         - g * (t * p).sum(dim, keepdim=True)
         - t * (g * p).sum(dim, keepdim=True),
     },
-    batch=batch_both,
+    batch=batch_along,
     grad_name="SoftmaxBackwardDataBackward0",
 )
 LOG_SOFTMAX_BACKWARD = Op(
@@ -121,7 +123,7 @@ LOG_SOFTMAX_BACKWARD = Op(
         "t": lambda g, l, dim: g - (g * l.exp()).sum(dim, keepdim=True),  # noqa: E741
         "l": lambda g, t, l, dim: -g * l.exp() * t.sum(dim, keepdim=True),  # noqa: E741
     },
-    batch=batch_both,
+    batch=batch_along,
     grad_name="LogSoftmaxBackwardDataBackward0",
 )
 
