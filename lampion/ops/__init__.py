@@ -58,6 +58,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     resize as resize,
     grid as grid,
     norm as norm,
+    embedding as embedding,
     attention as attention,
 )
 

@@ -1,1 +1,248 @@
-"""Embedding and attention. May import rules, earlier families, core and the base."""
+"""Attention: softmax(q k^T / sqrt(d)) v, and its form with several heads and projections. May import rules, earlier
+families, core and the base.
+
+The fused record goes through the scores block by block, so no (queries x keys) matrix of the whole batch is ever in
+memory; it keeps the logarithms of the rows' sums, from which the backward pass makes the blocks again. After
+FlashAttention (Dao et al., 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .. import dtypes
+from ..core.dispatch import apply
+from ..core.graph import DIRECT, STATE
+from ..core.op import Op
+from ..core.tensor import Tensor, wrap
+from ..errors import check
+from .matmul import SCALAR_NAMES
+from .rules import EXPORTS, F32, batch_elementwise
+
+FUNCTIONAL = EXPORTS["nn.functional"]
+BLOCK_BYTES = 1 << 22
+
+# -- the kernels -------------------------------------------------------------------------------
+
+
+def blocks(dims: tuple[int, ...], row: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of `dims` = (*batch, queries) whose rows, of `row` bytes each, fit into `BLOCK_BYTES`."""
+    axis, inside = len(dims), row
+    while axis and inside * dims[axis - 1] <= BLOCK_BYTES:
+        axis -= 1
+        inside *= dims[axis]
+    if axis == 0:
+        yield (slice(None),) * len(dims)
+        return
+    count = max(BLOCK_BYTES // max(inside, 1), 1)
+    for outer in np.ndindex(*dims[: axis - 1]):
+        for first in range(0, dims[axis - 1], count):
+            lead = [slice(i, i + 1) for i in outer]
+            yield (*lead, slice(first, first + count), *[slice(None)] * (len(dims) - axis))
+
+
+def spread_out(q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None) -> tuple:
+    """All with the same batch dimensions, as views; half precision in float32."""
+    batch = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], mask.shape[:-2] if mask is not None else ())
+    wide = [a.astype(F32) if a.dtype.itemsize == 2 else a for a in (q, k, v)]
+    q, k, v = (np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in wide)
+    if mask is not None:
+        mask = mask if mask.dtype.kind == "b" else mask.astype(q.dtype, copy=False)
+        mask = np.broadcast_to(mask, (*batch, q.shape[-2], k.shape[-2]))
+    return q, k, v, mask
+
+
+def scores(q: ndarray, k: ndarray, mask: ndarray | None, at: tuple, scale: float, is_causal: bool) -> ndarray:
+    """The masked scores of a block of queries, (..., queries, keys)."""
+    s = np.matmul(q[at], k[at[:-1]].swapaxes(-1, -2))
+    s *= scale
+    if is_causal:
+        query = np.arange(q.shape[-2])[at[-1]]
+        np.copyto(s, -np.inf, where=query[:, None] < np.arange(k.shape[-2]))
+    if mask is not None:
+        if mask.dtype.kind == "b":
+            np.copyto(s, -np.inf, where=~mask[at])
+        else:
+            s += mask[at]
+    return s
+
+
+def attention_kernel(
+    q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, scale: float, is_causal: bool
+) -> tuple[ndarray, ndarray]:
+    """The weighted values (..., L, D) and log(sum(exp(scores))) of each query (..., L); 0 for a query that sees nothing."""
+    given = q.dtype
+    q, k, v, mask = spread_out(q, k, v, mask)
+    y = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
+    lse = np.empty(q.shape[:-1], q.dtype)
+    for at in blocks(q.shape[:-1], k.shape[-2] * q.itemsize):
+        s = scores(q, k, mask, at, scale, is_causal)
+        largest = np.maximum.reduce(s, -1, keepdims=True, initial=-np.inf)
+        largest[np.isneginf(largest)] = 0
+        s -= largest
+        np.exp(s, out=s)
+        total = np.add.reduce(s, -1, keepdims=True)
+        total[total == 0] = 1
+        np.divide(np.matmul(s, v[at[:-1]]), total, out=y[at])
+        lse[at] = (np.log(total) + largest)[..., 0]
+    return y.astype(given, copy=False), lse
+
+
+def attention_gradient_kernel(
+    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, y: ndarray, lse: ndarray,
+    scale: float, is_causal: bool, needs: tuple,
+) -> list:  # fmt: skip
+    """The gradients of q, k, v and a floating mask, from scores made again block by block."""
+    given = q.dtype
+    q, k, v, mask = spread_out(q, k, v, mask)
+    g, y = (a.astype(q.dtype, copy=False) for a in (g, y))
+    gq, gk, gv = np.empty(q.shape, q.dtype), np.zeros(k.shape, q.dtype), np.zeros(v.shape, q.dtype)
+    gm = np.empty((*q.shape[:-1], k.shape[-2]), q.dtype) if needs[3] else None
+    delta = np.add.reduce(g * y, -1, keepdims=True)
+    for at in blocks(q.shape[:-1], 2 * k.shape[-2] * q.itemsize):
+        keys = at[:-1]
+        p = scores(q, k, mask, at, scale, is_causal)
+        p -= lse[at][..., None]
+        np.exp(p, out=p)
+        gv[keys] += np.matmul(p.swapaxes(-1, -2), g[at])
+        gp = np.matmul(g[at], v[keys].swapaxes(-1, -2))
+        gp -= delta[at]
+        gp *= p
+        if gm is not None:
+            gm[at] = gp
+        gp *= scale
+        gq[at] = np.matmul(gp, k[keys])
+        gk[keys] += np.matmul(gp.swapaxes(-1, -2), q[at])
+    return [None if a is None else a.astype(given, copy=False) for a in (gq, gk, gv, gm)]
+
+
+# -- the record --------------------------------------------------------------------------------
+
+
+def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, is_causal: bool) -> Tensor:
+    """The scores in public operators."""
+    s = (q * scale) @ k.mT
+    if is_causal:
+        seen = EXPORTS["torch"]["ones"](s._data.shape[-2], s._data.shape[-1], dtype=dtypes.bool).tril()
+        s = s.masked_fill(~seen, -math.inf)
+    if mask is not None:
+        s = s.masked_fill(~mask, -math.inf) if mask._data.dtype.kind == "b" else s + mask
+    return s
+
+
+def safe_softmax(s: Tensor) -> Tensor:
+    """The softmax of each row; zeros where all scores are -inf."""
+    blind = (s == -math.inf).all(-1, keepdim=True)
+    return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
+
+
+def attention_gradient(g, q, k, v, mask, y, lse, scale, is_causal, needs):  # type: ignore[no-untyped-def]
+    """The gradients: fast on arrays, or with public operators where they are recorded."""
+    if STATE.mode == DIRECT:
+        arrays = [None if t is None else t._data for t in (g, q, k, v, mask, y, lse)]
+        grads = attention_gradient_kernel(*arrays, scale, is_causal, needs)
+        return [None if a is None else wrap(a) for a in grads]
+    p = safe_softmax(masked_scores(q, k, mask, scale, is_causal))
+    gp = g @ v.mT
+    gs = p * (gp - (gp * p).sum(-1, keepdim=True))
+    return [gs @ k * scale, gs.mT @ q * scale, p.mT @ g, gs if needs[3] else None]
+
+
+def attention_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    return batch_elementwise(size, values, dims, params, op)[0], (0, 0)
+
+
+ATTENTION = Op(
+    "scaled_dot_product_attention",
+    ("q", "k", "v", "mask"),
+    attention_kernel,
+    kind="fused",
+    vjp=attention_gradient,
+    batch=attention_batch,
+    outputs=("y", "lse"),
+    constant_outputs=("lse",),
+    grad_name="ScaledDotProductFlashAttentionForCpuBackward0",
+    autocast="lower",
+)
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`softmax(query @ key.mT * scale + mask) @ value`: (*, L, E), (*, S, E), (*, S, D) -> (*, L, D).
+
+    A boolean mask says what is seen, a floating one is added; `is_causal` lets query i see keys up to i. The scale is
+    1 / sqrt(E) unless given. `enable_gqa` lets groups of query heads share a key head. A query that sees nothing
+    gives zeros. Raises RuntimeError where types, ranks or sizes do not fit.
+    """
+    check_attention(query, key, value, attn_mask, is_causal)
+    factor = 1 / math.sqrt(max(query._data.shape[-1], 1)) if scale is None else float(scale)
+    if enable_gqa and query._data.shape[-3] != key._data.shape[-3]:
+        return grouped_attention(query, key, value, attn_mask, dropout_p, is_causal, factor)
+    if dropout_p > 0:
+        p = safe_softmax(masked_scores(query, key, attn_mask, factor, is_causal))
+        return FUNCTIONAL["dropout"](p, dropout_p) @ value
+    return apply(ATTENTION, query, key, value, attn_mask, scale=factor, is_causal=bool(is_causal))[0]
+
+
+def grouped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, is_causal: bool, scale: float
+) -> Tensor:
+    """Attention in which several query heads (*, H, L, E) share each key head (*, K, S, E)."""
+    heads, kept = q._data.shape[-3], k._data.shape[-3]
+    check(
+        heads % kept == 0,
+        lambda: f"[scaled_dot_product_attention] Number of heads in key and value must divide the number of heads in query, "
+        f"got {kept} and {heads}",
+    )
+    if mask is not None and mask._data.ndim > 2:
+        mask = mask.unflatten(-3, (kept, -1)) if mask._data.shape[-3] == heads else mask.unsqueeze(-3)
+    q = q.unflatten(-3, (kept, heads // kept))  # (*, K, H / K, L, E)
+    y = scaled_dot_product_attention(q, k.unsqueeze(-3), v.unsqueeze(-3), mask, dropout_p, is_causal, scale)
+    return y.flatten(-4, -3)
+
+
+def check_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> None:
+    """Raises RuntimeError for arguments that do not go together."""
+    ranks = [t._data.ndim for t in (q, k, v)]
+    check(
+        min(ranks) >= 2,
+        lambda: f"Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: {ranks[0]} key.dim: "
+        f"{ranks[1]} and value.dim: {ranks[2]} instead.",
+    )
+    names = [SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (q, k, v)]
+    check(
+        len(set(names)) == 1 or STATE.autocast is not None,
+        lambda: f"Expected query, key, and value to have the same dtype, but got query.dtype: {names[0]} key.dtype: "
+        f"{names[1]} and value.dtype: {names[2]} instead.",
+    )
+    check(
+        q._data.shape[-1] == k._data.shape[-1] and k._data.shape[-2] == v._data.shape[-2],
+        lambda: "[scaled_dot_product_attention] expects query (*, L, E), key (*, S, E) and value (*, S, D), got "
+        f"{tuple(q._data.shape)}, {tuple(k._data.shape)} and {tuple(v._data.shape)}",
+    )
+    if mask is not None:
+        check(
+            not is_causal,
+            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True",
+        )
+        check(
+            mask._data.dtype.kind == "b" or mask.is_floating_point(),
+            lambda: "Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
+            f"{SCALAR_NAMES.get(mask.dtype.name)} and  query.dtype: {names[0]} instead.",
+        )
+
+
+FUNCTIONAL["scaled_dot_product_attention"] = scaled_dot_product_attention
