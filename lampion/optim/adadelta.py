@@ -7,7 +7,7 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import check
 from .optimizer import ParamsT
-from .rule import Rule, scalar, sqrt, zeros
+from .rule import Rule, mean_square_, move_, scalar, sqrt, zeros
 
 
 class Adadelta(Rule):
@@ -46,9 +46,7 @@ class Adadelta(Rule):
         """x -= lr * d."""
         rho, eps = group["rho"], group["eps"]
         square, past = state["square_avg"], state["acc_delta"]
-        square *= rho
-        square += (1 - rho) * gradient * gradient
+        mean_square_(square, gradient, rho)
         delta = sqrt(past + eps) / sqrt(square + eps) * gradient
-        past *= rho
-        past += (1 - rho) * delta * delta
-        parameter -= group["lr"] * delta
+        mean_square_(past, delta, rho)
+        move_(parameter, delta, group["lr"])

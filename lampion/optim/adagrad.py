@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from .optimizer import ParamsT
-from .rule import Rule, count_step, filled, scalar, sqrt
+from .rule import Rule, count_step, filled, move_, root, scalar
 
 
 class Adagrad(Rule):
@@ -52,4 +52,4 @@ class Adagrad(Rule):
         """x -= step size * g / (sqrt(s) + eps)."""
         total = state["sum"]
         total += gradient * gradient
-        parameter -= state["step_size"] * gradient / (sqrt(total) + group["eps"])
+        move_(parameter, gradient / root(total, group["eps"]), state["step_size"])

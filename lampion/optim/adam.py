@@ -7,7 +7,18 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import check
 from .optimizer import ParamsT
-from .rule import Rule, assign, count_step, lerp_, maximum, scalar, sqrt, zeros
+from .rule import (
+    Rule,
+    assign,
+    count_step,
+    lerp_,
+    maximum,
+    mean_square_,
+    move_,
+    root,
+    scalar,
+    zeros,
+)
 
 
 class Adam(Rule):
@@ -63,21 +74,21 @@ class Adam(Rule):
         return {"step": scalar(0), **{name: zeros(parameter) for name in names}}
 
     def advance(self, state: dict, group: dict) -> dict[str, Any]:
-        """The step's size, and what frees the root of the second mean of its zero start."""
+        """The step's size and eps, such that lr * (m / c1) / (sqrt(v) / c2 + eps) = size * m / (sqrt(v) + eps')."""
         beta1, beta2 = group["betas"]
         step = count_step(state)
         correction = (1 - beta2**step) ** 0.5
-        return {"step_size": group["lr"] / (1 - beta1**step), "correction": correction}
+        size = group["lr"] / (1 - beta1**step) * correction
+        return {"step_size": size, "eps": group["eps"] * correction}
 
     def update(self, parameter: Any, gradient: Any, state: dict, group: dict) -> None:
-        """x -= step size * m / (sqrt(v) / correction + eps)."""
+        """x -= size * m / (sqrt(v) + eps)."""
         beta1, beta2 = group["betas"]
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         lerp_(mean, gradient, 1 - beta1)
-        square *= beta2
-        square += (1 - beta2) * gradient * gradient
+        mean_square_(square, gradient, beta2)
         if group["amsgrad"]:
             largest = maximum(state["max_exp_avg_sq"], square)
             assign(state["max_exp_avg_sq"], largest)
             square = largest
-        parameter -= state["step_size"] * mean / (sqrt(square) / state["correction"] + group["eps"])
+        move_(parameter, mean / root(square, state["eps"]), state["step_size"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from .optimizer import ParamsT
-from .rule import Rule, assign, count_step, lerp_, maximum, scalar, zeros
+from .rule import Rule, assign, count_step, lerp_, maximum, move_, scalar, zeros
 
 
 class Adamax(Rule):
@@ -43,4 +43,4 @@ class Adamax(Rule):
         lerp_(mean, gradient, 1 - beta1)
         largest = maximum(past * beta2, abs(gradient) + group["eps"])
         assign(past, largest)
-        parameter -= state["step_size"] * mean / largest
+        move_(parameter, mean / largest, state["step_size"])

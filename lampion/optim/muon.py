@@ -96,9 +96,14 @@ def orthogonalized(
     """
     a, b, c = coefficients
     tall = x.shape[0] > x.shape[1]
-    x = (x.T if tall else x).bfloat16()  # (rows, columns), rows <= columns
-    x = x / x.norm().clamp(min=eps)
+    x = rounded(x.T if tall else x)  # (rows, columns), rows <= columns
+    x = rounded(x / rounded((x * x).sum().sqrt()).clamp(min=eps))
     for _ in range(steps):
-        gram = x @ x.T
-        x = x.addmm(gram.addmm(gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = rounded(x @ x.T)
+        x = rounded(a * x + rounded(b * gram + c * (gram @ gram)) @ x)
     return x.T if tall else x
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Rounded to bfloat16, but kept in float32: sums of products are rounded once, at the end."""
+    return x.bfloat16().float()

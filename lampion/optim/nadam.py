@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from .optimizer import ParamsT
-from .rule import Rule, count_step, lerp_, number, scalar, sqrt, zeros
+from .rule import Rule, count_step, lerp_, mean_square_, move_, number, root, scalar, zeros
 
 
 class NAdam(Rule):
@@ -63,8 +63,7 @@ class NAdam(Rule):
         beta1, beta2 = group["betas"]
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         lerp_(mean, gradient, 1 - beta1)
-        square *= beta2
-        square += (1 - beta2) * gradient * gradient
-        deviation = sqrt(square / state["correction"]) + group["eps"]
-        parameter -= state["gradient_size"] * gradient / deviation
-        parameter -= state["mean_size"] * mean / deviation
+        mean_square_(square, gradient, beta2)
+        deviation = root(square / state["correction"], group["eps"])
+        move_(parameter, gradient / deviation, state["gradient_size"])
+        move_(parameter, mean / deviation, state["mean_size"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from .optimizer import ParamsT
-from .rule import Rule, count_step, lerp_, scalar, sqrt, zeros
+from .rule import Rule, count_step, lerp_, mean_square_, move_, root, scalar, zeros
 
 
 class RAdam(Rule):
@@ -36,31 +36,25 @@ class RAdam(Rule):
         return {"step": scalar(0), "exp_avg": zeros(parameter), "exp_avg_sq": zeros(parameter)}
 
     def advance(self, state: dict, group: dict) -> dict[str, Any]:
-        """The corrections of both means, and the rectification, None while there is none."""
+        """The size of the step, with the corrections of both means, and whether it is rectified."""
         beta1, beta2 = group["betas"]
         step = count_step(state)
         correction = 1 - beta2**step
         most = 2 / (1 - beta2) - 1
         rho = most - 2 * step * beta2**step / correction
-        rectification = None
-        if rho > 5:
+        size, rectified = group["lr"] / (1 - beta1**step), rho > 5
+        if rectified:
             ratio = (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)
-            rectification = ratio**0.5
-        return {
-            "mean_correction": 1 - beta1**step,
-            "correction": correction**0.5,
-            "rectification": rectification,
-        }
+            size = size * (ratio * correction) ** 0.5
+        return {"step_size": size, "rectified": rectified}
 
     def update(self, parameter: Any, gradient: Any, state: dict, group: dict) -> None:
         """x -= lr * m, later x -= lr * m / sqrt(v), rectified."""
         beta1, beta2 = group["betas"]
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         lerp_(mean, gradient, 1 - beta1)
-        square *= beta2
-        square += (1 - beta2) * gradient * gradient
-        change = mean / state["mean_correction"] * group["lr"]
-        if state["rectification"] is not None:
-            scale = state["correction"] / (sqrt(square) + group["eps"])
-            change = change * scale * state["rectification"]
-        parameter -= change
+        mean_square_(square, gradient, beta2)
+        if state["rectified"]:
+            move_(parameter, mean / root(square, group["eps"]), state["step_size"])
+        else:
+            parameter -= state["step_size"] * mean

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from .optimizer import ParamsT
-from .rule import Rule, lerp_, scalar, sqrt, zeros
+from .rule import Rule, lerp_, mean_square_, move_, root, scalar, zeros
 
 
 class RMSprop(Rule):
@@ -45,17 +45,16 @@ class RMSprop(Rule):
     def update(self, parameter: Any, gradient: Any, state: dict, group: dict) -> None:
         """x -= lr * g / (sqrt(v) + eps)."""
         alpha, square = group["alpha"], state["square_avg"]
-        square *= alpha
-        square += (1 - alpha) * gradient * gradient
+        mean_square_(square, gradient, alpha)
         if group["centered"]:
             mean = state["grad_avg"]
             lerp_(mean, gradient, 1 - alpha)
             square = square - mean * mean
-        deviation = sqrt(square) + group["eps"]
+        direction = gradient / root(square, group["eps"])
         if group["momentum"] > 0:
             buffer = state["momentum_buffer"]
             buffer *= group["momentum"]
-            buffer += gradient / deviation
+            buffer += direction
             parameter -= group["lr"] * buffer
         else:
-            parameter -= group["lr"] * gradient / deviation
+            move_(parameter, direction, group["lr"])

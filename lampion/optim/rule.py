@@ -101,9 +101,10 @@ class Rule(Optimizer):
         """Updates a group's parameters in memory, unseen by autograd but for the count of writes."""
         group = {name: as_number(option) for name, option in group.items()}
         for p in group["params"]:
-            if p.grad is None:
+            gradient = p.grad
+            if gradient is None:
                 continue
-            x, g = p._data, p.grad._data
+            x, g = p._data, gradient._data
             state = {k: v._data for k, v in self.state_of(p, group).items()}
             numbers = self.advance(state, group)
             if not x.flags.writeable:
@@ -111,9 +112,13 @@ class Rule(Optimizer):
             if x.dtype.kind == "c":
                 x, g = real_view(x), real_view(g)
                 state = {k: real_view(v) if v.dtype.kind == "c" else v for k, v in state.items()}
-            for x_block, g_block, block in blocks(x, g, state):
-                block.update(numbers)
-                self.update(x_block, self.decay(x_block, g_block, group), block, group)
+            if x.size <= BLOCK:
+                state.update(numbers)
+                self.update(x, self.decay(x, g, group), state, group)
+            else:
+                for x, g, part in blocks(x, g, state):  # noqa: B020
+                    part.update(numbers)
+                    self.update(x, self.decay(x, g, group), part, group)
             if p._storage is None:
                 p._storage = Storage()
             p._storage.write(type(self).__name__)
@@ -148,12 +153,12 @@ class Rule(Optimizer):
         if group.get("maximize"):
             gradient = -gradient
         weight_decay = group.get("weight_decay", 0)
-        if weight_decay != 0:
-            if group.get("decoupled_weight_decay"):
-                parameter *= 1 - group["lr"] * weight_decay
-            else:
-                gradient = gradient + weight_decay * parameter
-        return gradient
+        if weight_decay == 0:
+            return gradient
+        if group.get("decoupled_weight_decay"):
+            parameter *= 1 - group["lr"] * weight_decay
+            return gradient
+        return gradient + weight_decay * parameter
 
 
 def check_option(name: str, valid: Any, value: Any) -> None:
@@ -185,9 +190,8 @@ def count_step(state: dict) -> Any:
 
 def blocks(x: ndarray, g: ndarray, state: dict) -> Iterator[tuple[ndarray, ndarray, dict]]:
     """A parameter, its gradient and its state, in pieces that fit the cache."""
-    if x.size > BLOCK:
-        same = [x, g, *(v for v in state.values() if v.shape == x.shape)]
-    if x.size <= BLOCK or not all(a.flags.c_contiguous for a in same):
+    same = [x, g, *(v for v in state.values() if v.shape == x.shape)]
+    if not all(a.flags.c_contiguous for a in same):
         yield x, g, state
         return
     flat = {k: v.reshape(-1) if v.shape == x.shape else v for k, v in state.items()}
@@ -238,6 +242,15 @@ def sqrt(x: Any) -> Any:
     return x.sqrt() if isinstance(x, Tensor) else np.sqrt(x)
 
 
+def root(x: Any, eps: Any) -> Any:
+    """sqrt(x) + eps, as a new array or tensor."""
+    if isinstance(x, Tensor):
+        return x.sqrt() + eps
+    result = np.sqrt(x)
+    result += eps
+    return result
+
+
 def sign(x: Any) -> Any:
     """-1, 0 or 1."""
     return x.sign() if isinstance(x, Tensor) else np.sign(x)
@@ -270,9 +283,31 @@ def maximum(x: Any, y: Any) -> Any:
     return x.maximum(y) if isinstance(x, Tensor) else np.maximum(x, y)
 
 
+def move_(x: Any, direction: Any, size: Any) -> None:
+    """x -= size * direction, where the direction is a temporary: as an array, it is overwritten."""
+    if isinstance(direction, Tensor):
+        x -= size * direction
+    else:
+        direction *= size
+        x -= direction
+
+
+def mean_square_(mean: Any, x: Any, beta: Any) -> None:
+    """mean = beta * mean + (1 - beta) * x * x, in place."""
+    square = x * x
+    if isinstance(square, Tensor):
+        square = square * (1 - beta)
+    else:
+        square *= 1 - beta
+    mean *= beta
+    mean += square
+
+
 def lerp_(start: Any, end: Any, weight: Any) -> None:
     """start = start + weight * (end - start), in place; exactly `end` for weight 1."""
-    if weight < 0.5:
+    if isinstance(start, Tensor):
+        start.lerp_(end, weight)
+    elif weight < 0.5:
         difference = end - start
         difference *= weight
         start += difference
