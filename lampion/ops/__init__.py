@@ -45,6 +45,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     fft as fft,
     random as random,
     dropout as dropout,
+    rectifiers as rectifiers,
     activation as activation,
     softmax as softmax,
     loss as loss,
@@ -60,6 +61,8 @@ from . import (  # noqa: I001  (the order is the order of layers)
     norm as norm,
     embedding as embedding,
     attention as attention,
+    multihead as multihead,
+    recurrent as recurrent,
 )
 
 from ..core.op import TENSOR_NAMES  # noqa: E402
