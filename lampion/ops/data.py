@@ -25,6 +25,7 @@ from ..core.promotion import cast_kernel
 from ..core.tensor import Tensor, wrap
 from ..device import usable
 from ..errors import check
+from ..layout import copy_in_order, order_of
 from .rules import EXPORTS
 from .rules import dtype_argument as python_dtype
 
@@ -105,14 +106,19 @@ def from_numpy(ndarray: ndarray) -> Tensor:
     array = checked_array(ndarray)
     if not array.flags.writeable:
         warn_read_only("NumPy array")
-    return wrap(array if array.base is None else np.asarray(Borrowed(array)))
+    own = array.base is None and array.flags.writeable
+    return wrap(array if own else np.asarray(Borrowed(array, array.flags.writeable)))
 
 
 class Borrowed:
-    """Memory of a slice: a tensor's storage is what the slice spans, not what it was cut from."""
+    """Memory that another array owns, for `np.asarray`: the array made of it does not know more.
 
-    def __init__(self, array: ndarray) -> None:
-        self.__array_interface__ = array.__array_interface__
+    So a slice's storage is what it spans, and read-only memory cannot be made writable again.
+    """
+
+    def __init__(self, array: ndarray, writable: bool) -> None:
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, not writable)}
         self.array = array
 
 
@@ -313,11 +319,9 @@ def check_no_pinning(pin_memory: bool, name: str) -> None:
 def tensor_kernel(values: Any, dtype: dtypes.dtype | None) -> ndarray:
     """A new array of the values: an array is copied, a list converted."""
     if isinstance(values, ndarray):
-        return (
-            values.copy()
-            if dtype is None or values.dtype is dtype.numpy
-            else cast_kernel(values, dtype)
-        )
+        if dtype is None or values.dtype is dtype.numpy:
+            return copy_in_order(values, order_of(values))
+        return cast_kernel(values, dtype)
     return array_from_list(values, dtype)
 
 
@@ -513,7 +517,8 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
         usable(device)
     if not hasattr(ext_tensor, "__dlpack__"):
         ext_tensor = Capsule(ext_tensor)
-    made = wrap(checked_array(np.from_dlpack(ext_tensor)))
+    array = checked_array(np.from_dlpack(ext_tensor))
+    made = wrap(np.asarray(Borrowed(array, writable=True)))  # older capsules do not say: PyTorch writes
     return made.clone() if copy else made
 
 

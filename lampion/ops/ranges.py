@@ -25,16 +25,18 @@ from .create import factory, number_argument
 BLOCK_BYTES = 32  # PyTorch steps through floating ranges by vectors of this size
 
 
-def arange_kernel(start: Any, step: Any, count: int, dtype: dtypes.dtype) -> ndarray:
-    """start, start + step, ...: integers exactly, floats rounded where PyTorch's vector loop
-    rounds.
-    """
+def arange_kernel(
+    start: Any, step: Any, count: int, dtype: dtypes.dtype, vectors: bool
+) -> ndarray:
+    """start, start + step, ...: integers exactly; floats rounded once, or where vectors round."""
     if dtype.category == dtypes.INTEGER:
         steps = np.arange(count, dtype=np.int64)
-        steps *= step
-        steps += start
+        steps *= int(step)
+        steps += int(start)
         return steps.astype(dtype.numpy)
-    return vector_steps(start, step, count, dtype)
+    if vectors:
+        return vector_steps(start, step, count, dtype)
+    return cast_kernel(start + step * np.arange(count, dtype=np.float64), dtype)
 
 
 def vector_steps(start: float, step: float, count: int, dtype: dtypes.dtype) -> ndarray:
@@ -108,7 +110,7 @@ def range_of(start: Any, end: Any, step: Any, dtype: dtypes.dtype | None, name: 
         f"[{name}] upper bound and lower bound inconsistent with step sign",
     )
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    return apply(ARANGE, start=start, step=step, count=count, dtype=dtype)
+    return apply(ARANGE, start=start, step=step, count=count, dtype=dtype, vectors=True)
 
 
 RANGE_TYPES = {
@@ -136,16 +138,7 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) 
         "[range] upper bound and lower bound inconsistent with step sign",
     )
     count = math.floor((end - start) / step) + 1
-    return apply(RANGE, start=start, step=step, count=count, dtype=dtype)
-
-
-RANGE = Op(
-    "range",
-    (),
-    lambda start, step, count, dtype: cast_kernel(
-        start + step * np.arange(count, dtype=np.float64), dtype
-    ),
-)
+    return apply(ARANGE, start=start, step=step, count=count, dtype=dtype, vectors=False)
 
 
 def linspace_kernel(start: Any, end: Any, steps: int, dtype: dtypes.dtype) -> ndarray:
