@@ -47,7 +47,13 @@ def reverse_cumsum(g: Tensor, dim: int) -> Tensor:
     return g.flip(dim).cumsum(dim).flip(dim)
 
 
-CUMSUM = running("cumsum", lambda x, dim: accumulate(np.add, x, dim), reverse_cumsum, jvp="linear")
+CUMSUM = running(
+    "cumsum",
+    lambda x, dim: accumulate(np.add, x, dim),
+    reverse_cumsum,
+    jvp="linear",
+    autocast="float32",
+)
 
 
 @public(inplace=True, out=True)
@@ -96,7 +102,9 @@ def cumprod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:
     return before.conj() * after
 
 
-CUMPROD = running("cumprod", lambda x, dim: accumulate(np.multiply, x, dim), cumprod_gradient)
+CUMPROD = running(
+    "cumprod", lambda x, dim: accumulate(np.multiply, x, dim), cumprod_gradient, autocast="float32"
+)
 
 
 @public(inplace=True, out=True)

@@ -60,7 +60,13 @@ def norm_gradient(
     return powers * (g / y.pow(p - 1)).where(y != 0, 0)
 
 
-NORM = reduction("norm", norm_kernel, norm_gradient, autocast="float32")
+NORM = reduction(
+    "norm",
+    norm_kernel,
+    norm_gradient,
+    grad_name="LinalgVectorNormBackward0",
+    autocast="float32",
+)
 
 
 def vector_norm(input: Tensor, p: float, dim: Any, keepdim: bool, dtype: Any = None) -> Tensor:
@@ -182,7 +188,15 @@ def cdist_gradient(g: Tensor, x: Tensor, y: Tensor, d: Tensor, p: float, needs: 
     return grads.sum(-2), -grads.sum(-3)
 
 
-CDIST = Op("cdist", ("x", "y"), cdist_kernel, vjp=cdist_gradient, outputs=("d",), promote="common")
+CDIST = Op(
+    "cdist",
+    ("x", "y"),
+    cdist_kernel,
+    vjp=cdist_gradient,
+    outputs=("d",),
+    promote="common",
+    autocast="float32",
+)
 PRODUCT_MODES = {
     "use_mm_for_euclid_dist_if_necessary": lambda rows, columns: rows > 25 or columns > 25,
     "use_mm_for_euclid_dist": lambda rows, columns: True,

@@ -16,9 +16,9 @@ from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
-from .reduce import F32, LOW_FLOATS, SUM, along, keep_dims, numpy_names, reduced_dims, reduction
+from .reduce import LOW_FLOATS, SUM, along, keep_dims, numpy_names, reduced_dims, reduction
 from .return_types import return_type
-from .rules import batch_first, normalize_dims, public, shift_dims
+from .rules import F32, batch_first, normalize_dims, public, shift_dims
 
 # -- selections --------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ functions bring PyTorch's forms to that. float16 and bfloat16 are reduced in flo
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
 import math
@@ -31,6 +32,7 @@ from .rules import (
     move_to_front,
     normalize_dims,
     public,
+    shape_argument,
     shift_dims,
     with_out,
 )
@@ -125,19 +127,19 @@ def along(op: Op, input: Tensor, dim: int, **params: Any) -> Any:
 # -- sums --------------------------------------------------------------------------------------
 
 add_reduce = np.add.reduce
-BLOCK = 256  # rows that are added up one after the other before their sums are
+PARTS = 64  # a long column is summed in so many parts
 
 
 def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
     """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so
-    here long columns are summed in blocks, which keeps the rounding error small.
+    here every 64th row is summed first: less rounding, and longer rows, which are faster.
     """
-    if dim.__class__ is not int or x.shape[dim] < 4 * BLOCK or x.strides[dim] == x.itemsize:
+    if dim.__class__ is not int or x.shape[dim] < 8 * PARTS or x.strides[dim] == x.itemsize:
         return add_reduce(x, dim, None, None, keepdim)
     columns = np.moveaxis(x, dim, 0)  # (n, ...)
-    whole = len(columns) // BLOCK * BLOCK
-    blocks = columns[:whole].reshape(-1, BLOCK, *columns.shape[1:])  # (n / BLOCK, BLOCK, ...)
-    total = add_up(add_reduce(blocks, 1), 0) + add_reduce(columns[whole:], 0)
+    whole = len(columns) // PARTS * PARTS
+    parts = columns[:whole].reshape(-1, PARTS, *columns.shape[1:])  # (n / 64, 64, ...)
+    total = add_reduce(add_reduce(parts, 0), 0) + add_reduce(columns[whole:], 0)
     return np.expand_dims(total, dim) if keepdim else total
 
 
@@ -295,6 +297,21 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     return nansum(input, dim, keepdim, dtype=dtype) / sum(input == input, dim, keepdim)
 
 
+@public(spaces=())
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """The sum over the dimensions along which a tensor of this size would be repeated to fit."""
+    shape, have = shape_argument(size), self._data.shape
+    lead = len(have) - len(shape)
+    check(
+        lead >= 0 and builtins.all(s in (1, n) for s, n in zip(shape, have[lead:], strict=True)),
+        f"size {{{list(shape)}}} is not expandable to size {{{list(have)}}}.",
+    )
+    repeated = [d for d, n in enumerate(have) if d < lead or shape[d - lead] != n]
+    if shape and not repeated:
+        return self
+    return sum(self, repeated or None, True).reshape(shape)
+
+
 # -- products ----------------------------------------------------------------------------------
 
 
@@ -345,6 +362,7 @@ PROD = Op(
     vjp={"x": prod_gradient},
     batch=batch_flat,
     grad_name=numbered("Prod"),
+    autocast="float32",
 )
 
 
@@ -424,9 +442,7 @@ def logsumexp_gradient(g: Tensor, x: Tensor, y: Tensor, dim: Any, keepdim: bool)
     return g * (x - y).exp().where(y != -math.inf, 0).conj()
 
 
-LOGSUMEXP = reduction(
-    "logsumexp", logsumexp_kernel, logsumexp_gradient, promote="float", autocast="float32"
-)
+LOGSUMEXP = reduction("logsumexp", logsumexp_kernel, logsumexp_gradient, promote="float")
 
 
 @public(out=True, spaces=("torch", "special"))

@@ -14,8 +14,8 @@ from ..core.promotion import scalar_array
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..dtypes import get_default_dtype, int64
 from ..errors import check
-from .reduce import F32, LOW_FLOATS
-from .rules import public
+from .reduce import LOW_FLOATS
+from .rules import F32, public
 
 # -- distinct values ---------------------------------------------------------------------------
 

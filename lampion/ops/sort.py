@@ -25,9 +25,9 @@ from .extremes import (
     selection,
     selection_gradient,
 )
-from .reduce import F32, LOW_FLOATS, along, numpy_names, reduction
+from .reduce import LOW_FLOATS, along, numpy_names, reduction
 from .return_types import return_type
-from .rules import batch_first, public, shift_dims
+from .rules import F32, batch_first, public, shift_dims
 
 # -- sorting -----------------------------------------------------------------------------------
 

@@ -131,6 +131,12 @@ SAMPLES = [
         lambda x, axis, keepdims: x.sum(1, keepdims=True),
         {"axis": 1, "keepdims": True},
     ),
+    Sample(
+        "Tensor.sum_to_size",
+        [A(2, 3, 4), 3, 1],
+        lambda x, *size: x.sum((0, 2)).reshape(3, 1),
+        errors=[([A(2, 3), 2], RuntimeError, "not expandable")],
+    ),
     *reductions("mean", np.mean, FLOATS + LOW + COMPLEX),
     Sample(
         "mean",
