@@ -360,7 +360,8 @@ def make_fractional_max_pool(n: int) -> tuple[Callable, Callable]:
         if _random_samples is None:
             shape = (*batched._data.shape[:2], n)
             _random_samples = EXPORTS["torch"]["rand"](*shape, dtype=input.dtype)
-        indices = apply(FRACTIONAL_WINNERS, batched, _random_samples, kernel=kernel, out=out)
+        samples = _random_samples[: batched._data.shape[0]]
+        indices = apply(FRACTIONAL_WINNERS, batched, samples, kernel=kernel, out=out)
         if batched is not input:
             indices = indices.squeeze(0)
         y = pick(input, indices, n)
