@@ -221,4 +221,19 @@ def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:
     return view
 
 
+def quick_record(out: Tensor, edges: tuple, plan: Any, params: dict, saved: tuple) -> None:
+    """The short path of `record` for one result; `saved` are the values of `plan.names`, in their order."""
+    data = out._data
+    node = _new(Node)
+    node.plan = plan
+    node.params = params
+    node.edges = edges
+    node.shape = data.shape
+    node.dtype = data.dtype
+    node.saved = saved
+    node.seq = tick()
+    out._requires_grad = True
+    out.grad_fn = node
+
+
 Op.__call__ = apply  # type: ignore[method-assign]

@@ -22,12 +22,13 @@ from ..core.promotion import CAST
 from ..core.tensor import Storage, Tensor, wrap
 from ..errors import check
 from .accumulate import from_front, index_key
-from .index import TAKE, one_index, put_at
+from .expand import expand_to
+from .index import TAKE, one_index, put_at, take_rows
 from .rules import public
 from .slices import FULL, INDEX
 from .views import view_of
 
-INT64 = np.dtype(np.int64)
+INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 # -- parsing -----------------------------------------------------------------------------------
 
@@ -103,6 +104,12 @@ class Parsed:
             self.basic.append(FULL)
             self.dim += 1
             self.advanced(wrap(places))
+
+    def check_bounds(self) -> None:
+        """Raises PyTorch's IndexError for an index outside of its dimension."""
+        taken = [n for n, step in zip(self.shape, self.basic) if step.__class__ is slice]
+        for dim, index in zip(self.dims, self.indices):
+            from_front(index._data, taken[dim], dim)
 
     def view(self, x: Tensor) -> Tensor:
         """The view that the integers, slices and new dimensions make."""
@@ -231,15 +238,29 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             if kind is tuple and is_plain(index):
                 index = index if ... in index else (*index, ...)
                 return quick_view(self, self._data[index], INDEX, {"index": index})
+            if index is None:
+                return self.unsqueeze(0)
         except IndexError:
             Parsed(self._data.shape, index)  # raises PyTorch's error for it
             raise
-        if kind is Tensor and index._data.dtype is INT64 and index._data.ndim and self._data.ndim:
-            return apply(TAKE, self, index, dims=(0,))
+        if kind is Tensor and self._data.ndim and index._data.ndim:
+            if index._data.dtype is INT64:
+                return take_rows(self, index)
+            if index._data.dtype is BOOL and index._data.shape == self._data.shape:
+                return masked(self, index)
     parsed = Parsed(tuple(self._data.shape), index)
     if not parsed.dims:
         return view_of(self, INDEX, {"index": (*parsed.basic, ...)})
     return apply(TAKE, parsed.view(self), one_index(parsed.indices), dims=tuple(parsed.dims))
+
+
+def masked(x: Tensor, mask: Tensor) -> Tensor:
+    """x[mask] for a mask of the same shape."""
+    if x._requires_grad and STATE.grad:
+        places = np.nonzero(mask._data)
+        index = wrap(places[0] if len(places) == 1 else np.stack(places))
+        return apply(TAKE, x, index, dims=tuple(range(len(places))))
+    return wrap(x._data[mask._data])
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -249,7 +270,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     """Writes a number or a tensor, broadcast, to the part of the tensor that an index names."""
     given = isinstance(value, Tensor)
     if not given and not isinstance(value, (int, float, complex, np.number, np.bool_)):
-        raise TypeError(f"can't assign a {type(value).__name__} to a torch.{type_name(self.dtype)}Tensor")
+        kind = type(value)
+        name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+        raise TypeError(f"can't assign a {name} to a torch.{type_name(self.dtype)}Tensor")
     recorded = STATE.grad and (self._requires_grad or (given and value._requires_grad))
     if recorded or STATE.mode == GENERAL:
         set_recorded(self, index, value)
@@ -259,7 +282,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if not data.flags.writeable or 0 in data.strides:
         check_memory(data, "__setitem__")
     target, key = data, index
-    if not is_plain(index):
+    if index.__class__ is Tensor and index._data.dtype in (INT64, BOOL):
+        key = index._data
+    elif index.__class__ is tuple and is_plain(index):
+        key = index if ... in index else (*index, ...)  # a view, also of one element
+    elif not is_plain(index):
         parsed = Parsed(data.shape, index)
         target, key = data[(*parsed.basic, ...)], ...
         if parsed.dims:
@@ -284,12 +311,14 @@ def write(target: ndarray, key: Any, value: Any, dtype: dtypes.dtype) -> None:
     try:
         target[key] = value
     except IndexError:
-        Parsed(target.shape, key)  # raises PyTorch's error for it
+        Parsed(target.shape, wrap(key) if isinstance(key, ndarray) else key).check_bounds()
         raise
     except OverflowError:
         raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow") from None
     except ValueError:
         part = target[key]
+        if is_plain(key):
+            expand_to(wrap(value), part.shape)  # raises PyTorch's error for it
         raise RuntimeError(
             f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of "
             f"shape {list(part.shape)}"

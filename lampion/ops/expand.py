@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply
+from ..core.dispatch import apply, quick_view
+from ..core.graph import GENERAL, STATE
 from ..core.op import Op
 from ..core.tensor import Size, Tensor
 from ..errors import check
@@ -21,13 +22,22 @@ def expand_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) ->
     return apply(op, x, shape=(size, *shape)), 0
 
 
-def expand_array(x: ndarray, shape: tuple[int, ...]) -> ndarray:
-    """x with dimensions of size 1 repeated by a stride of 0; writable, unlike NumPy's `broadcast_to`."""
+def expand_array(x: ndarray, shape: tuple[int, ...]) -> ndarray | None:
+    """x with dimensions of size 1 repeated by a stride of 0; None where a size neither fits nor repeats.
+
+    Unlike the result of NumPy's `broadcast_to`, this one is writable.
+    """
     have = x.shape
     lead = len(shape) - len(have)
-    strides = (0,) * lead + tuple(
-        [step if h == s else 0 for h, s, step in zip(have, shape[lead:], x.strides)]
-    )
+    if lead < 0:
+        return None
+    strides = [0] * lead
+    for n, size, step in zip(shape[lead:] if lead else shape, have, x.strides):
+        if n != size:
+            if size != 1 or n < 0:
+                return None
+            step = 0
+        strides.append(step)
     if x.flags.c_contiguous and x.size:
         return ndarray(shape, x.dtype, x, 0, strides)
     return np.lib.stride_tricks.as_strided(x, shape, strides)
@@ -49,8 +59,11 @@ def expand(self: Tensor, *size: Any, implicit: bool = False) -> Tensor:
     tensor([[1, 1, 1],
             [2, 2, 2]])
     """
-    shape = shape_argument(size)
-    return expand_to(self, shape)
+    if STATE.mode != GENERAL and size and size[0].__class__ is int:
+        data = expand_array(self._data, size)
+        if data is not None:
+            return quick_view(self, data, EXPAND, {"shape": size})
+    return expand_to(self, shape_argument(size))
 
 
 def expand_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:

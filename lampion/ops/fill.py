@@ -58,6 +58,8 @@ def fill(input: Tensor, value: Any) -> Tensor:
 @public
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Every element becomes the value: a number or a 0-dim tensor."""
+    if value.__class__ is float and self._data.dtype.kind == "f" and self.interpreter is None:
+        return overwrite(self, value, "fill_")
     value = fill_value(value, self.dtype)
     if self.interpreter is not None or value.interpreter is not None or value._requires_grad:
         return assign(self, apply(FILL, self, value), "fill_")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply, grad_mask, record
+from ..core.dispatch import apply, quick_record
 from ..core.graph import GENERAL, STATE
+from ..core.inplace import write_out
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
@@ -20,6 +21,9 @@ from .expand import broadcast_tensors, expand_to
 from .rules import EXPORTS, move_to_front, public, with_out
 from .slices import part
 from .views import NEW_DIM
+
+# Without NumPy's protocol for foreign arrays, whose cost shows on small ones.
+concatenate = getattr(np.concatenate, "_implementation", np.concatenate)
 
 # -- cat ---------------------------------------------------------------------------------------
 
@@ -52,7 +56,7 @@ def join_jvp(tangents: tuple, inputs: tuple, outputs: Any, params: dict, op: Op)
 CAT = Op(
     "cat",
     ("tensors",),
-    lambda *tensors, dim: np.concatenate(tensors, dim),
+    lambda *tensors, dim: concatenate(tensors, dim),
     vjp=cat_gradient,
     jvp=lambda tangents, inputs, outputs, params: join_jvp(tangents, inputs, outputs, params, CAT),
     batch=join_batch,
@@ -60,31 +64,59 @@ CAT = Op(
 )
 
 
-def joined(tensors: Any, dim: int, name: str) -> Tensor:
-    """`cat`, by the short path where all tensors are of one type."""
-    if isinstance(tensors, Tensor):
-        raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
+def cat(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Tensor | None = None) -> Tensor:
+    """The tensors one after the other along an existing dimension.
+
+    >>> torch.cat([torch.tensor([1, 2]), torch.tensor([3])])
+    tensor([1, 2, 3])
+    """
+    if axis is not None:
+        dim = axis
+    if out is not None or STATE.mode == GENERAL or tensors.__class__ not in (tuple, list):
+        result = cat_checked(tensors, dim)
+        return result if out is None else write_out(out, result, "cat")
+    arrays, kind, recorded = [], None, False
+    for x in tensors:
+        array = x._data
+        arrays.append(array)
+        if array.dtype is not kind:
+            if kind is not None:
+                return cat_checked(tensors, dim)
+            kind = array.dtype
+        if x._requires_grad:
+            recorded = True
     try:
-        arrays = [t._data for t in tensors]
-        first = arrays[0].dtype
-        if STATE.mode == GENERAL or any([x.dtype is not first for x in arrays]):
-            return join_general(tensors, dim, name)
-        data = np.concatenate(arrays, dim)
-    except (ValueError, AttributeError, IndexError, TypeError):
-        return join_general(tensors, dim, name)
+        data = concatenate(arrays, dim)
+    except (ValueError, IndexError):
+        return cat_checked(tensors, dim)
     t = _new(Tensor)
     t._data = data
-    if STATE.grad:
-        mask = grad_mask(tensors)
-        if mask:
-            dim = dim if dim >= 0 else dim + data.ndim
-            record(CAT, mask, tuple(tensors), {"dim": dim}, t)
+    if recorded and STATE.grad:
+        record_cat(t, tensors, arrays, dim if dim >= 0 else dim + data.ndim)
     return t
 
 
-def join_general(tensors: Sequence[Tensor], dim: int, name: str) -> Tensor:
+def record_cat(t: Tensor, tensors: Sequence[Tensor], arrays: list[ndarray], dim: int) -> None:
+    """The short path of `record` for `cat`."""
+    mask, bit, edges = 0, 1, []
+    for x in tensors:
+        if x._requires_grad:
+            mask |= bit
+            before = x.grad_fn
+            edges.append(x if before is None else before)
+        bit <<= 1
+    saved = (tuple([a.shape for a in arrays]), dim)
+    quick_record(t, tuple(edges), CAT.plans[mask], {"dim": dim}, saved)
+
+
+def cat_checked(tensors: Sequence[Tensor], dim: int) -> Tensor:
     """`cat` with every check, and operands brought to one type."""
-    check(len(tensors) > 0, f"torch.{name}(): expected a non-empty list of Tensors", ValueError)
+    check(
+        not isinstance(tensors, Tensor),
+        "cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor",
+        TypeError,
+    )
+    check(len(tensors) > 0, "torch.cat(): expected a non-empty list of Tensors", ValueError)
     for i, t in enumerate(tensors):
         check(
             isinstance(t, Tensor),
@@ -116,31 +148,14 @@ def join_general(tensors: Sequence[Tensor], dim: int, name: str) -> Tensor:
     return apply(CAT, *[convert(t, target) for t in kept], dim=dim)
 
 
-def cat(tensors: Any, dim: int = 0) -> Tensor:
-    """The tensors one after the other along an existing dimension.
-
-    >>> torch.cat([torch.tensor([1, 2]), torch.tensor([3])])
-    tensor([1, 2, 3])
-    """
-    return joined(tensors, dim, "cat")
-
-
-def concat(tensors: Any, dim: int = 0) -> Tensor:
-    """Another name for `cat`."""
-    return joined(tensors, dim, "concat")
-
-
-def concatenate(tensors: Any, dim: int = 0) -> Tensor:
-    """Another name for `cat`."""
-    return joined(tensors, dim, "concatenate")
-
-
 # -- stack -------------------------------------------------------------------------------------
 
 
 def stack_kernel(*tensors: ndarray, dim: int) -> ndarray:
+    if dim == 0 and tensors[0].ndim:
+        return concatenate(tensors).reshape((len(tensors), *tensors[0].shape))
     index = NEW_DIM[dim]
-    return np.concatenate([x[index] for x in tensors], dim)
+    return concatenate([x[index] for x in tensors], dim)
 
 
 def stack_gradient(g: Tensor, dim: int, needs: tuple) -> list:
@@ -224,7 +239,7 @@ def lifted_cat(name: str, lift: Callable[[Tensor], Tensor], dim_of: Callable[[Te
     def call(tensors: Any) -> Tensor:
         check(len(tensors) > 0, f"{name} expects a non-empty TensorList")
         lifted = [lift(t) for t in tensors]
-        return joined(lifted, dim_of(lifted[0]), name)
+        return cat(lifted, dim_of(lifted[0]))
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
@@ -246,8 +261,7 @@ dstack = lifted_cat("dstack", lift_3d, lambda x: 2, "The tensors behind each oth
 column_stack = lifted_cat(
     "column_stack", as_column, lambda x: 1, "Vectors as the columns of a matrix; matrices side by side."
 )
-for function in (cat, concat, concatenate, stack):
-    EXPORTS["torch"][function.__name__] = with_out(function, function.__name__)
+EXPORTS["torch"].update(cat=cat, concat=cat, concatenate=cat, stack=with_out(stack, "stack"))
 TENSOR_NAMES.update(cat=cat, stack=stack)
 
 

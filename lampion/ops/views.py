@@ -6,6 +6,7 @@ inverse view. Repeated views are in `expand.py`, parts in `slices.py`, changes o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,15 +90,25 @@ def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tens
 
     With a dtype, the same bytes seen as that type: see `view_dtype`.
     """
-    if size is not None:
-        shape = (size,)
+    if shape and STATE.mode != GENERAL:
+        x = self._data
+        try:
+            data = x.reshape(shape if shape[0].__class__ is int else shape[0])
+        except (TypeError, ValueError):  # a dtype, or a shape that does not fit
+            return view_as_asked(self, shape, dtype, size)
+        base = data.base
+        if base is x or (base is not None and base is x.base):  # it is no copy
+            return quick_view(self, data, VIEW, {"shape": data.shape})
+    return view_as_asked(self, shape, dtype, size)
+
+
+def view_as_asked(x: Tensor, shape: tuple, dtype: Any, size: Any) -> Tensor:
+    """`view` with every form of its arguments and every check."""
     if dtype is not None:
-        return self.view_dtype(dtype)
-    if not shape or shape[0].__class__ is not int:
-        if len(shape) == 1 and not isinstance(shape[0], (tuple, list, Tensor, np.integer)):
-            return self.view_dtype(shape[0])
-        shape = shape_argument(shape)
-    return in_shape(self, shape, "view")
+        return x.view_dtype(dtype)
+    if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list, Tensor, np.integer)):
+        return x.view_dtype(shape[0])
+    return in_shape(x, sizes_argument(shape, size), copy=False)
 
 
 @public
@@ -108,35 +119,31 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     tensor([[0, 1],
             [2, 3]])
     """
-    if shape is not None:
-        sizes = (shape,)
-    if not sizes or sizes[0].__class__ is not int:
-        sizes = shape_argument(sizes)
-    return in_shape(input, sizes, "reshape")
+    if sizes and STATE.mode != GENERAL:
+        x = input._data
+        try:
+            data = x.reshape(sizes if sizes[0].__class__ is int else sizes[0])
+        except (TypeError, ValueError):
+            return in_shape(input, sizes_argument(sizes, shape), copy=True)
+        base = data.base
+        if base is x or (base is not None and base is x.base):
+            return quick_view(input, data, VIEW, {"shape": data.shape})
+    return in_shape(input, sizes_argument(sizes, shape), copy=True)
 
 
-def in_shape(x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
-    """The work of `view` and `reshape`."""
-    array = x._data
-    if array.__class__ is not ndarray:
-        return apply(VIEW, x, shape=infer_shape(shape, array.size))
-    try:
-        data = array.reshape(shape)
-    except ValueError:
-        infer_shape(shape, array.size)  # raises PyTorch's error for it
-        raise
-    base = data.base
-    if base is array or (base is not None and base is array.base):  # it is no copy
-        shape = data.shape
-        if STATE.mode == GENERAL:
-            return apply(VIEW, x, shape=shape)
-        return quick_view(x, data, VIEW, {"shape": shape})
-    check(
-        name == "reshape",
-        "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
-        "contiguous subspaces). Use .reshape(...) instead.",
-    )
-    return in_shape(x.contiguous(), shape, name)
+def in_shape(x: Tensor, shape: tuple[int, ...], copy: bool) -> Tensor:
+    """`view`, or `reshape` with `copy`, with every check."""
+    shape = infer_shape(shape, x._data.size)
+    if x._data.__class__ is ndarray:
+        base = x._data.reshape(shape).base
+        if base is not x._data and (base is None or base is not x._data.base):
+            check(
+                copy,
+                "view size is not compatible with input tensor's size and stride (at least one dimension spans "
+                "across two contiguous subspaces). Use .reshape(...) instead.",
+            )
+            x = x.contiguous()
+    return apply(VIEW, x, shape=shape)
 
 
 @public(spaces=())
@@ -161,9 +168,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     check(start <= end, "flatten() has invalid args: start_dim cannot come after end_dim")
     if start == end:
         return input
-    count = 1
-    for s in shape[start : end + 1]:
-        count *= s
+    count = math.prod(shape[start : end + 1])
     return input.reshape((*shape[:start], count, *shape[end + 1 :]))
 
 
@@ -234,13 +239,19 @@ def t(input: Tensor) -> Tensor:
     ndim = input._data.ndim
     if ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {ndim}D")
-    return view_of(input, T, NOTHING)
+    if STATE.mode == GENERAL:
+        return apply(T, input)
+    return quick_view(input, input._data.T, T, NOTHING)
 
 
 @public
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions swapped."""
-    ndim = input._data.ndim
+    x = input._data
+    ndim = x.ndim
+    if dim0 != dim1 and -ndim <= dim0 < ndim and -ndim <= dim1 < ndim and STATE.mode != GENERAL:
+        params = {"dim0": dim0 % ndim, "dim1": dim1 % ndim}
+        return quick_view(input, x.swapaxes(dim0, dim1), TRANSPOSE, params)
     dim0, dim1 = normalize_dim(dim0, ndim), normalize_dim(dim1, ndim)
     if dim0 == dim1:
         return view_of(input, ALIAS, NOTHING)
@@ -263,6 +274,17 @@ def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """A view with the dimensions in the order `dims`."""
     order = sizes_argument(order, dims)
+    ndim = input._data.ndim
+    if STATE.mode != GENERAL and order and min(order) >= 0:
+        try:
+            return quick_view(input, input._data.transpose(order), PERMUTE, {"dims": order})
+        except ValueError:
+            return permute_checked(input, order)
+    return permute_checked(input, order)
+
+
+def permute_checked(input: Tensor, order: tuple[int, ...]) -> Tensor:  # noqa: A002
+    """`permute` with every check."""
     ndim = input._data.ndim
     check(
         len(order) == ndim,
@@ -307,7 +329,10 @@ REVERSED = [tuple(range(n))[::-1] for n in range(65)]
 
 def reverse_dims(self: Tensor) -> Tensor:
     """A view with the dimensions in reverse order."""
-    return view_of(self, PERMUTE, {"dims": REVERSED[self._data.ndim]})
+    params = {"dims": REVERSED[self._data.ndim]}
+    if STATE.mode == GENERAL:
+        return apply(PERMUTE, self, **params)
+    return quick_view(self, self._data.T, PERMUTE, params)
 
 
 def matrix_transpose(self: Tensor) -> Tensor:
@@ -371,6 +396,9 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     torch.Size([2, 1])
     """
     shape = input._data.shape
+    if dim.__class__ is int and 0 <= dim < len(shape):
+        dims = (dim,) if shape[dim] == 1 else ()
+        return view_of(input, SQUEEZE, {"dims": dims, "form": 1})
     form = 0 if dim is None else 1 if isinstance(dim, int) else 2
     asked = normalize_dims(dim, len(shape)) if shape or dim is not None else ()
     dims = tuple([d for d in asked if shape and shape[d] == 1])
@@ -380,6 +408,9 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 @public
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a new dimension of size 1 at `dim`."""
+    x = input._data
+    if 0 <= dim <= x.ndim and STATE.mode != GENERAL:
+        return quick_view(input, x[NEW_DIM[dim]], UNSQUEEZE, {"dim": dim})
     return view_of(input, UNSQUEEZE, {"dim": normalize_dim(dim, input._data.ndim + 1)})
 
 
