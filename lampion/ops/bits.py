@@ -1,5 +1,5 @@
-"""Logic, bits, whole-number functions and the parts of floating-point numbers. May import earlier operators,
-core and the base.
+"""Logic, bits, whole-number functions and parts of floating-point numbers. May import earlier
+operators, core and the base.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import check
 from .elementwise import PRIVATE, excluding, operator_of
 from .powers import pow
 from .return_types import return_type
-from .rules import batch_elementwise, elementwise, public, reflected
+from .rules import elementwise, public, reflected
 
 # -- logic and bits ----------------------------------------------------------------------------
 
@@ -57,9 +57,12 @@ def invert(self: Tensor) -> Tensor:
 
 Tensor.__invert__ = invert
 for _name, _function in (
-    ("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor),
-    ("lshift", bitwise_left_shift), ("rshift", bitwise_right_shift),
-):  # fmt: skip
+    ("and", bitwise_and),
+    ("or", bitwise_or),
+    ("xor", bitwise_xor),
+    ("lshift", bitwise_left_shift),
+    ("rshift", bitwise_right_shift),
+):
     setattr(Tensor, f"__{_name}__", operator_of(_function))
     setattr(Tensor, f"__r{_name}__", operator_of(reflected(_function)))
     setattr(Tensor, f"__i{_name}__", getattr(Tensor, f"{_function.op.name}_"))
@@ -72,7 +75,10 @@ lcm = elementwise("lcm", "lcm(a, b)", numpy=excluding("bfcV", np.lcm))
 # -- parts of floating-point numbers -----------------------------------------------------------
 
 nextafter = elementwise(
-    "nextafter", "nextafter(a, b)", numpy=excluding("biuc", np.nextafter), partials={"a": "a != b", "b": "0"}
+    "nextafter",
+    "nextafter(a, b)",
+    numpy=excluding("biuc", np.nextafter),
+    partials={"a": "a != b", "b": "0"},
 )
 
 
@@ -88,12 +94,14 @@ _heaviside = elementwise(
 
 @public(inplace=True, out=True)
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
-    """0 where `input` is negative, 1 where it is positive, `values` where it is 0; both have one type."""
+    """0 where `input` is negative, 1 where positive, `values` where 0; both have one type."""
     check(isinstance(values, Tensor), "heaviside(): argument 'values' must be Tensor", TypeError)
     check(
         input.dtype is values.dtype,
-        lambda: "[heaviside] not implemented for tensors with different dtypes, got "
-        f"{input.dtype} and {values.dtype}; convert one with .to()",
+        lambda: (
+            "[heaviside] not implemented for tensors with different dtypes, got "
+            f"{input.dtype} and {values.dtype}; convert one with .to()"
+        ),
     )
     return _heaviside(input, values)
 

@@ -1,4 +1,6 @@
-"""Comparison, choice and tests for special values, element by element. May import elementwise, core and the base."""
+"""Comparison, choice and tests for special values, element by element. May import elementwise, core
+and the base.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,12 @@ def isclose_kernel(a: ndarray, b: ndarray, rtol: float, atol: float, equal_nan: 
 
 
 _isclose = elementwise(
-    "isclose", "abs(a - b) <= atol + rtol * abs(b)", numpy=isclose_kernel,
-    parameters={"rtol": 1e-05, "atol": 1e-08, "equal_nan": False}, **PRIVATE,
-)  # fmt: skip
+    "isclose",
+    "abs(a - b) <= atol + rtol * abs(b)",
+    numpy=isclose_kernel,
+    parameters={"rtol": 1e-05, "atol": 1e-08, "equal_nan": False},
+    **PRIVATE,
+).op
 
 
 @public
@@ -58,10 +63,17 @@ def isclose(
     """Whether `|input - other| <= atol + rtol * |other|`, elementwise; both must have one type."""
     check(
         input.dtype is tensor_operand(other, "isclose", "other").dtype,
-        lambda: f"[isclose] {type_name(input.dtype)} did not match {type_name(other.dtype)}; convert one with .to()",
+        lambda: (
+            f"[isclose] {type_name(input.dtype)} did not match {type_name(other.dtype)}; "
+            "convert one with .to()"
+        ),
     )
-    check(rtol >= 0, lambda: f"[isclose] rtol must be greater than or equal to zero, but got {rtol}")
-    check(atol >= 0, lambda: f"[isclose] atol must be greater than or equal to zero, but got {atol}")
+    check(
+        rtol >= 0, lambda: f"[isclose] rtol must be greater than or equal to zero, but got {rtol}"
+    )
+    check(
+        atol >= 0, lambda: f"[isclose] atol must be greater than or equal to zero, but got {atol}"
+    )
     return _isclose(input, other, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 
@@ -83,9 +95,14 @@ def equal(input: Tensor, other: Tensor) -> bool:
 # -- choice ------------------------------------------------------------------------------------
 
 _where = elementwise(
-    "where", "where(c, a, b)", numpy=np.where, inputs=("c", "a", "b"), promote="none",
-    vjp={"a": lambda g, c: where(c, g, 0), "b": lambda g, c: where(c, 0, g)}, **PRIVATE,
-)  # fmt: skip
+    "where",
+    "where(c, a, b)",
+    numpy=np.where,
+    inputs=("c", "a", "b"),
+    promote="none",
+    vjp={"a": lambda g, c: where(c, g, 0), "b": lambda g, c: where(c, 0, g)},
+    **PRIVATE,
+)
 
 
 @public(method=False, out=True)
@@ -99,8 +116,10 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         return condition.nonzero(as_tuple=True)
     check(
         condition.dtype in (dtypes.bool, dtypes.uint8),
-        lambda: "[where] expected condition to be a boolean tensor, but got a tensor with dtype "
-        f"{type_name(condition.dtype)}; compare it with something",
+        lambda: (
+            "[where] expected condition to be a boolean tensor, but got a tensor with dtype "
+            f"{type_name(condition.dtype)}; compare it with something"
+        ),
     )
     return _where(condition, *common(input, other))
 
@@ -112,7 +131,7 @@ Tensor.where = lambda self, condition, other: where(condition, self, other)
 
 
 def extreme_rules(loses: Callable) -> dict[str, Callable]:
-    """Gradients of maximum and minimum: all of it to the winner (or a NaN), half to each of two equals."""
+    """Gradients of maximum and minimum: all to the winner (or a NaN), halves to equals."""
 
     def rule(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return where(loses(a, b), 0, where(a == b, 0.5 * g, g))
@@ -129,19 +148,33 @@ def number_rules(wins: Callable) -> dict[str, Callable]:
 
 
 maximum = elementwise(
-    "maximum", "maximum(a, b)", numpy=excluding("c", np.maximum), vjp=extreme_rules(lt), inplace=False
+    "maximum",
+    "maximum(a, b)",
+    numpy=excluding("c", np.maximum),
+    vjp=extreme_rules(lt),
+    inplace=False,
 )
 minimum = elementwise(
-    "minimum", "minimum(a, b)", numpy=excluding("c", np.minimum), vjp=extreme_rules(gt), inplace=False
+    "minimum",
+    "minimum(a, b)",
+    numpy=excluding("c", np.minimum),
+    vjp=extreme_rules(gt),
+    inplace=False,
 )
 fmax = elementwise(
-    "fmax", "where(isnan(b), a, where(a >= b, a, b))", numpy=excluding("c", np.fmax),
-    vjp=number_rules(ge), inplace=False,
-)  # fmt: skip
+    "fmax",
+    "where(isnan(b), a, where(a >= b, a, b))",
+    numpy=excluding("c", np.fmax),
+    vjp=number_rules(ge),
+    inplace=False,
+)
 fmin = elementwise(
-    "fmin", "where(isnan(b), a, where(a <= b, a, b))", numpy=excluding("c", np.fmin),
-    vjp=number_rules(le), inplace=False,
-)  # fmt: skip
+    "fmin",
+    "where(isnan(b), a, where(a <= b, a, b))",
+    numpy=excluding("c", np.fmin),
+    vjp=number_rules(le),
+    inplace=False,
+)
 
 
 @functools.partial(excluding, "c")
@@ -186,8 +219,8 @@ CLAMP = Op(
 
 
 @public(name="clamp", aliases=("clip",), inplace=True, out=True)
-def clamp_between(input: Tensor, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
-    """`input` with values below `min` and above `max` replaced by these (numbers or tensors; None: no bound)."""
+def clamp_between(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """`input` with values below `min` and above `max` replaced by these numbers or tensors."""
     check(
         min is not None or max is not None,
         "[clamp] At least one of 'min' or 'max' must not be None",
@@ -196,13 +229,13 @@ def clamp_between(input: Tensor, min: Any = None, max: Any = None) -> Tensor:  #
 
 
 @public(inplace=True, out=True)
-def clamp_min(input: Tensor, min: Any) -> Tensor:  # noqa: A002
+def clamp_min(input: Tensor, min: Any) -> Tensor:
     """`input` with values below `min` replaced by it."""
     return apply(CLAMP, input, min, None)
 
 
 @public(inplace=True, out=True)
-def clamp_max(input: Tensor, max: Any) -> Tensor:  # noqa: A002
+def clamp_max(input: Tensor, max: Any) -> Tensor:
     """`input` with values above `max` replaced by it."""
     return apply(CLAMP, input, None, max)
 
@@ -232,16 +265,25 @@ def is_negative_infinity(x: ndarray) -> ndarray:
 
 isnan = elementwise("isnan", "isnan(x)", numpy=float_test(np.isnan, False), inplace=False)
 isinf = elementwise("isinf", "isinf(x)", numpy=float_test(np.isinf, False), inplace=False)
-isfinite = elementwise("isfinite", "isfinite(x)", numpy=float_test(np.isfinite, True), inplace=False)
+isfinite = elementwise(
+    "isfinite", "isfinite(x)", numpy=float_test(np.isfinite, True), inplace=False
+)
 isposinf = elementwise(
-    "isposinf", "x == inf", numpy=float_test(excluding("c", is_positive_infinity), False), inplace=False
+    "isposinf",
+    "x == inf",
+    numpy=float_test(excluding("c", is_positive_infinity), False),
+    inplace=False,
 )
 isneginf = elementwise(
-    "isneginf", "x == -inf", numpy=float_test(excluding("c", is_negative_infinity), False), inplace=False
+    "isneginf",
+    "x == -inf",
+    numpy=float_test(excluding("c", is_negative_infinity), False),
+    inplace=False,
 )
 isreal = elementwise("isreal", "imag(x) == 0", numpy=np.isreal, inplace=False)
 signbit = elementwise("signbit", "x < 0", numpy=excluding("c", np.signbit), inplace=False)
 ARRAY_NAMES["isfinite"] = np.isfinite
+
 
 def nan_to_num_kernel(x: ndarray, nan: Any, posinf: Any, neginf: Any) -> ndarray:
     """Integers are finite already; None stands for the type's largest and smallest number."""
@@ -260,9 +302,13 @@ def nan_to_num_kernel(x: ndarray, nan: Any, posinf: Any, neginf: Any) -> ndarray
 
 
 _nan_to_num = elementwise(
-    "nan_to_num", "x", numpy=nan_to_num_kernel, partials={"x": "isfinite(x)"},
-    parameters={"nan": None, "posinf": None, "neginf": None}, **PRIVATE,
-)  # fmt: skip
+    "nan_to_num",
+    "x",
+    numpy=nan_to_num_kernel,
+    partials={"x": "isfinite(x)"},
+    parameters={"nan": None, "posinf": None, "neginf": None},
+    **PRIVATE,
+).op
 
 
 @public(inplace=True, out=True)

@@ -1,11 +1,10 @@
 """Complex numbers as pairs of reals. May import earlier operators, core and the base.
 
-Conjugates are computed at once, never kept as a mark on a view, so that `resolve_conj` returns its argument.
-Gradients follow PyTorch: that of x + iy is dx + i dy.
+Conjugates are computed at once, never kept as a mark on a view, so `resolve_conj` returns its
+argument. Gradients follow PyTorch: that of x + iy is dx + i dy.
 """
 
 from __future__ import annotations
-
 
 import numpy as np
 from numpy import ndarray
@@ -24,6 +23,7 @@ from .views import ViewOp, view_of
 
 
 def batch_pairs(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The batch dimension in front, away from the pairs."""
     return apply(op, move_to_front(values[0], dims[0])), 0
 
 
@@ -57,16 +57,21 @@ def view_as_complex(input: Tensor) -> Tensor:
     x = input._data
     check(
         x.dtype.name in ("float32", "float64"),
-        lambda: "[view_as_complex] is only supported for float and double tensors, but got a tensor of "
-        f"scalar type: {type_name(input.dtype)}",
+        lambda: (
+            "[view_as_complex] is only supported for float and double tensors, but got a tensor of "
+            f"scalar type: {type_name(input.dtype)}"
+        ),
     )
     check(
         x.ndim > 0 and x.shape[-1] == 2,
-        lambda: f"[view_as_complex] Tensor must have a last dimension of size 2, got shape {tuple(x.shape)}",
+        lambda: (
+            "[view_as_complex] Tensor must have a last dimension of size 2, got shape "
+            f"{tuple(x.shape)}"
+        ),
     )
     check(
         not isinstance(x, ndarray) or x.strides[-1] == x.itemsize or not x.size,
-        "[view_as_complex] Tensor must have a last dimension with stride 1; use .contiguous() first",
+        "[view_as_complex] Tensor must have a last dimension with stride 1; use .contiguous()",
     )
     return view_of(input, VIEW_AS_COMPLEX, {})
 
@@ -87,7 +92,11 @@ def imag(input: Tensor) -> Tensor:
 
 for _part in (real, imag):
     public(_part, method=False)
-    setattr(Tensor, _part.__name__, property(_part, lambda self, value, part=_part: part(self).copy_(value)))
+    setattr(
+        Tensor,
+        _part.__name__,
+        property(_part, lambda self, value, part=_part: part(self).copy_(value)),
+    )
 
 
 # -- from parts --------------------------------------------------------------------------------
@@ -97,13 +106,17 @@ def check_parts(first: Tensor, second: Tensor, name: str) -> None:
     """Raises RuntimeError unless both are real floating-point tensors of one type."""
     check(
         first.dtype.is_floating_point and second.dtype.is_floating_point,
-        lambda: f"[{name}] Expected both inputs to be Half, Float or Double tensors but got "
-        f"{type_name(first.dtype)} and {type_name(second.dtype)}",
+        lambda: (
+            f"[{name}] Expected both inputs to be Half, Float or Double tensors but got "
+            f"{type_name(first.dtype)} and {type_name(second.dtype)}"
+        ),
     )
     check(
         first.dtype is second.dtype,
-        lambda: f"[{name}] Expected object of scalar type {type_name(first.dtype)} but got scalar type "
-        f"{type_name(second.dtype)} for second argument",
+        lambda: (
+            f"[{name}] Expected object of scalar type {type_name(first.dtype)} but got scalar type "
+            f"{type_name(second.dtype)} for second argument"
+        ),
     )
 
 
@@ -136,7 +149,7 @@ POLAR = Op(
 
 
 @public(method=False, out=True)
-def complex(real: Tensor, imag: Tensor) -> Tensor:  # noqa: A001
+def complex(real: Tensor, imag: Tensor) -> Tensor:
     """`real + i imag`, elementwise; both have one floating-point type.
 
     >>> torch.complex(torch.tensor([1.0]), torch.tensor([2.0]))
@@ -147,7 +160,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:  # noqa: A001
 
 
 @public(method=False, out=True)
-def polar(abs: Tensor, angle: Tensor) -> Tensor:  # noqa: A002
+def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """`abs * (cos(angle) + i sin(angle))`, elementwise; both have one floating-point type."""
     check_parts(abs, angle, "polar")
     return apply(POLAR, abs, angle)
@@ -182,18 +195,28 @@ def sgn_gradient(g: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 angle = elementwise(
-    "angle", "atan2(imag(x), real(x))", numpy=angle_kernel, vjp={"x": angle_gradient},
-    promote="float", inplace=False,
-)  # fmt: skip
+    "angle",
+    "atan2(imag(x), real(x))",
+    numpy=angle_kernel,
+    vjp={"x": angle_gradient},
+    promote="float",
+    inplace=False,
+)
 sgn = elementwise("sgn", "x / abs(x)", numpy=direction, vjp={"x": sgn_gradient})
 
 
 # -- conjugates --------------------------------------------------------------------------------
 
 _conj_physical = elementwise(
-    "conj_physical", "conj(x)", numpy=np.conjugate, vjp={"x": lambda g: conj_physical(g)}, jvp="linear",
-    spaces=(), method=False, inplace=False,
-)  # fmt: skip
+    "conj_physical",
+    "conj(x)",
+    numpy=np.conjugate,
+    vjp={"x": lambda g: conj_physical(g)},
+    jvp="linear",
+    spaces=(),
+    method=False,
+    inplace=False,
+)
 
 
 @public(inplace=True, out=True)

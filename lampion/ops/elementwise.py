@@ -1,7 +1,7 @@
 """Arithmetic, powers and signs, element by element. May import rules, core and the base.
 
-Most operators are one line: a formula, the NumPy function that computes it and its local derivatives. Derivatives
-are chosen to be stable and to use the result where that is cheaper than the input.
+Most operators are one call: a formula, the NumPy function that computes it and its local
+derivatives, chosen to be stable and to use the result where that is cheaper than the input.
 """
 
 from __future__ import annotations
@@ -14,38 +14,54 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply
 from ..core.inplace import type_name
-from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
+from ..core.op import ARRAY_NAMES, TENSOR_NAMES
 from ..core.promotion import promote
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .rules import elementwise, in_float32, inplace_call, public, reflected
 
-PRIVATE: dict[str, Any] = {"spaces": (), "method": False, "inplace": False}  # a record without a public name
+PRIVATE: dict[str, Any] = {
+    "spaces": (),
+    "method": False,
+    "inplace": False,
+}  # a record without a public name
 
+
+BOOL = dtypes.bool.numpy
 
 # -- helpers -----------------------------------------------------------------------------------
 
 
 def excluding(kinds: str, kernel: Callable) -> Callable:
-    """The kernel, refusing arrays of the given kinds ("b" bool, "c" complex, "i" integers, "f" floats).
+    """The kernel, refusing arrays of the given kinds ("b" bool, "c" complex, "iu" integers ...).
 
     One of several steps computes float16 and bfloat16 in float32.
     """
-    if not isinstance(kernel, np.ufunc):
-        kernel = in_float32(kernel)
+    of_halves = kernel if isinstance(kernel, np.ufunc) else in_float32(kernel)
 
     @functools.wraps(kernel)
     def call(x: ndarray, *others: Any, **params: Any) -> Any:
-        if x.dtype.kind in kinds:
+        dtype = x.dtype
+        if dtype.kind in kinds:
+            name = type_name(dtypes.FROM_NUMPY[dtype])
             raise NotImplementedError(
-                f"[{kernel.__name__}] not implemented for '{type_name(dtypes.FROM_NUMPY[x.dtype])}'; "
-                "convert the input to a type that it is defined for"
+                f"[{kernel.__name__}] not implemented for '{name}'; convert to another type"
             )
-        return kernel(x, *others, **params)
+        return (of_halves if dtype.itemsize == 2 else kernel)(x, *others, **params)
 
     return call
+
+
+class Constant(dict):
+    """A number as a 0-dim array of each type, kept, since NumPy converts a Python number anew."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __missing__(self, dtype: np.dtype) -> ndarray:
+        self[dtype] = np.asarray(self.value).astype(dtype)
+        return self[dtype]
 
 
 def common(*operands: Any) -> tuple[Tensor, ...]:
@@ -87,31 +103,47 @@ def operator_of(function: Callable) -> Callable:
 _add = elementwise("add", "a + b", numpy=np.add, partials={"a": "1", "b": "1"})
 _sub = elementwise("sub", "a - b", numpy=np.subtract, partials={"a": "1", "b": "-1"})
 _rsub = elementwise(
-    "rsub", "b - a", numpy=lambda a, b: np.subtract(b, a), partials={"a": "-1", "b": "1"},
-    grad_name="RsubBackward1", **PRIVATE,
-)  # fmt: skip
+    "rsub",
+    "b - a",
+    numpy=lambda a, b: np.subtract(b, a),
+    partials={"a": "-1", "b": "1"},
+    grad_name="RsubBackward1",
+    **PRIVATE,
+)
 _add_scaled = elementwise(
-    "add_scaled", "a + alpha * b", partials={"a": "1", "b": "alpha"}, parameters={"alpha": 1},
-    grad_name="AddBackward0", **PRIVATE,
-)  # fmt: skip
+    "add_scaled",
+    "a + alpha * b",
+    partials={"a": "1", "b": "alpha"},
+    parameters={"alpha": 1},
+    grad_name="AddBackward0",
+    **PRIVATE,
+).op
 _sub_scaled = elementwise(
-    "sub_scaled", "a - alpha * b", partials={"a": "1", "b": "-alpha"}, parameters={"alpha": 1},
-    grad_name="SubBackward0", **PRIVATE,
-)  # fmt: skip
+    "sub_scaled",
+    "a - alpha * b",
+    partials={"a": "1", "b": "-alpha"},
+    parameters={"alpha": 1},
+    grad_name="SubBackward0",
+    **PRIVATE,
+).op
 mul = elementwise(
     "mul", "a * b", numpy=np.multiply, partials={"a": "b", "b": "a"}, aliases=("multiply",)
 )
 _div = elementwise(
-    "div", "a / b", numpy=np.divide, partials={"a": "1 / b", "b": "-y / b"}, promote="float",
+    "div",
+    "a / b",
+    numpy=np.divide,
+    partials={"a": "1 / b", "b": "-y / b"},
+    promote="float",
     aliases=("true_divide",),
-)  # fmt: skip
+)
 neg = elementwise(
     "neg", "-x", numpy=excluding("b", np.negative), partials={"x": "-1"}, aliases=("negative",)
 )
 
 
 def scaled(record: Callable, input: Any, other: Any, alpha: Any) -> Tensor:
-    """A sum or difference with a factor, which must be of a kind that the operands' type can hold."""
+    """A sum or difference with a factor of a kind that the operands' type can hold."""
     input, other = common(input, other)
     kind, alpha = input.dtype.category, number(alpha)
     check(
@@ -131,7 +163,11 @@ def scaled(record: Callable, input: Any, other: Any, alpha: Any) -> Tensor:
 
 def fitting(value: Any, x: Tensor) -> Any:
     """A number as the type of x holds it: cut to a whole number, wrapped around."""
-    return value if x.dtype.category >= dtypes.FLOAT else np.asarray(value).astype(x._data.dtype).item()
+    return (
+        value
+        if x.dtype.category >= dtypes.FLOAT
+        else np.asarray(value).astype(x._data.dtype).item()
+    )
 
 
 @public(out=True)
@@ -146,14 +182,19 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     return scaled(_add_scaled, input, other, alpha)
 
 
-def refuse_bool(*operands: Any) -> None:
+def refuse_bool(a: Any, b: Any) -> None:
     """Raises RuntimeError, as PyTorch does, where a difference would involve a bool tensor."""
-    bools = [isinstance(t, Tensor) and t._data.dtype.kind == "b" for t in operands]
-    if any(bools):
-        instead = "`^` or `logical_xor()`" if all(bools) else "`~` or `logical_not()`, which invert a mask,"
+    first = isinstance(a, Tensor) and a._data.dtype is BOOL
+    second = isinstance(b, Tensor) and b._data.dtype is BOOL
+    if first and second:
         raise RuntimeError(
-            f"[sub] Subtraction, the `-` operator, with {'two bool tensors' if all(bools) else 'a bool tensor'} "
-            f"is not supported. Use the {instead} instead."
+            "[sub] Subtraction, the `-` operator, with two bool tensors is not supported. Use "
+            "the `^` or `logical_xor()` operator instead."
+        )
+    if first or second:
+        raise RuntimeError(
+            "[sub] Subtraction, the `-` operator, with a bool tensor is not supported. Use "
+            "the `~` or `logical_not()` operator to invert a mask, or convert it with .to()."
         )
 
 
@@ -179,7 +220,8 @@ def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
 def positive(input: Tensor) -> Tensor:
     """The tensor itself; raises RuntimeError for bool."""
     check(
-        input._data.dtype.kind != "b", "[positive] The `+` operator, on a bool tensor is not supported."
+        input._data.dtype.kind != "b",
+        "[positive] The `+` operator, on a bool tensor is not supported.",
     )
     return input
 
@@ -188,13 +230,19 @@ Tensor.add_ = inplace_call(_add.op, add)
 Tensor.sub_ = Tensor.subtract_ = inplace_call(_sub.op, sub)
 
 _addcmul = elementwise(
-    "addcmul", "a + value * b * c", partials={"a": "1", "b": "value * c", "c": "value * b"},
-    parameters={"value": 1}, **PRIVATE,
-)  # fmt: skip
+    "addcmul",
+    "a + value * b * c",
+    partials={"a": "1", "b": "value * c", "c": "value * b"},
+    parameters={"value": 1},
+    **PRIVATE,
+).op
 _addcdiv = elementwise(
-    "addcdiv", "a + value * (b / c)",
-    partials={"a": "1", "b": "value / c", "c": "-value * b / (c * c)"}, parameters={"value": 1}, **PRIVATE,
-)  # fmt: skip
+    "addcdiv",
+    "a + value * (b / c)",
+    partials={"a": "1", "b": "value / c", "c": "-value * b / (c * c)"},
+    parameters={"value": 1},
+    **PRIVATE,
+).op
 
 
 @public(inplace=True, out=True)
@@ -225,24 +273,30 @@ def lerp_kernel(a: ndarray, b: ndarray, w: ndarray) -> ndarray:
 
 
 _lerp = elementwise(
-    "lerp", "where(abs(w) < 0.5, a + w * (b - a), b - (b - a) * (1 - w))",
-    numpy=in_float32(lerp_kernel), partials={"a": "1 - w", "b": "w", "w": "b - a"}, **PRIVATE,
-)  # fmt: skip
+    "lerp",
+    "where(abs(w) < 0.5, a + w * (b - a), b - (b - a) * (1 - w))",
+    numpy=in_float32(lerp_kernel),
+    partials={"a": "1 - w", "b": "w", "w": "b - a"},
+    **PRIVATE,
+)
 
 
 @public(inplace=True, out=True)
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
-    """`input + weight * (end - input)`, elementwise; raises RuntimeError for tensors of different types."""
+    """`input + weight * (end - input)`, elementwise; raises RuntimeError for different types."""
     check(
         input.dtype.category >= dtypes.FLOAT,
-        lambda: f"[lerp] not implemented for '{type_name(input.dtype)}'; use floating-point tensors",
+        lambda: (
+            f"[lerp] not implemented for '{type_name(input.dtype)}'; use floating-point tensors"
+        ),
         NotImplementedError,
     )
-    for t, argument in ((end, "end"), (weight, "weight")):
-        check(
-            not isinstance(t, Tensor) or t.dtype is input.dtype or (t is weight and t.ndim == 0),
-            lambda: f"[lerp] expected dtype {input.dtype} for `{argument}` but got dtype {t.dtype}",
-        )
+    weight_counts = isinstance(weight, Tensor) and weight.ndim > 0
+    for t, argument in ((end, "end"), (weight if weight_counts else input, "weight")):
+        if t.dtype is not input.dtype:
+            raise RuntimeError(
+                f"[lerp] expected dtype {input.dtype} for `{argument}` but got dtype {t.dtype}"
+            )
     return _lerp(input, end, weight)
 
 
@@ -266,15 +320,22 @@ def size_tangent(tangents: tuple, inputs: tuple, y: Tensor, params: dict) -> Ten
 
 
 ARRAY_NAMES.update(sgn=direction, conj=np.conjugate)
-abs = elementwise(  # noqa: A001
-    "abs", "abs(x)", numpy=excluding("b", np.absolute), partials={"x": "conj(sgn(x))"},
-    jvp=size_tangent, aliases=("absolute",),
-)  # fmt: skip
+abs = elementwise(
+    "abs",
+    "abs(x)",
+    numpy=excluding("b", np.absolute),
+    partials={"x": "conj(sgn(x))"},
+    jvp=size_tangent,
+    aliases=("absolute",),
+)
 sign = elementwise("sign", "sign(x)", numpy=sign_kernel, partials={"x": "0"})
 copysign = elementwise(
-    "copysign", "copysign(a, b)", numpy=excluding("c", np.copysign), promote="float",
+    "copysign",
+    "copysign(a, b)",
+    numpy=excluding("c", np.copysign),
+    promote="float",
     partials={"a": "where(a == 0, 0 * a, y / a)", "b": "0"},
-)  # fmt: skip
+)
 
 # -- the conjugate -----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Powers and roots, exponentials and logarithms. May import earlier operators, core and the base."""
+"""Powers, roots, exponentials and logarithms. May import earlier operators, core and the base."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from ..core.tensor import Tensor
 from ..errors import check
 from . import special_functions as special
 from .comparison import where
-from .elementwise import PRIVATE, common, conj, excluding, operator_of
+from .elementwise import PRIVATE, Constant, common, conj, excluding, operator_of
 from .rules import elementwise, in_float32, public
 
 LN2, LN10 = math.log(2), math.log(10)
 FLOAT: dict[str, Any] = {"promote": "float"}  # integers become the default float
-FLOAT32: dict[str, Any] = {"promote": "float", "autocast": "float32"}  # autocast computes in float32
+FLOAT32: dict[str, Any] = {
+    "promote": "float",
+    "autocast": "float32",
+}  # autocast computes in float32
 SPECIAL: dict[str, Any] = {"spaces": ("torch", "special")}
 
 # -- powers and roots --------------------------------------------------------------------------
@@ -77,21 +80,34 @@ def exponent_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 _power = elementwise(
-    "pow", "a ** b", numpy=power, vjp={"a": base_gradient, "b": exponent_gradient},
-    grad_name="PowBackward1", **PRIVATE,
-)  # fmt: skip
+    "pow",
+    "a ** b",
+    numpy=power,
+    vjp={"a": base_gradient, "b": exponent_gradient},
+    grad_name="PowBackward1",
+    **PRIVATE,
+)
 _number_power = elementwise(
-    "pow_number", "x ** exponent", numpy=power_of_number, parameters={"exponent": 2},
-    vjp={"x": number_power_gradient}, grad_name="PowBackward0", **PRIVATE,
-)  # fmt: skip
+    "pow_number",
+    "x ** exponent",
+    numpy=power_of_number,
+    parameters={"exponent": 2},
+    vjp={"x": number_power_gradient},
+    grad_name="PowBackward0",
+    **PRIVATE,
+).op
 _square = elementwise(
-    "square", "x * x", numpy=excluding("b", np.square), partials={"x": "x + x"},
-    grad_name="PowBackward0", **PRIVATE,
-)  # fmt: skip
+    "square",
+    "x * x",
+    numpy=excluding("b", np.square),
+    partials={"x": "x + x"},
+    grad_name="PowBackward0",
+    **PRIVATE,
+)
 
 
 @public(inplace=True, out=True)
-def pow(input: Any, exponent: Any) -> Tensor:  # noqa: A001
+def pow(input: Any, exponent: Any) -> Tensor:
     """`input ** exponent`, elementwise; one of them may be a number.
 
     Raises RuntimeError for an integer tensor and a negative integer number.
@@ -100,12 +116,19 @@ def pow(input: Any, exponent: Any) -> Tensor:  # noqa: A001
         return _power(input, exponent)
     if exponent.__class__ is int and exponent == 2 and input._data.dtype.kind != "b":
         return _square(input)
+    if input._data.dtype.kind in "fV" and exponent.__class__ in (int, float):
+        return _number_power(input, exponent=exponent)
     x, e = common(input, exponent)
     if x.dtype.category == dtypes.INTEGER:
-        check(exponent >= 0, "[pow] Integers to negative integer powers are not allowed; use a floating-point tensor.")
+        check(
+            exponent >= 0,
+            "[pow] Integers to negative integer powers are not allowed; use a float tensor.",
+        )
         check(
             exponent <= dtypes.iinfo(x.dtype).max,
-            lambda: f"[pow] value {exponent} cannot be converted to type {x.dtype} without overflow",
+            lambda: (
+                f"[pow] value {exponent} cannot be converted to type {x.dtype} without overflow"
+            ),
         )
     return _number_power(x, exponent=exponent) if x._data.dtype.kind in "fcV" else _power(x, e)
 
@@ -129,7 +152,12 @@ rsqrt = elementwise(
     "rsqrt", "1 / sqrt(x)", partials={"x": "-0.5 * y * y * y"}, promote="float", autocast="float32"
 )
 reciprocal = elementwise(
-    "reciprocal", "1 / x", numpy=np.reciprocal, partials={"x": "-y * y"}, promote="float", autocast="float32"
+    "reciprocal",
+    "1 / x",
+    numpy=np.reciprocal,
+    partials={"x": "-y * y"},
+    promote="float",
+    autocast="float32",
 )
 
 
@@ -181,19 +209,26 @@ logaddexp2 = elementwise(
 
 ARRAY_NAMES["xlogy"] = special.xlogy
 xlogy = elementwise(
-    "xlogy", "where(isnan(b), b, where(a == 0, 0 * a, a * log(b)))", numpy=excluding("c", special.xlogy),
-    partials={"a": "xlogy(where(a == 0, 0 * a, 0 * a + 1), b)", "b": "a / b"}, **SPECIAL, **FLOAT,
-)  # fmt: skip
+    "xlogy",
+    "where(isnan(b), b, where(a == 0, 0 * a, a * log(b)))",
+    numpy=excluding("c", special.xlogy),
+    partials={"a": "xlogy(where(a == 0, 0 * a, 0 * a + 1), b)", "b": "a / b"},
+    **SPECIAL,
+    **FLOAT,
+)
 
 # -- the logistic function ---------------------------------------------------------------------
 
 
+ONE = Constant(1)
+
+
 def sigmoid_kernel(x: ndarray) -> ndarray:
-    """1 / (1 + exp(-x)), in one array; exp overflows to infinity, whose reciprocal is the 0 wanted."""
+    """1 / (1 + exp(-x)), in one array; where exp overflows, its reciprocal is the 0 wanted."""
     y = np.asarray(np.negative(x))
-    np.exp(y, out=y)
-    y += 1
-    return np.reciprocal(y, out=y)
+    np.exp(y, y)
+    np.add(y, ONE[x.dtype], y)
+    return np.reciprocal(y, y)
 
 
 sigmoid = elementwise(
@@ -213,9 +248,14 @@ def logit_gradient(g: Tensor, x: Tensor, eps: float | None) -> Tensor:
 
 
 _logit = elementwise(
-    "logit", "log(x / (1 - x))", numpy=excluding("c", special.logit), vjp={"x": logit_gradient},
-    parameters={"eps": None}, **PRIVATE, **FLOAT,
-)  # fmt: skip
+    "logit",
+    "log(x / (1 - x))",
+    numpy=excluding("c", special.logit),
+    vjp={"x": logit_gradient},
+    parameters={"eps": None},
+    **PRIVATE,
+    **FLOAT,
+).op
 
 
 @public(inplace=True, out=True, spaces=("torch", "special"))

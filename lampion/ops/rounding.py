@@ -49,13 +49,18 @@ _round = elementwise(
     "round", "round(x)", numpy=to_whole, partials={"x": "0"}, grad_name="RoundBackward0", **PRIVATE
 )
 _round_decimals = elementwise(
-    "round_decimals", "round(x * 10 ** decimals) / 10 ** decimals", numpy=to_decimals,
-    partials={"x": "0"}, parameters={"decimals": 0}, grad_name="RoundBackward1", **PRIVATE,
-)  # fmt: skip
+    "round_decimals",
+    "round(x * 10 ** decimals) / 10 ** decimals",
+    numpy=to_decimals,
+    partials={"x": "0"},
+    parameters={"decimals": 0},
+    grad_name="RoundBackward1",
+    **PRIVATE,
+).op
 
 
 @public(spaces=("torch", "special"), inplace=True, out=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:  # noqa: A001
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest number with `decimals` decimals, halves to the even neighbour.
 
     >>> torch.tensor([0.5, 1.5, 2.5]).round()
@@ -105,13 +110,21 @@ def fmod_kernel(a: ndarray, b: ndarray) -> ndarray:
 
 ARRAY_NAMES["div_floor"] = divide_down
 _div_floor = elementwise(
-    "div_floor", "floor(a / b)", numpy=divide_down, partials={"a": "0", "b": "0"},
-    grad_name="DivBackward2", **PRIVATE,
-)  # fmt: skip
+    "div_floor",
+    "floor(a / b)",
+    numpy=divide_down,
+    partials={"a": "0", "b": "0"},
+    grad_name="DivBackward2",
+    **PRIVATE,
+)
 _div_trunc = elementwise(
-    "div_trunc", "trunc(a / b)", numpy=divide_to_zero, partials={"a": "0", "b": "0"},
-    grad_name="DivBackward2", **PRIVATE,
-)  # fmt: skip
+    "div_trunc",
+    "trunc(a / b)",
+    numpy=divide_to_zero,
+    partials={"a": "0", "b": "0"},
+    grad_name="DivBackward2",
+    **PRIVATE,
+)
 _DIVISIONS = {None: _div, "floor": _div_floor, "trunc": _div_trunc}
 
 
@@ -124,26 +137,33 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """
     check(
         rounding_mode in _DIVISIONS,
-        lambda: "[div] expected rounding_mode to be one of None, 'trunc', or 'floor' but found "
-        f"{rounding_mode!r}",
+        lambda: (
+            "[div] expected rounding_mode to be one of None, 'trunc', or 'floor' but found "
+            f"{rounding_mode!r}"
+        ),
     )
     return _DIVISIONS[rounding_mode](input, other)
 
 
 @public(inplace=True, out=True)
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """`input / other` rounded down, elementwise; raises RuntimeError for an integer divided by zero."""
+    """`input / other` rounded down, elementwise; raises RuntimeError for an integer over zero."""
     return _div_floor(input, other)
 
 
 remainder = elementwise(
-    "remainder", "a - b * floor(a / b)", numpy=remainder_kernel,
+    "remainder",
+    "a - b * floor(a / b)",
+    numpy=remainder_kernel,
     partials={"a": "1", "b": "-div_floor(a, b)"},
-)  # fmt: skip
+)
 fmod = elementwise(
     "fmod", "a - b * trunc(a / b)", numpy=fmod_kernel, partials={"a": "1", "b": "-trunc(a / b)"}
 )
 
-Tensor.__floordiv__, Tensor.__rfloordiv__ = operator_of(_div_floor), operator_of(reflected(_div_floor))
+Tensor.__floordiv__, Tensor.__rfloordiv__ = (
+    operator_of(_div_floor),
+    operator_of(reflected(_div_floor)),
+)
 Tensor.__mod__, Tensor.__rmod__ = operator_of(remainder), operator_of(reflected(remainder))
 Tensor.__ifloordiv__, Tensor.__imod__ = Tensor.floor_divide_, Tensor.remainder_

@@ -1,7 +1,7 @@
 """Softmax and its relatives. May import earlier operators, core and the base.
 
-The largest element is subtracted first, so that nothing overflows. The gradients are records of their own, few
-passes over the array, and differentiable again.
+The largest element is subtracted first, so that nothing overflows. The gradients are records of
+their own, few passes over the array, and differentiable again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def batch_along(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> 
     """The operands with the batch dimension in front; numbers get a dimension to work along."""
     fronted = [
         v.unsqueeze(0).expand((size, *v._data.shape)) if d is None else move_to_front(v, d)
-        for v, d in zip(values, dims)
+        for v, d in zip(values, dims, strict=True)
     ]
     if fronted[0]._data.ndim == 1:
         return apply(op, *[v.unsqueeze(1) for v in fronted], dim=1).squeeze(1), 0
@@ -76,17 +76,19 @@ def batch_along(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> 
 
 
 def softmax_gradient(g: Tensor, y: Tensor, dim: int) -> Tensor:
+    """y (g - sum(g y)) along `dim`."""
     return apply(SOFTMAX_BACKWARD, g, y, dim=dim)
 
 
 def log_softmax_gradient(g: Tensor, y: Tensor, dim: int) -> Tensor:
+    """g - exp(y) sum(g) along `dim`."""
     return apply(LOG_SOFTMAX_BACKWARD, g, y, dim=dim)
 
 
 SOFTMAX = Op(
     "softmax",
     ("x",),
-    excluding("biuc", in_float32(softmax_kernel)),
+    excluding("biuc", softmax_kernel),
     vjp={"x": softmax_gradient},
     jvp=lambda tangents, inputs, y, params: softmax_gradient(tangents[0], y, params["dim"]),
     batch=batch_along,
@@ -95,10 +97,11 @@ SOFTMAX = Op(
 LOG_SOFTMAX = Op(
     "log_softmax",
     ("x",),
-    excluding("biuc", in_float32(log_softmax_kernel)),
+    excluding("biuc", log_softmax_kernel),
     vjp={"x": log_softmax_gradient},
-    jvp=lambda tangents, inputs, y, params: tangents[0]
-    - (y.exp() * tangents[0]).sum(params["dim"], keepdim=True),
+    jvp=lambda tangents, inputs, y, params: (
+        tangents[0] - (y.exp() * tangents[0]).sum(params["dim"], keepdim=True)
+    ),
     batch=batch_along,
     autocast="float32",
 )
@@ -108,9 +111,9 @@ SOFTMAX_BACKWARD = Op(
     in_float32(softmax_backward_kernel),
     vjp={
         "t": lambda g, p, dim: softmax_gradient(g, p, dim),
-        "p": lambda g, t, p, dim: g * t
-        - g * (t * p).sum(dim, keepdim=True)
-        - t * (g * p).sum(dim, keepdim=True),
+        "p": lambda g, t, p, dim: (
+            g * t - g * (t * p).sum(dim, keepdim=True) - t * (g * p).sum(dim, keepdim=True)
+        ),
     },
     batch=batch_along,
     grad_name="SoftmaxBackwardDataBackward0",
@@ -156,8 +159,8 @@ def implied_dim(name: str, input: Tensor, dim: int | None, stacklevel: int) -> i
     if dim is not None:
         return dim
     warnings.warn(
-        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
-        "argument.",
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include "
+        "dim=X as an argument.",
         stacklevel=stacklevel,
     )
     return 0 if input._data.ndim in (0, 1, 3) else 1

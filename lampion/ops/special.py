@@ -1,8 +1,8 @@
-"""`torch.special` as operators: kernels from special_functions.py, derivatives as formulas. May import earlier
-operators, core and the base.
+"""`torch.special` as operators: kernels from special_functions.py, derivatives as formulas. May
+import earlier operators, core and the base.
 
-Where PyTorch has no derivative (with respect to an order, and of the Bessel functions it added last), neither
-have we: the results do not require a gradient.
+Where PyTorch has no derivative (with respect to an order, and of the Bessel functions it added
+last), neither have we: the results do not require a gradient.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from .elementwise import PRIVATE, excluding
 from .powers import FLOAT, FLOAT32, SPECIAL
 from .rules import EXPORTS, elementwise, in_float32, make_inplace, public, with_out
 
-ONLY_SPECIAL: dict[str, Any] = {"spaces": ("special",), "method": False, "inplace": False, "promote": "float"}
+ONLY_SPECIAL: dict[str, Any] = {
+    "spaces": ("special",),
+    "method": False,
+    "inplace": False,
+    "promote": "float",
+}
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 ROOT_2_PI = math.sqrt(2 * math.pi)
 ROOT_HALF = math.sqrt(0.5)
@@ -30,13 +35,19 @@ def real_kernel(name: str) -> Any:
 
 
 def undefined(name: str) -> Any:
-    """In the place of a derivative that PyTorch does not have either: raises NotImplementedError."""
-    raise NotImplementedError(f"[{name}] the derivative with respect to the first argument is not implemented")
+    """Stands for a derivative that PyTorch does not have either: raises NotImplementedError."""
+    raise NotImplementedError(
+        f"[{name}] the derivative with respect to the first argument is not implemented"
+    )
 
 
 ARRAY_NAMES["undefined"] = TENSOR_NAMES["undefined"] = undefined
-ARRAY_NAMES.update({n: getattr(kernels, n) for n in (
-    "digamma", "polygamma", "zeta", "lgamma", "erfcx", "i0", "i0e", "i1", "i1e")})  # fmt: skip
+ARRAY_NAMES.update(
+    {
+        n: getattr(kernels, n)
+        for n in ("digamma", "polygamma", "zeta", "lgamma", "erfcx", "i0", "i0e", "i1", "i1e")
+    }
+)
 
 # -- the error function and the normal distribution --------------------------------------------
 
@@ -49,7 +60,12 @@ for _name, _partial, _options in (
     ("i0", "i1(x)", FLOAT),
 ):
     elementwise(
-        _name, f"{_name}(x)", numpy=real_kernel(_name), partials={"x": _partial}, **SPECIAL, **_options
+        _name,
+        f"{_name}(x)",
+        numpy=real_kernel(_name),
+        partials={"x": _partial},
+        **SPECIAL,
+        **_options,
     )
 for _name, _partial, _grad_name in (
     ("erfcx", f"2 * x * y - {TWO_OVER_ROOT_PI}", "Erfcx"),
@@ -62,57 +78,101 @@ for _name, _partial, _grad_name in (
     ("i1e", "where(x == 0, 0.5 + 0 * x, i0e(x) - y * (sgn(x) + 1 / x))", "I1E"),
 ):
     elementwise(
-        _name, f"{_name}(x)", numpy=real_kernel(_name), partials={"x": _partial},
-        grad_name=f"Special{_grad_name}Backward0", **ONLY_SPECIAL,
-    )  # fmt: skip
+        _name,
+        f"{_name}(x)",
+        numpy=real_kernel(_name),
+        partials={"x": _partial},
+        grad_name=f"Special{_grad_name}Backward0",
+        **ONLY_SPECIAL,
+    )
 
 # -- Bessel functions and polynomials ----------------------------------------------------------
 
 for _name in (
-    "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "modified_bessel_i0", "modified_bessel_i1",
-    "modified_bessel_k0", "modified_bessel_k1", "scaled_modified_bessel_k0", "scaled_modified_bessel_k1",
+    "airy_ai",
+    "bessel_j0",
+    "bessel_j1",
+    "bessel_y0",
+    "bessel_y1",
+    "modified_bessel_i0",
+    "modified_bessel_i1",
+    "modified_bessel_k0",
+    "modified_bessel_k1",
+    "scaled_modified_bessel_k0",
+    "scaled_modified_bessel_k1",
     "spherical_bessel_j0",
-):  # fmt: skip
+):
     elementwise(_name, f"{_name}(x)", numpy=real_kernel(_name), **ONLY_SPECIAL)
 for _name in (
-    "chebyshev_polynomial_t", "chebyshev_polynomial_u", "chebyshev_polynomial_v", "chebyshev_polynomial_w",
-    "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l", "legendre_polynomial_p",
-    "shifted_chebyshev_polynomial_t", "shifted_chebyshev_polynomial_u", "shifted_chebyshev_polynomial_v",
+    "chebyshev_polynomial_t",
+    "chebyshev_polynomial_u",
+    "chebyshev_polynomial_v",
+    "chebyshev_polynomial_w",
+    "hermite_polynomial_h",
+    "hermite_polynomial_he",
+    "laguerre_polynomial_l",
+    "legendre_polynomial_p",
+    "shifted_chebyshev_polynomial_t",
+    "shifted_chebyshev_polynomial_u",
+    "shifted_chebyshev_polynomial_v",
     "shifted_chebyshev_polynomial_w",
-):  # fmt: skip
-    elementwise(_name, f"{_name}(x, n)", numpy=real_kernel(_name), inputs=("x", "n"), **ONLY_SPECIAL)
+):
+    elementwise(
+        _name, f"{_name}(x, n)", numpy=real_kernel(_name), inputs=("x", "n"), **ONLY_SPECIAL
+    )
 
 # -- gamma and zeta functions ------------------------------------------------------------------
 
 zeta = elementwise(
-    "zeta", "zeta(s, q)", numpy=real_kernel("zeta"), inputs=("s", "q"),
-    partials={"s": "undefined('zeta')", "q": "-s * zeta(s + 1, q)"}, grad_name="SpecialZetaBackward0", **ONLY_SPECIAL,
-)  # fmt: skip
+    "zeta",
+    "zeta(s, q)",
+    numpy=real_kernel("zeta"),
+    inputs=("s", "q"),
+    partials={"s": "undefined('zeta')", "q": "-s * zeta(s + 1, q)"},
+    grad_name="SpecialZetaBackward0",
+    **ONLY_SPECIAL,
+)
 xlog1py = elementwise(
-    "xlog1py", "a * log1p(b)", numpy=real_kernel("xlog1py"),
+    "xlog1py",
+    "a * log1p(b)",
+    numpy=real_kernel("xlog1py"),
     partials={"a": "xlog1py(where(a == 0, 0 * a, 0 * a + 1), b)", "b": "a / (1 + b)"},
-    grad_name="SpecialXlog1PyBackward0", **ONLY_SPECIAL,
-)  # fmt: skip
+    grad_name="SpecialXlog1PyBackward0",
+    **ONLY_SPECIAL,
+)
 ARRAY_NAMES["xlog1py"] = kernels.xlog1py
 
 GAMMA_DENSITY = "exp((a - 1) * log(b) - b - lgamma(a))"
 igamma = elementwise(
-    "igamma", "igamma(a, b)", numpy=excluding("biuc", kernels.gammainc),
+    "igamma",
+    "igamma(a, b)",
+    numpy=excluding("biuc", kernels.gammainc),
     partials={"a": "undefined('igamma')", "b": GAMMA_DENSITY},
-)  # fmt: skip
+)
 igammac = elementwise(
-    "igammac", "igammac(a, b)", numpy=excluding("biuc", kernels.gammaincc),
+    "igammac",
+    "igammac(a, b)",
+    numpy=excluding("biuc", kernels.gammaincc),
     partials={"a": "undefined('igammac')", "b": f"-{GAMMA_DENSITY}"},
-)  # fmt: skip
+)
 _polygamma = elementwise(
-    "polygamma", "polygamma(n, x)", numpy=lambda x, n: kernels.polygamma(n, x),
-    partials={"x": "polygamma(n + 1, x)"}, parameters={"n": 0}, **PRIVATE, **FLOAT32,
-)  # fmt: skip
+    "polygamma",
+    "polygamma(n, x)",
+    numpy=lambda x, n: kernels.polygamma(n, x),
+    partials={"x": "polygamma(n + 1, x)"},
+    parameters={"n": 0},
+    **PRIVATE,
+    **FLOAT32,
+).op
 _mvlgamma = elementwise(
-    "mvlgamma", "multigammaln(x, p)", numpy=in_float32(kernels.multigammaln),
-    vjp={"x": lambda g, x, p: g * sum((x - 0.5 * j).digamma() for j in range(p))}, parameters={"p": 1},
-    **PRIVATE, **FLOAT32,
-)  # fmt: skip
+    "mvlgamma",
+    "multigammaln(x, p)",
+    numpy=in_float32(kernels.multigammaln),
+    vjp={"x": lambda g, x, p: g * sum((x - 0.5 * j).digamma() for j in range(p))},
+    parameters={"p": 1},
+    **PRIVATE,
+    **FLOAT32,
+).op
 
 
 def polygamma(n: int, input: Tensor) -> Tensor:
@@ -144,7 +204,12 @@ Tensor.polygamma_ = make_inplace(polygamma_method, "polygamma_")
 # -- the namespace's own names -----------------------------------------------------------------
 
 for _name, _source in (
-    ("expit", "sigmoid"), ("gammaln", "lgamma"), ("psi", "digamma"), ("multigammaln", "mvlgamma"),
-    ("gammainc", "igamma"), ("gammaincc", "igammac"), ("logsumexp", "logsumexp"),
-):  # fmt: skip
+    ("expit", "sigmoid"),
+    ("gammaln", "lgamma"),
+    ("psi", "digamma"),
+    ("multigammaln", "mvlgamma"),
+    ("gammainc", "igamma"),
+    ("gammaincc", "igammac"),
+    ("logsumexp", "logsumexp"),
+):
     EXPORTS["special"][_name] = EXPORTS["torch"][_source]

@@ -1,4 +1,6 @@
-"""Trigonometric and hyperbolic functions and their inverses. May import earlier operators, core and the base."""
+"""Trigonometric and hyperbolic functions and their inverses. May import earlier operators, core and
+the base.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +32,34 @@ for _name, _numpy, _partial, _options in (
     ("atanh", np.arctanh, "1 / (1 - x * x)", FLOAT),
 ):
     elementwise(
-        _name, f"{_name}(x)", numpy=_numpy, partials={"x": _partial}, aliases=("arc" + _name[1:],), **_options
-    )  # fmt: skip
+        _name,
+        f"{_name}(x)",
+        numpy=_numpy,
+        partials={"x": _partial},
+        aliases=("arc" + _name[1:],),
+        **_options,
+    )
 
 _SQUARES = "where((a == 0) & (b == 0), 0 * a + 1, a * a + b * b)"
 ARRAY_NAMES["atan2"] = np.arctan2
 atan2 = elementwise(
-    "atan2", "atan2(a, b)", numpy=excluding("c", np.arctan2), aliases=("arctan2",),
-    partials={"a": f"b / {_SQUARES}", "b": f"-a / {_SQUARES}"}, **FLOAT,
-)  # fmt: skip
+    "atan2",
+    "atan2(a, b)",
+    numpy=excluding("c", np.arctan2),
+    aliases=("arctan2",),
+    partials={"a": f"b / {_SQUARES}", "b": f"-a / {_SQUARES}"},
+    **FLOAT,
+)
 hypot = elementwise(
     "hypot", "hypot(a, b)", numpy=excluding("biuc", np.hypot), partials={"a": "a / y", "b": "b / y"}
 )
 for _name, _factor in (("Deg2Rad", math.pi / 180), ("Rad2Deg", 180 / math.pi)):
     elementwise(
-        _name.lower(), f"x * {_factor}", partials={"x": str(_factor)}, grad_name=_name + "Backward0", **FLOAT
+        _name.lower(),
+        f"x * {_factor}",
+        partials={"x": str(_factor)},
+        grad_name=_name + "Backward0",
+        **FLOAT,
     )
 
 
@@ -55,7 +70,10 @@ def sinc_kernel(x: ndarray) -> ndarray:
 
 
 sinc = elementwise(
-    "sinc", "where(x == 0, 0 * x + 1, sin(pi * x) / (pi * x))", numpy=in_float32(sinc_kernel),
-    partials={"x": "where(x == 0, 0 * x, (cos(pi * x) - y) / x)"}, **SPECIAL, **FLOAT,
-)  # fmt: skip
-
+    "sinc",
+    "where(x == 0, 0 * x + 1, sin(pi * x) / (pi * x))",
+    numpy=in_float32(sinc_kernel),
+    partials={"x": "where(x == 0, 0 * x, (cos(pi * x) - y) / x)"},
+    **SPECIAL,
+    **FLOAT,
+)
