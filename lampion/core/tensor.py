@@ -532,8 +532,8 @@ def memory_of(array: ndarray) -> ndarray:
     """The bytes from an array's first to its last element, in the order of their addresses, not copied."""
     item = array.dtype.itemsize
     last = sum((n - 1) * s for n, s in zip(array.shape, array.strides)) // item
-    flat = as_strided(array, (last + 1 if array.size else 0,), (item,))
-    return flat.view(np.uint8)
+    raw = array.view(np.dtype((np.void, item)))  # as_strided does not know every type
+    return as_strided(raw, (last + 1 if array.size else 0,), (item,)).view(np.uint8)
 
 
 def copy_memory(root: ndarray) -> ndarray:

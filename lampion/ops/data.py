@@ -22,7 +22,7 @@ from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.op import Op
 from ..core.promotion import cast_kernel
-from ..core.tensor import Tensor, wrap
+from ..core.tensor import LOW_FLOATS, Tensor, wrap
 from ..device import usable
 from ..errors import check
 from ..layout import copy_in_order, order_of
@@ -52,7 +52,7 @@ def checked_array(array: ndarray) -> ndarray:
     )
     known = dtypes.FROM_NUMPY.get(dtype)
     check(
-        known is not None and dtype.kind in "biufc",
+        known is not None and known.name not in LOW_FLOATS,
         lambda: (
             f"can't convert np.ndarray of type numpy.{dtype.type.__name__}. The only supported "
             f"types are: {NUMPY_TYPES}."
