@@ -91,3 +91,24 @@ def test_readme_shows_programs():
 @pytest.mark.parametrize("number", range(len(readme_programs())))
 def test_readme_programs_run(number):
     run_python(readme_programs()[number])
+
+
+def test_the_operator_that_contributing_adds():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    record, sample, use = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    checks = """
+import lampion
+lampion.squareplus = squareplus
+from tests.test_operators import (test_values, test_gradients, test_jvp_is_the_transpose_of_vjp,
+                                  test_vmap_is_a_loop, test_errors)
+for dtype in sample.dtypes:
+    test_values(sample, dtype)
+test_gradients(sample, "float64")
+test_jvp_is_the_transpose_of_vjp(sample, "float64")
+test_vmap_is_a_loop(sample)
+test_errors(sample, sample.errors[0])
+print("checked")
+"""
+    printed = run_python(record + use + sample + checks)
+    assert "tensor([0.6180, 1.0000, 1.6180], grad_fn=<SquareplusBackward0>)" in printed
+    assert printed.endswith("checked\n")
