@@ -50,6 +50,7 @@ ORDER = {
         "graph",
         "modes",
         "promotion",
+        "quick",
         "dispatch",
         "inplace",
         "hooks",

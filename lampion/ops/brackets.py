@@ -15,10 +15,11 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply, quick_view
+from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import assign, check_memory, check_writable, type_name
 from ..core.promotion import CAST
+from ..core.quick import quick_view
 from ..core.tensor import Storage, Tensor, wrap
 from ..errors import check
 from .accumulate import from_front, index_key

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply, quick_view
+from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.op import Op
+from ..core.quick import quick_view
 from ..core.tensor import Size, Tensor
 from ..errors import check
 from .rules import EXPORTS, move_to_front, public, shape_argument
@@ -29,7 +30,7 @@ def expand_array(x: ndarray, shape: tuple[int, ...]) -> ndarray | None:
     """
     have = x.shape
     lead = len(shape) - len(have)
-    if lead < 0:
+    if lead < 0 or (lead and min(shape[:lead]) < 0):
         return None
     strides = [0] * lead
     for n, size, step in zip(shape[lead:] if lead else shape, have, x.strides):

@@ -13,10 +13,11 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply, quick_record
+from ..core.dispatch import apply
 from ..core.graph import STATE
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import CAST
+from ..core.quick import quick_record
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
 from .accumulate import add_at, from_front, index_key, index_rows, out_of_bounds, place_of

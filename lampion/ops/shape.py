@@ -10,11 +10,12 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply, quick_record
+from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import write_out
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
+from ..core.quick import quick_record
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
 from .expand import broadcast_tensors, expand_to

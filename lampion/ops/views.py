@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply, quick_view
+from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.op import Op, parameters_of
+from ..core.quick import quick_view
 from ..core.tensor import Storage, Tensor, _new, normalize_dim
 from ..errors import check
 from ..layout import contiguous_format, format_order, inverse, is_dense_in
