@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -427,7 +428,7 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
     """`f(2, 3)`, `f((2, 3))` and `f(Size)` alike."""
     if len(shape) == 1 and not isinstance(shape[0], (int, Tensor, np.integer)):
         shape = tuple(shape[0])
-    return tuple([s if s.__class__ is int else s.__index__() for s in shape])
+    return tuple([s if s.__class__ is int else operator.index(s) for s in shape])
 
 
 ARRAY_NAMES.update(
