@@ -8,15 +8,13 @@ Reverse mode is an attribute of a tensor, not a level; each interpreter's tensor
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any
 from weakref import ref
 
-from numpy import ndarray
 
 from .graph import GENERAL, STATE, Node, Packed, SavedOutput, Slot
 from .op import Op
-from .promotion import promote
+from .promotion import promote, shape_error
 from .tensor import Storage, Tensor, _new, tick, wrap
 
 def apply(op: Op, *inputs: Any, **params: Any) -> Any:
@@ -61,19 +59,6 @@ def run_kernel(op: Op, inputs: tuple, params: dict) -> Any:
     if op.view:
         link_view(result, inputs[0], op, params)
     return result
-
-
-def shape_error(name: str, *arrays: ndarray) -> Exception:
-    """PyTorch's error for shapes that do not broadcast, with the operator's name."""
-    shapes = [tuple(x.shape) for x in arrays]
-    for a, b in combinations(shapes, 2):
-        for k in range(1, min(len(a), len(b)) + 1):
-            if a[-k] != b[-k] and 1 not in (a[-k], b[-k]):
-                return RuntimeError(
-                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b ({b[-k]}) at "
-                    f"non-singleton dimension {max(len(a), len(b)) - k}; got shapes {a} and {b}"
-                )
-    return RuntimeError(f"[{name}] failed on shapes {shapes}")
 
 
 def grad_mask(inputs: tuple) -> int:

@@ -1,10 +1,11 @@
-"""How operands are brought to one type. May import op, tensor, graph and the base.
+"""How operands are brought to one type, and what is said of shapes that do not fit. May import op, tensor, graph and the base.
 
 PyTorch's rule: tensors with dimensions outrank 0-dim tensors, these outrank Python numbers (see dtypes).
 """
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,19 @@ def convert(t: Any, target: dtypes.dtype) -> Any:
     if t._data.dtype is target.numpy:
         return t
     return CAST(t, dtype=target)
+
+
+def shape_error(name: str, *arrays: ndarray) -> Exception:
+    """PyTorch's error for shapes that do not broadcast, with the operator's name."""
+    shapes = [tuple(x.shape) for x in arrays]
+    for a, b in combinations(shapes, 2):
+        for k in range(1, min(len(a), len(b)) + 1):
+            if a[-k] != b[-k] and 1 not in (a[-k], b[-k]):
+                return RuntimeError(
+                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b ({b[-k]}) at "
+                    f"non-singleton dimension {max(len(a), len(b)) - k}; got shapes {a} and {b}"
+                )
+    return RuntimeError(f"[{name}] failed on shapes {shapes}")
 
 
 def cast_kernel(x: ndarray, dtype: dtypes.dtype) -> ndarray:

@@ -18,11 +18,11 @@ import numpy as np
 from numpy import asarray, ndarray
 
 from .. import dtypes
-from ..core.dispatch import apply, edge, shape_error
+from ..core.dispatch import apply, edge
 from ..core.graph import DIRECT, GENERAL, STATE, Node, SavedOutput
 from ..core.inplace import assign, check_memory, check_writable, write_out
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
-from ..core.promotion import scalar_array
+from ..core.promotion import scalar_array, shape_error
 from ..core.tensor import Storage, Tensor, normalize_dim, tick, wrap
 
 EXPORTS: dict[str, dict[str, Any]] = defaultdict(dict)  # namespace -> name -> public function
@@ -244,7 +244,8 @@ def unary_call(op: Op) -> Callable:
             node.seq = tick()
         return t
 
-    return call if op.partials or not differentiable else lambda input: apply(op, input)
+    short = not differentiable or plan_of[1].short
+    return call if short else lambda input: apply(op, input)
 
 
 def binary_call(op: Op) -> Callable:
@@ -301,7 +302,8 @@ def binary_call(op: Op) -> Callable:
             node.seq = tick()
         return t
 
-    return call if op.partials or not differentiable else lambda input, other: apply(op, input, other)
+    short = not differentiable or plan_of[3].short
+    return call if short else lambda input, other: apply(op, input, other)
 
 
 def parametric_call(op: Op, defaults: dict[str, Any]) -> Callable:
