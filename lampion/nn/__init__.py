@@ -1,5 +1,7 @@
 """Modules, layers and losses under PyTorch's names: `torch.nn`. May import core and ops."""
 
+# ruff: noqa: I001  (names side by side, and `modules` after all of them)
+
 from . import functional as functional, init as init, parameter as parameter, utils as utils
 from .activation import (
     CELU as CELU, ELU as ELU, GELU as GELU, GLU as GLU, Hardshrink as Hardshrink,
@@ -40,14 +42,16 @@ from .lazy import (
     LazyInstanceNorm3d as LazyInstanceNorm3d, LazyLinear as LazyLinear,
 )  # fmt: skip
 from .linear import Bilinear as Bilinear, Identity as Identity, Linear as Linear
+from .linear_cross_entropy import (
+    LinearCrossEntropyLoss as LinearCrossEntropyLoss,
+    LinearCrossEntropyOptions as LinearCrossEntropyOptions,
+)
 from .loss import (
     BCELoss as BCELoss, BCEWithLogitsLoss as BCEWithLogitsLoss,
     CosineEmbeddingLoss as CosineEmbeddingLoss, CrossEntropyLoss as CrossEntropyLoss,
     CTCLoss as CTCLoss, GaussianNLLLoss as GaussianNLLLoss,
     HingeEmbeddingLoss as HingeEmbeddingLoss, HuberLoss as HuberLoss, KLDivLoss as KLDivLoss,
-    L1Loss as L1Loss, LinearCrossEntropyLoss as LinearCrossEntropyLoss,
-    LinearCrossEntropyOptions as LinearCrossEntropyOptions,
-    MarginRankingLoss as MarginRankingLoss, MSELoss as MSELoss,
+    L1Loss as L1Loss, MarginRankingLoss as MarginRankingLoss, MSELoss as MSELoss,
     MultiLabelMarginLoss as MultiLabelMarginLoss,
     MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss, MultiMarginLoss as MultiMarginLoss,
     NLLLoss as NLLLoss, NLLLoss2d as NLLLoss2d, PoissonNLLLoss as PoissonNLLLoss,
@@ -98,4 +102,4 @@ from .vision import (
     PixelUnshuffle as PixelUnshuffle, Unflatten as Unflatten, Upsample as Upsample,
     UpsamplingBilinear2d as UpsamplingBilinear2d, UpsamplingNearest2d as UpsamplingNearest2d,
 )  # fmt: skip
-from . import modules as modules, parallel as parallel  # noqa: I001  (its names are those above)
+from . import modules as modules, parallel as parallel

@@ -85,7 +85,7 @@ class LeakyReLU(Module):
 
 @layer
 class RReLU(Module):
-    """A leaky ReLU whose slope is drawn from [lower, upper) while training; their mean otherwise."""
+    """A leaky ReLU with a slope drawn from [lower, upper) while training, else their mean."""
 
     lower: float = 1.0 / 8
     upper: float = 1.0 / 3

@@ -1,4 +1,6 @@
-"""`AdaptiveLogSoftmaxWithLoss`: a softmax over very many classes, rare ones in clusters. May import core and ops."""
+"""`AdaptiveLogSoftmaxWithLoss`: a softmax over very many classes, rare ones in clusters. May import
+core and ops.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ class _ASMoutput(NamedTuple):
 class AdaptiveLogSoftmaxWithLoss(Module):
     """Log-softmax over `n_classes` sorted by frequency (Grave et al., 2016).
 
-    The head knows the classes below `cutoffs[0]` and one class for each cluster of rarer ones; a cluster's
-    projection is narrower by `div_value` than that of the one before.
+    The head knows the classes below `cutoffs[0]` and one class for each cluster of rarer ones; a
+    cluster's projection is narrower by `div_value` than that of the one before.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         fits = all(isinstance(c, int) and 0 < c < n_classes for c in cutoffs)
         check(
             fits and cutoffs == sorted(set(cutoffs)),
-            "cutoffs should be a sequence of unique, positive integers sorted in an increasing order, where each "
-            "value is between 1 and n_classes-1",
+            "cutoffs should be a sequence of unique, positive integers sorted in an increasing "
+            "order, where each value is between 1 and n_classes-1",
             ValueError,
         )
         made = {"device": device, "dtype": dtype}
@@ -63,7 +65,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             width = int(in_features // div_value ** (i + 1))
             self.tail.append(
                 Sequential(
-                    Linear(in_features, width, False, **made), Linear(width, high - low, False, **made)
+                    Linear(in_features, width, False, **made),
+                    Linear(width, high - low, False, **made),
                 )
             )
 
@@ -75,7 +78,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             outer.reset_parameters()
 
     def forward(self, input_: Tensor, target_: Tensor) -> _ASMoutput:
-        """(log-probability of each target, minus their mean) for input (N, in_features) and target (N,)."""
+        """(log-probability of each target (N,), minus their mean) for input (N, in_features)."""
         self._check_shapes(input_, target_)
         batched = target_.dim() > 0
         x = input_ if batched else input_.unsqueeze(0)
@@ -92,12 +95,16 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                 chosen = chosen.index_copy(0, rows, target[rows])
             else:
                 log_p = F.log_softmax(self.tail[i - 1](x.index_select(0, rows)), dim=1)
-                output = output.index_copy(0, rows, log_p.gather(1, (target[rows] - low)[:, None])[:, 0])
+                output = output.index_copy(
+                    0, rows, log_p.gather(1, (target[rows] - low)[:, None])[:, 0]
+                )
                 chosen = chosen.index_fill(0, rows, self.shortlist_size + i - 1)
         check(
             known == target.size(0),
-            lambda: f"Target values should be in [0, {self.n_classes - 1}], but values in range "
-            f"[{target.min().item()}, {target.max().item()}] were found. ",
+            lambda: (
+                f"Target values should be in [0, {self.n_classes - 1}], but values in range "
+                f"[{target.min().item()}, {target.max().item()}] were found. "
+            ),
         )
         head = F.log_softmax(self.head(x), dim=1)
         output = output + head.gather(1, chosen.to(int64).unsqueeze(1)).squeeze(1)
@@ -108,13 +115,13 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         message = "0D or 1D target tensor expected, multi-target not supported"
         check(target.dim() <= 1, message)
         if target.dim() == 1:
-            check(input.dim() == 2, "1D target tensor expects 2D input tensors, but found inputs with size "
-                  f"{input.size()}")  # fmt: skip
-            check(input.size(0) == target.size(0), "Input and target should have the same size in the batch "
-                  "dimension.")  # fmt: skip
+            check(input.dim() == 2, "1D target tensor expects 2D input tensors, but found inputs "
+                  f"with size {input.size()}")  # fmt: skip
+            check(input.size(0) == target.size(0), "Input and target should have the same size "
+                  "in the batch dimension.")  # fmt: skip
         else:
-            check(input.dim() == 1, "0D target tensor expects 1D input tensors, but found inputs with size "
-                  f"{input.size()}")  # fmt: skip
+            check(input.dim() == 1, "0D target tensor expects 1D input tensors, but found inputs "
+                  f"with size {input.size()}")  # fmt: skip
 
     def log_prob(self, input: Tensor) -> Tensor:
         """The log-probabilities of all classes, (N, n_classes)."""

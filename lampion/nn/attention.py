@@ -15,15 +15,17 @@ from .parameter import Parameter
 
 
 class MultiheadAttention(Module):
-    """Attention with several heads (Vaswani et al., 2017): each looks up values where keys fit its queries.
+    """Attention with several heads (Vaswani et al., 2017): each looks up values where keys fit its
+    queries.
 
-    `softmax(q k^T / sqrt(head_dim)) v` per head, with q, k and v projected from the inputs and the heads
-    projected together to the output.
+    `softmax(q k^T / sqrt(head_dim)) v` per head, with q, k and v projected from the inputs and the
+    heads projected together to the output.
 
-    Shapes: query (L, N, embed_dim), key (S, N, kdim), value (S, N, vdim); batch first if `batch_first`; without
-    N for a single sample. `attn_mask` (L, S) or (N * heads, L, S) and `key_padding_mask` (N, S): True, or a
-    number that is added to the scores, keeps a key out. Returns the output, like the query, and the attention
-    weights (N, L, S), averaged over the heads unless told otherwise, or None if not `need_weights`.
+    Shapes: query (L, N, embed_dim), key (S, N, kdim), value (S, N, vdim); batch first if
+    `batch_first`; without N for a single sample. `attn_mask` (L, S) or (N * heads, L, S) and
+    `key_padding_mask` (N, S): True, or a number that is added to the scores, keeps a key out.
+    Returns the output, like the query, and the attention weights (N, L, S), averaged over the heads
+    unless told otherwise, or None if not `need_weights`.
 
     >>> attention = torch.nn.MultiheadAttention(8, num_heads=2, batch_first=True)
     >>> x = torch.ones(1, 5, 8)
@@ -48,8 +50,10 @@ class MultiheadAttention(Module):
     ) -> None:
         check(
             embed_dim > 0 and num_heads > 0,
-            lambda: "embed_dim and num_heads must be greater than 0, got "
-            f"embed_dim={embed_dim} and num_heads={num_heads} instead",
+            lambda: (
+                "embed_dim and num_heads must be greater than 0, got "
+                f"embed_dim={embed_dim} and num_heads={num_heads} instead"
+            ),
             ValueError,
         )
         super().__init__()

@@ -1,6 +1,7 @@
 """Norms with running statistics: `BatchNorm1d` to `3d`, `SyncBatchNorm`, `InstanceNorm1d` to `3d`.
 
-May import core and ops. The statistics are buffers, updated while training and used in evaluation mode.
+May import core and ops. The statistics are buffers, updated while training and used in evaluation
+mode.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class _NormBase(Module):
             f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, local_metadata: dict, *rest: Any
+    ) -> None:
         version = local_metadata.get("version")
         if (version is None or version < 2) and self.num_batches_tracked is not None:
             state_dict.setdefault(prefix + "num_batches_tracked", self.num_batches_tracked)
@@ -96,9 +99,9 @@ class _NormBase(Module):
 class _BatchNorm(_NormBase):
     """Normalizes each channel (dimension 1) over the batch and all places.
 
-    `y = (x - mean) / sqrt(var + eps) * weight + bias`. While training, mean and (biased) variance are the batch's,
-    and the running ones move towards it by `momentum` (None: their plain average). In evaluation mode the
-    running ones are used.
+    `y = (x - mean) / sqrt(var + eps) * weight + bias`. While training, mean and (biased) variance
+    are the batch's, and the running ones move towards it by `momentum` (None: their plain average).
+    In evaluation mode the running ones are used.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -131,7 +134,8 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalization of images (N, C, H, W): each channel gets mean 0 and variance 1 over N, H and W.
+    """Batch normalization of images (N, C, H, W): each channel gets mean 0 and variance 1 over N, H
+    and W.
 
     >>> norm = torch.nn.BatchNorm2d(3)
     >>> y = norm(torch.randn(8, 3, 5, 5) * 4 + 7)
@@ -151,7 +155,7 @@ class BatchNorm3d(_BatchNorm):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalization over the batches of all processes; in one process the same as `BatchNorm`."""
+    """Batch normalization over the batches of all processes; in one process as `BatchNorm`."""
 
     def __init__(
         self,
@@ -178,7 +182,9 @@ class SyncBatchNorm(_BatchNorm):
             ValueError,
         )
         check(
-            input.size(1) != 0, "SyncBatchNorm number of input channels should be non-zero", ValueError
+            input.size(1) != 0,
+            "SyncBatchNorm number of input channels should be non-zero",
+            ValueError,
         )
 
     @classmethod
@@ -204,7 +210,9 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class _InstanceNorm(_NormBase):
-    """Normalizes each channel of each sample over its places; no statistics or weights unless asked for."""
+    """Normalizes each channel of each sample over its places; no statistics or weights unless asked
+    for.
+    """
 
     def __init__(
         self,
@@ -244,13 +252,16 @@ class _InstanceNorm(_NormBase):
             return
         check(
             not self.affine,
-            lambda: f"expected input's size at dim={dim + input.dim()} to match num_features "
-            f"({self.num_features}), but got: {size}.",
+            lambda: (
+                f"expected input's size at dim={dim + input.dim()} to match num_features "
+                f"({self.num_features}), but got: {size}."
+            ),
             ValueError,
         )
         warnings.warn(
-            f"input's size at dim={dim + input.dim()} does not match num_features. You can silence this "
-            "warning by not passing in num_features, which is not used because affine=False",
+            f"input's size at dim={dim + input.dim()} does not match num_features. You can "
+            "silence this warning by not passing in num_features, which is not used because "
+            "affine=False",
             stacklevel=4,
         )
 

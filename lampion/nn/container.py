@@ -24,7 +24,7 @@ class Container(Module):
 
 
 class _Numbered(Module):
-    """What `Sequential` and `ModuleList` share: children named "0", "1", ... and the ways of a list."""
+    """What `Sequential` and `ModuleList` share: children "0", "1", ... and the ways of a list."""
 
     def _name(self, index: Any) -> str:
         """The name of the child at an index, which may be negative."""
@@ -83,7 +83,8 @@ class _Numbered(Module):
 
 
 class Sequential(_Numbered):
-    """Modules in a row, each one's output the next one's input; from arguments or an OrderedDict of names.
+    """Modules in a row, each one's output the next one's input; from arguments or an OrderedDict of
+    names.
 
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
     >>> net(torch.ones(2, 4)).shape, net[:1]
@@ -111,7 +112,10 @@ class Sequential(_Numbered):
     def __add__(self, other: Sequential) -> Sequential:
         check(
             isinstance(other, Sequential),
-            lambda: f"add operator supports only objects of Sequential class, but {type(other)} is given.",
+            lambda: (
+                f"add operator supports only objects of Sequential class, but {type(other)} is "
+                "given."
+            ),
             ValueError,
         )
         return Sequential(*self, *other)
@@ -119,7 +123,10 @@ class Sequential(_Numbered):
     def __iadd__(self, other: Sequential) -> Self:
         check(
             isinstance(other, Sequential),
-            lambda: f"add operator supports only objects of Sequential class, but {type(other)} is given.",
+            lambda: (
+                f"add operator supports only objects of Sequential class, but {type(other)} is "
+                "given."
+            ),
             ValueError,
         )
         return self.extend(other)
@@ -140,14 +147,18 @@ class Sequential(_Numbered):
             TypeError,
         )
         check(
-            times > 0, lambda: f"Non-positive multiplication factor {times} for {type(self)}", ValueError
+            times > 0,
+            lambda: f"Non-positive multiplication factor {times} for {type(self)}",
+            ValueError,
         )
         return list(self) * times
 
     def insert(self, index: int, module: Module) -> Self:
         """Adds a module before the one at `index`."""
         check(
-            isinstance(module, Module), lambda: f"module should be of type: {Module}", AssertionError
+            isinstance(module, Module),
+            lambda: f"module should be of type: {Module}",
+            AssertionError,
         )
         size = len(self)
         if not -size <= index <= size:
@@ -178,8 +189,10 @@ class ModuleList(_Numbered):
         """Adds modules at the end."""
         check(
             isinstance(modules, abc.Iterable),
-            lambda: "ModuleList.extend should be called with an iterable, but got "
-            f"{type(modules).__name__}",
+            lambda: (
+                "ModuleList.extend should be called with an iterable, but got "
+                f"{type(modules).__name__}"
+            ),
             TypeError,
         )
         return super().extend(modules)
@@ -256,7 +269,9 @@ class ModuleDict(Module):
 
 
 class ParameterList(Module):
-    """A list of parameters that are registered; tensors become parameters, other values are kept as they are."""
+    """A list of parameters that are registered; tensors become parameters, other values are kept as
+    they are.
+    """
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
@@ -297,7 +312,10 @@ class ParameterList(Module):
         """Adds values at the end."""
         check(
             isinstance(values, abc.Iterable) and not isinstance(values, Tensor),
-            lambda: f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}",
+            lambda: (
+                "ParameterList.extend should be called with an iterable, but got "
+                f"{type(values).__name__}"
+            ),
             TypeError,
         )
         for value in list(values):
@@ -305,7 +323,9 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join(f"  ({i}): {describe(v, str(getattr(v, 'dtype', '')))}" for i, v in enumerate(self))
+        return "\n".join(
+            f"  ({i}): {describe(v, str(getattr(v, 'dtype', '')))}" for i, v in enumerate(self)
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
@@ -330,8 +350,11 @@ class ParameterDict(Module):
     def _checked(self, key: Any) -> str:
         check(
             isinstance(key, str),
-            lambda: "Index given to ParameterDict cannot be used as a key as it is not a string (type is "
-            f"'{type(key).__name__}'). Open an issue on github if you need non-string keys.",
+            lambda: (
+                "Index given to ParameterDict cannot be used as a key as it is not a string "
+                f"(type is '{type(key).__name__}'). Open an issue on github if you need "
+                "non-string keys."
+            ),
             TypeError,
         )
         return key
@@ -394,7 +417,7 @@ class ParameterDict(Module):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`, or `default`."""
-        return self[key] if key in self else default
+        return getattr(self, key) if key in self._keys else default
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
         """A dictionary with these keys and one value."""
@@ -428,7 +451,11 @@ class ParameterDict(Module):
 
 def as_parameter(value: Any) -> Any:
     """A tensor as a parameter, anything else as it is."""
-    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+    return (
+        Parameter(value)
+        if isinstance(value, Tensor) and not isinstance(value, Parameter)
+        else value
+    )
 
 
 def describe(value: Any, kind: str) -> str:
@@ -451,24 +478,20 @@ def pairs_of(values: Any, where: str) -> Iterable[tuple[str, Any]]:
     """(key, value) pairs of a mapping or an iterable of pairs; raises TypeError or ValueError."""
     check(
         isinstance(values, abc.Iterable),
-        lambda: f"{where} should be called with an iterable of key/value pairs, but got "
-        f"{type(values).__name__}",
+        lambda: (
+            f"{where} should be called with an iterable of key/value pairs, but got "
+            f"{type(values).__name__}"
+        ),
         TypeError,
     )
     if isinstance(values, (Mapping, ModuleDict, ParameterDict)):
         return list(values.items())
     found = []
     for i, pair in enumerate(values):
-        check(
-            isinstance(pair, abc.Iterable),
-            lambda: f"{where[:-7]} update sequence element #{i} should be Iterable; is "  # noqa: B023
-            f"{type(pair).__name__}",
-            TypeError,
-        )
-        check(
-            len(pair) == 2,
-            lambda: f"{where[:-7]} update sequence element #{i} has length {len(pair)}; 2 is required",  # noqa: B023
-            ValueError,
-        )
+        what = f"{where[:-7]} update sequence element #{i}"
+        if not isinstance(pair, abc.Iterable):
+            raise TypeError(f"{what} should be Iterable; is {type(pair).__name__}")
+        if len(pair) != 2:
+            raise ValueError(f"{what} has length {len(pair)}; 2 is required")
         found.append((pair[0], pair[1]))
     return found

@@ -1,4 +1,5 @@
-"""Convolutions and their transposes in 1, 2 and 3 dimensions, and `Fold` and `Unfold`. May import core and ops.
+"""Convolutions and their transposes in 1, 2 and 3 dimensions, and `Fold` and `Unfold`. May import
+core and ops.
 
 Input (N, C, *) or (C, *); along each spatial dimension of size L the output has
 `(L + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1` places, and a transposed one
@@ -25,7 +26,9 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _ConvNd(Module):
-    """What all convolutions share; `spatial` is the number of dimensions that the kernel moves along."""
+    """What all convolutions share; `spatial` is the number of dimensions that the kernel moves
+    along.
+    """
 
     spatial: ClassVar[int]
     function: ClassVar[str]
@@ -81,13 +84,15 @@ class _ConvNd(Module):
             )
         check(
             self.padding_mode in PADDING_MODES,
-            lambda: f"padding_mode must be one of {list(PADDING_MODES)}, but got padding_mode="
-            f"'{self.padding_mode}'",
+            lambda: (
+                f"padding_mode must be one of {list(PADDING_MODES)}, but got padding_mode="
+                f"'{self.padding_mode}'"
+            ),
             ValueError,
         )
 
     def _padding_for_pad(self) -> list[int]:
-        """The padding as `F.pad` wants it: (before, after) of each dimension, the last one first."""
+        """The padding for `F.pad`: (before, after) of each dimension, the last one first."""
         sides: list[int] = []
         for d in reversed(range(self.spatial)):
             if self.padding == "valid":
@@ -129,7 +134,8 @@ class _ConvNd(Module):
         return self._conv_forward(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        text += f", stride={self.stride}"
         zeros, ones = (0,) * self.spatial, (1,) * self.spatial
         for name, default in (
             ("padding", zeros), ("dilation", ones), ("output_padding", zeros), ("groups", 1)
@@ -137,24 +143,29 @@ class _ConvNd(Module):
             value = getattr(self, name)
             text += f", {name}={value}" if value != default else ""
         text += ", bias=False" if self.bias is None else ""
-        return text + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
+        return text + (
+            f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else ""
+        )
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__({"padding_mode": "zeros", **state})
 
 
 class Conv1d(_ConvNd):
-    """Convolves signals (N, C_in, L) into (N, C_out, L_out); weight (C_out, C_in / groups, kernel_size)."""
+    """Convolves signals (N, C_in, L) into (N, C_out, L_out); weight (C_out, C_in / groups,
+    kernel_size).
+    """
 
     spatial, function = 1, "conv1d"
 
 
 class Conv2d(_ConvNd):
-    """Convolves images: each output channel is a bias plus all input channels under a sliding kernel.
+    """Convolves images: an output channel is a bias plus all input channels under a kernel.
 
-    Shapes: input (N, C_in, H, W) or (C_in, H, W); weight (C_out, C_in / groups, kH, kW); bias (C_out,);
-    output (N, C_out, H_out, W_out). Sizes may be one number or one per dimension. padding="same" keeps H and W.
-    `groups` splits the channels into parts that do not see each other; `dilation` spreads the kernel out.
+    Shapes: input (N, C_in, H, W) or (C_in, H, W); weight (C_out, C_in / groups, kH, kW); bias
+    (C_out,); output (N, C_out, H_out, W_out). Sizes may be one number or one per dimension.
+    padding="same" keeps H and W. `groups` splits the channels into parts that do not see each
+    other; `dilation` spreads the kernel out.
 
     >>> layer = torch.nn.Conv2d(16, 33, 3, stride=2, padding=1)
     >>> layer(torch.ones(20, 16, 50, 100)).shape
@@ -171,7 +182,7 @@ class Conv3d(_ConvNd):
 
 
 class _ConvTransposeNd(_ConvNd):
-    """What transposed convolutions share: the gradient of a convolution with respect to its input."""
+    """What transposed convolutions share: the gradient of a convolution by its input."""
 
     transposed = True
 
@@ -201,7 +212,9 @@ class _ConvTransposeNd(_ConvNd):
         )  # fmt: skip
         self.output_padding = ntuple(self.spatial)(output_padding)
 
-    def _output_padding_for(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
+    def _output_padding_for(
+        self, input: Tensor, output_size: Sequence[int] | None
+    ) -> tuple[int, ...]:
         """What must be added at the end of each dimension to reach `output_size`."""
         if output_size is None:
             return self.output_padding
@@ -211,24 +224,33 @@ class _ConvTransposeNd(_ConvNd):
             size = size[batch:]
         check(
             len(size) == count,
-            lambda: f"ConvTranspose{count}D: for {input.dim()}D input, output_size must have {count} or "
-            f"{batch + count} elements (got {len(size)})",
+            lambda: (
+                f"ConvTranspose{count}D: for {input.dim()}D input, output_size must have {count} "
+                f"or {batch + count} elements (got {len(size)})"
+            ),
             ValueError,
         )
         least = [
             (n - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1
             for n, stride, padding, dilation, kernel in zip(
-                input.shape[batch:], self.stride, self.padding, self.dilation, self.kernel_size
+                input.shape[batch:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.kernel_size,
+                strict=True,
             )
         ]
-        most = [n + stride - 1 for n, stride in zip(least, self.stride)]
+        most = [n + stride - 1 for n, stride in zip(least, self.stride, strict=True)]
         check(
-            all(low <= n <= high for low, n, high in zip(least, size, most)),
-            lambda: f"requested an output size of {size}, but valid sizes range from {least} to {most} (for an "
-            f"input of {input.size()[2:]})",
+            all(low <= n <= high for low, n, high in zip(least, size, most, strict=True)),
+            lambda: (
+                f"requested an output size of {size}, but valid sizes range from {least} to "
+                f"{most} (for an input of {input.size()[2:]})"
+            ),
             ValueError,
         )
-        return tuple(n - low for n, low in zip(size, least))
+        return tuple(n - low for n, low in zip(size, least, strict=True))
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         return getattr(F, self.function)(
@@ -252,8 +274,9 @@ class ConvTranspose1d(_ConvTransposeNd):
 class ConvTranspose2d(_ConvTransposeNd):
     """Upsamples images: every input value adds a copy of the kernel, weighted by it, to the output.
 
-    Shapes: input (N, C_in, H, W); weight (C_in, C_out / groups, kH, kW). Several input sizes of a convolution
-    give the same output size; `output_padding`, or `output_size` at the call, says which one is meant.
+    Shapes: input (N, C_in, H, W); weight (C_in, C_out / groups, kH, kW). Several input sizes of a
+    convolution give the same output size; `output_padding`, or `output_size` at the call, says
+    which one is meant.
 
     >>> down = torch.nn.Conv2d(16, 16, 3, stride=2, padding=1)
     >>> up = torch.nn.ConvTranspose2d(16, 16, 3, stride=2, padding=1)
@@ -272,7 +295,9 @@ class ConvTranspose3d(_ConvTransposeNd):
 
 @layer
 class Unfold(Module):
-    """Cuts sliding blocks out of images (N, C, H, W) and makes them columns (N, C * kH * kW, blocks)."""
+    """Cuts sliding blocks out of images (N, C, H, W) and makes them columns (N, C * kH * kW,
+    blocks).
+    """
 
     kernel_size: Any
     dilation: Any = 1

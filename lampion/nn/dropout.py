@@ -30,7 +30,7 @@ class _DropoutNd(Module):
 
 
 class Dropout(_DropoutNd):
-    """While training, zeros each element with probability p and multiplies the others by `1 / (1 - p)`.
+    """While training, zeros elements with probability p and multiplies others by `1 / (1 - p)`.
 
     >>> torch.nn.Dropout(0.5).eval()(torch.ones(3))
     tensor([1., 1., 1.])

@@ -1,8 +1,8 @@
 """Hooks of modules: who is told when a module runs forward or backward. May import core.
 
-`Hooked` registers hooks and runs them around `forward`; `BackwardHook` puts identity nodes around a module's
-inputs and outputs, so that full backward hooks see the gradients of just these. The dictionaries and the order
-of calls are PyTorch's.
+`Hooked` registers hooks and runs them around `forward`; `BackwardHook` puts identity nodes around a
+module's inputs and outputs, so that full backward hooks see the gradients of just these. The
+dictionaries and the order of calls are PyTorch's.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..core.hooks import RemovableHandle
 from ..core.dispatch import apply
 from ..core.graph import STATE
+from ..core.hooks import RemovableHandle
 from ..core.op import TENSOR_NAMES, Op
 from ..core.tensor import Storage, Tensor
 from ..errors import check
@@ -31,7 +31,7 @@ class CallHook(NamedTuple):
 
 
 class GlobalHooks:
-    """Hooks of every module: around calls, and where buffers, modules and parameters are registered."""
+    """Hooks of every module: around calls, and where something is registered."""
 
     def __init__(self) -> None:
         self.calls: OrderedDict[int, CallHook] = OrderedDict()
@@ -59,7 +59,8 @@ def add(hooks: dict, hook: Any, *flags: dict, prepend: bool = False) -> Removabl
 
 
 MIXED = (
-    "Cannot use both regular backward hooks and full backward hooks {}. Please use only one of them."
+    "Cannot use both regular backward hooks and full backward hooks {}. "
+    "Please use only one of them."
 )
 
 
@@ -67,29 +68,39 @@ MIXED = (
 
 
 def register_module_buffer_registration_hook(hook: Callable) -> RemovableHandle:
-    """Calls `hook(module, name, buffer)` whenever a module gets a buffer; a result replaces the buffer."""
+    """Calls `hook(module, name, buffer)` whenever a module gets a buffer; a result replaces the
+    buffer.
+    """
     return add(GLOBAL.buffer_registration, hook)
 
 
 def register_module_module_registration_hook(hook: Callable) -> RemovableHandle:
-    """Calls `hook(module, name, submodule)` whenever a module gets a child; a result replaces the child."""
+    """Calls `hook(module, name, submodule)` whenever a module gets a child; a result replaces the
+    child.
+    """
     return add(GLOBAL.module_registration, hook)
 
 
 def register_module_parameter_registration_hook(hook: Callable) -> RemovableHandle:
-    """Calls `hook(module, name, parameter)` whenever a module gets a parameter; a result replaces it."""
+    """Calls `hook(module, name, parameter)` whenever a module gets a parameter; a result replaces
+    it.
+    """
     return add(GLOBAL.parameter_registration, hook)
 
 
 def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
-    """Calls `hook(module, args)` before every module's forward; see `Module.register_forward_pre_hook`."""
+    """Calls `hook(module, args)` before every module's forward; see
+    `Module.register_forward_pre_hook`.
+    """
     return add(GLOBAL.calls, CallHook("forward_pre", hook))
 
 
 def register_module_forward_hook(
     hook: Callable, *, with_kwargs: bool = False, always_call: bool = False
 ) -> RemovableHandle:
-    """Calls `hook(module, args, output)` after every module's forward; see `Module.register_forward_hook`."""
+    """Calls `hook(module, args, output)` after every module's forward; see
+    `Module.register_forward_hook`.
+    """
     return add(GLOBAL.calls, CallHook("forward", hook, with_kwargs, always_call))
 
 
@@ -105,7 +116,9 @@ def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
 
 
 def register_module_backward_hook(hook: Callable) -> RemovableHandle:
-    """The old form of `register_module_full_backward_hook`: sees the last operator of the module only."""
+    """The old form of `register_module_full_backward_hook`: sees the last operator of the module
+    only.
+    """
     check(not GLOBAL.of_kind("backward"), MIXED.format("as a global Module hook"))
     return add(GLOBAL.calls, CallHook("old_backward", hook))
 
@@ -129,7 +142,7 @@ class Hooked:
     def register_forward_pre_hook(
         self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Calls `hook(module, args)` before `forward`; what it returns replaces the positional arguments.
+        """Calls `hook(module, args)` before `forward`; what it returns replaces the arguments.
 
         With `with_kwargs`: `hook(module, args, kwargs)`, which returns None or `(args, kwargs)`.
         """
@@ -146,8 +159,8 @@ class Hooked:
     ) -> RemovableHandle:
         """Calls `hook(module, args, output)` after `forward`; what it returns replaces the output.
 
-        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it runs even when `forward`
-        raises; its output is None then.
+        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it runs even
+        when `forward` raises; its output is None then.
 
         >>> net, shapes = torch.nn.Linear(2, 3), []
         >>> handle = net.register_forward_hook(lambda m, args, output: shapes.append(output.shape))
@@ -163,11 +176,14 @@ class Hooked:
     def register_full_backward_pre_hook(
         self, hook: Callable, prepend: bool = False
     ) -> RemovableHandle:
-        """Calls `hook(module, grad_output)` before the module's backward; a result replaces `grad_output`."""
+        """Calls `hook(module, grad_output)` before the module's backward; a result replaces
+        `grad_output`.
+        """
         return add(self._backward_pre_hooks, hook, prepend=prepend)
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
-        """Calls `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are known.
+        """Calls `hook(module, grad_input, grad_output)` when the gradients of the module's inputs
+        are known.
 
         Both are tuples, None for what is no tensor. A returned tuple replaces `grad_input`.
         """
@@ -176,13 +192,13 @@ class Hooked:
         return add(self._backward_hooks, hook, prepend=prepend)
 
     def register_backward_hook(self, hook: Callable) -> RemovableHandle:
-        """The old form of `register_full_backward_hook`: sees the last operator of the module only."""
+        """The old form of `register_full_backward_hook`: sees the last operator only."""
         check(self._is_full_backward_hook is not True, MIXED.format("on a single Module"))
         self._is_full_backward_hook = False
         return add(self._backward_hooks, hook)
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
-        """`forward` with every hook around it; those that must always run do so after an error too."""
+        """`forward` with all hooks around it; those that must always run do so after an error."""
         called: set[int] = set()
         try:
             return self._run_with_hooks(args, kwargs, called)
@@ -213,11 +229,11 @@ class Hooked:
             if key in with_kwargs:
                 new = hook(self, args, kwargs)
                 if new is not None:
-                    check(
-                        isinstance(new, tuple) and len(new) == 2,
-                        lambda: "forward pre-hook must return None or a tuple of (new_args, new_kwargs), "  # noqa: B023
-                        f"but got {new}.",
-                    )
+                    if not (isinstance(new, tuple) and len(new) == 2):
+                        raise RuntimeError(
+                            "forward pre-hook must return None or a tuple of (new_args, "
+                            f"new_kwargs), but got {new}."
+                        )
                     args, kwargs = new
             else:
                 new = hook(self, args)
@@ -243,7 +259,7 @@ class Hooked:
         return result
 
     def _run_always_called(self, args: tuple, kwargs: dict, called: set[int]) -> None:
-        """After an error: the hooks that asked to be called anyway; their own errors become warnings."""
+        """After an error: the hooks that asked for it; their own errors become warnings."""
         for key, (_, hook, with_kwargs, always) in self._forward_hook_calls():
             if not always or key in called:
                 continue
@@ -251,8 +267,8 @@ class Hooked:
                 hook(self, args, kwargs, None) if with_kwargs else hook(self, args, None)
             except Exception as error:
                 warnings.warn(
-                    "module forward hook with ``always_call=True`` raised an exception that was silenced as "
-                    f"another error was raised in forward: {error}",
+                    "module forward hook with ``always_call=True`` raised an exception that was "
+                    f"silenced as another error was raised in forward: {error}",
                     stacklevel=2,
                 )
 
@@ -286,10 +302,12 @@ def identity(count: int) -> Op:
 
 
 def pass_through(tensors: list[Tensor], hook: Callable) -> list[Tensor]:
-    """The same values with `hook(gradients) -> gradients` in their way back; they share their storages."""
+    """The same values with `hook(gradients) -> gradients` in their way back; they share their
+    storages.
+    """
     outs = apply(identity(len(tensors)), *tensors, hook=hook)
     outs = outs if isinstance(outs, tuple) else (outs,)
-    for t, out in zip(tensors, outs):
+    for t, out in zip(tensors, outs, strict=True):
         if t._storage is None:
             t._storage = Storage()
         out._storage = t._storage
@@ -299,8 +317,8 @@ def pass_through(tensors: list[Tensor], hook: Callable) -> list[Tensor]:
 class BackwardHook:
     """The full backward hooks of one call of a module.
 
-    The node around the outputs runs first and keeps their gradients for the node around the inputs, which has
-    those of the inputs and calls the user's hooks.
+    The node around the outputs runs first and keeps their gradients for the node around the inputs,
+    which has those of the inputs and calls the user's hooks.
     """
 
     def __init__(self, module: Any, hooks: list[Callable], pre_hooks: list[Callable]) -> None:
@@ -321,8 +339,8 @@ class BackwardHook:
         """The module's result with its differentiable tensors behind the node of the outputs."""
         if not isinstance(result, (Tensor, tuple)):
             warnings.warn(
-                "For backward hooks to be called, module output should be a Tensor or a tuple of Tensors but "
-                f"received {type(result)}",
+                "For backward hooks to be called, module output should be a Tensor or a tuple of "
+                f"Tensors but received {type(result)}",
                 stacklevel=5,
             )
             return result
@@ -337,7 +355,9 @@ class BackwardHook:
         if not places or not STATE.grad:
             return values
         wrapped = list(values)
-        for i, t in zip(places, pass_through([values[i] for i in places], self.at(places, hook))):
+        for i, t in zip(
+            places, pass_through([values[i] for i in places], self.at(places, hook)), strict=True
+        ):
             wrapped[i] = t
         return tuple(wrapped)
 
@@ -345,7 +365,7 @@ class BackwardHook:
         """`hook` on all values, for a node that knows only those at `places`."""
 
         def watch(grads: list) -> tuple:
-            new = hook(dict(zip(places, grads)))
+            new = hook(dict(zip(places, grads, strict=True)))
             return tuple(new[i] for i in places)
 
         return watch
@@ -365,18 +385,18 @@ class BackwardHook:
         return found
 
     def finish_without_inputs(self) -> None:
-        """No input requires a gradient, so the hooks run as soon as those of the outputs are known."""
+        """No input requires a gradient: the hooks run once those of the outputs are known."""
         warnings.warn(
-            "Full backward hook is firing when gradients are computed with respect to module outputs since no "
-            "inputs require gradients.",
+            "Full backward hook is firing when gradients are computed with respect to module "
+            "outputs since no inputs require gradients.",
             stacklevel=2,
         )
         for hook in self.hooks:
             new = hook(self.module, (None,) * len(self.inputs), self.grad_outputs)
             check(
                 new is None or (isinstance(new, tuple) and all(g is None for g in new)),
-                "Backward hook for Modules where no input requires gradient should always return None or None "
-                "for all gradients.",
+                "Backward hook for Modules where no input requires gradient should always return "
+                "None or None for all gradients.",
             )
         self.grad_outputs = None
 
@@ -404,7 +424,9 @@ def check_count(who: str, what: str, new: tuple, old: tuple) -> None:
     """Raises RuntimeError unless a hook returned as many gradients as it was given."""
     check(
         len(new) == len(old),
-        lambda: f"{who} returned an invalid number of {what}, got {len(new)}, but expected {len(old)}",
+        lambda: (
+            f"{who} returned an invalid number of {what}, got {len(new)}, but expected {len(old)}"
+        ),
     )
 
 

@@ -1,7 +1,8 @@
 """How parameters start: `torch.nn.init`. May import core and ops.
 
-Every function fills a tensor in place without recording and returns it, drawing from the generator in PyTorch's
-order. Fan-in and fan-out are the sizes of dimensions 1 and 0, times the receptive field (dimensions 2 and up).
+Every function fills a tensor in place without recording and returns it, drawing from the generator
+in PyTorch's order. Fan-in and fan-out are the sizes of dimensions 1 and 0, times the receptive
+field (dimensions 2 and up).
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
             ValueError,
         )
         return math.sqrt(2.0 / (1 + slope**2))
-    check(
-        nonlinearity in GAINS, lambda: f"Unsupported nonlinearity {nonlinearity}", ValueError
-    )
+    check(nonlinearity in GAINS, lambda: f"Unsupported nonlinearity {nonlinearity}", ValueError)
     return GAINS[nonlinearity]
 
 
@@ -73,13 +72,13 @@ def trunc_normal_(
 ) -> Tensor:
     """Fills with normal numbers of [a, b]; what falls outside is drawn again.
 
-    Where less than three tenths of the distribution lie inside, even numbers of [a, b] are drawn instead and
-    kept with the odds of the density.
+    Where less than three tenths of the distribution lie inside, even numbers of [a, b] are drawn
+    instead and kept with the odds of the density.
     """
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
-            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be "
-            "incorrect.",
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of "
+            "values may be incorrect.",
             stacklevel=2,
         )
     above, below = ((1.0 + math.erf((x - mean) / std / math.sqrt(2.0))) / 2.0 for x in (b, a))
@@ -95,7 +94,7 @@ def _normals_inside(
 ) -> Tensor:
     low, high = torch.tensor([a, b], dtype=tensor.dtype).tolist()  # as this type rounds them
     values = tensor.normal_(mean, std, generator=generator)
-    while ((outside := (values < low) | (values > high))).any():
+    while (outside := (values < low) | (values > high)).any():
         again = torch.empty_like(values).normal_(mean, std, generator=generator)
         values = torch.where(outside, again, values)
     return values
@@ -144,9 +143,11 @@ def eye_(tensor: Tensor) -> Tensor:
 
 @no_grad()
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fills a convolution's weight so that it hands its input channels on, in each of its groups."""
+    """Fills a convolution's weight so that it hands its input channels on, group by group."""
     check(
-        tensor.ndim in (3, 4, 5), "Only tensors with 3, 4, or 5 dimensions are supported", ValueError
+        tensor.ndim in (3, 4, 5),
+        "Only tensors with 3, 4, or 5 dimensions are supported",
+        ValueError,
     )
     out_channels, in_channels, *kernel = tensor.shape
     check(out_channels % groups == 0, "dim 0 must be divisible by groups", ValueError)
@@ -181,7 +182,9 @@ def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
     return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+def xavier_uniform_(
+    tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Fills from [-a, a), `a = gain * sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio, 2010)."""
     bound = math.sqrt(3.0) * _xavier_std(tensor, gain)
     return uniform_(tensor, -bound, bound, generator)
@@ -203,7 +206,7 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Fills from [-b, b), `b = gain * sqrt(3 / fan)` (He et al., 2015); `a` is the slope below zero."""
+    """Fills from [-b, b), `b = gain * sqrt(3 / fan)` (He et al., 2015); `a` is a slope."""
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
@@ -269,7 +272,9 @@ def deprecated(function: Callable) -> Callable:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Tensor:
         warnings.warn(
-            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{old}_`.", FutureWarning, stacklevel=2
+            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{old}_`.",
+            FutureWarning,
+            stacklevel=2,
         )
         return function(*args, **kwargs)
 

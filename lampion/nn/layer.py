@@ -1,7 +1,8 @@
-"""What layers have in common: the decorator that makes `__init__` and `repr` from declared fields, and tuples.
+"""What layers have in common: the decorator that makes `__init__` and `repr` from declared fields,
+and tuples.
 
-Imports nothing of Lampion but Module. A layer that only hands its settings to a function declares them like a
-dataclass, so that its whole text is its settings and its formula.
+Imports nothing of Lampion but Module. A layer that only hands its settings to a function declares
+them like a dataclass, so that its whole text is its settings and its formula.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def layer(
 ) -> Any:
     """Makes `__init__`, with the declared fields as arguments, and `extra_repr` for a Module class.
 
-    shown         the fields that `repr` prints, separated by blanks; all of them if empty, none if "-"
+    shown         the fields that `repr` prints, blanks between them; all if empty, none if "-"
     unnamed       whether it prints their values only
     keyword_only  whether arguments must be given by name
 
@@ -79,8 +80,10 @@ def bind(
         most = positional + 1
         takes = f"from {len(required) + 1} to {most}" if len(required) + 1 < most else f"{most}"
         plural = "s" if most > 1 else ""
-        raise TypeError(f"{call} takes {takes} positional argument{plural} but {len(args) + 1} were given")
-    values = dict(zip(fields, args))
+        raise TypeError(
+            f"{call} takes {takes} positional argument{plural} but {len(args) + 1} were given"
+        )
+    values = dict(zip(fields, args, strict=False))
     for key, value in kwargs.items():
         if key not in fields:
             raise TypeError(f"{call} got an unexpected keyword argument '{key}'")
@@ -91,7 +94,9 @@ def bind(
     if missing:
         names = " and ".join(map(repr, missing))
         plural = "s" if len(missing) > 1 else ""
-        raise TypeError(f"{call} missing {len(missing)} required positional argument{plural}: {names}")
+        raise TypeError(
+            f"{call} missing {len(missing)} required positional argument{plural}: {names}"
+        )
     return {n: values.get(n, default) for n, default in fields.items()}
 
 
@@ -107,7 +112,7 @@ def extra_repr(names: list[str], unnamed: bool) -> Callable[[Any], str]:
 
 
 def ntuple(count: int) -> Callable[[Any], tuple]:
-    """A function that repeats a number `count` times and leaves sequences as they are, as tuples."""
+    """A function that repeats a number `count` times and makes tuples of sequences."""
 
     def parse(x: Any) -> tuple:
         return tuple(x) if isinstance(x, Iterable) else tuple(repeat(x, count))

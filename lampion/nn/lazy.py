@@ -1,6 +1,7 @@
 """Layers that learn the size of their input from the first one they see. May import core and ops.
 
-Their parameters have no shape until then; afterwards the module is of the ordinary class (`cls_to_become`).
+Their parameters have no shape until then; afterwards the module is of the ordinary class
+(`cls_to_become`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 class LazyModuleMixin(Module):
     """Gives a module a first call: `initialize_parameters` gives shapes to what has none.
 
-    A subclass inherits from the mixin and from the module that it becomes, names the latter in `cls_to_become`
-    and makes `UninitializedParameter`s in its `__init__`.
+    A subclass inherits from the mixin and from the module that it becomes, names the latter in
+    `cls_to_become` and makes `UninitializedParameter`s in its `__init__`.
     """
 
     cls_to_become: ClassVar[type[Module] | None] = None
@@ -70,7 +71,7 @@ class _LazyLayer(LazyModuleMixin):
             super().reset_parameters()  # type: ignore[misc]
 
     def initialize_parameters(self, input: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Gives parameters and buffers their shapes and draws them; loaded ones keep their values."""
+        """Gives parameters and buffers shapes and draws them; loaded ones keep their values."""
         fresh = self.has_uninitialized_params()
         if getattr(self, self.unknown) == 0:
             setattr(self, self.unknown, self.size_of(input))
@@ -133,8 +134,10 @@ class _LazyConvXdMixin(_LazyLayer, _ConvNd):
         count = self.spatial
         check(
             input.dim() in (count + 1, count + 2),
-            lambda: f"Expected {count + 1}D (unbatched) or {count + 2}D (batched) input to "
-            f"{type(self).__name__}, but got input of size: {input.shape}",
+            lambda: (
+                f"Expected {count + 1}D (unbatched) or {count + 2}D (batched) input to "
+                f"{type(self).__name__}, but got input of size: {input.shape}"
+            ),
         )
         return input.shape[-count - 1]
 
@@ -180,7 +183,7 @@ class _LazyNormBase(_LazyLayer, _NormBase):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """One number per channel."""
         names = ("weight", "bias", "running_mean", "running_var")
-        return {name: (self.num_features,) for name in names}
+        return dict.fromkeys(names, (self.num_features,))
 
 
 def lazy(mixin: type, cls: type[Module]) -> type[Module]:

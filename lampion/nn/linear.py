@@ -26,8 +26,8 @@ class Identity(Module):
 class Linear(Module):
     """`y = x @ weight.T + bias`: every output is a weighted sum of all inputs.
 
-    Shapes: x (*, in_features), y (*, out_features), weight (out_features, in_features), bias (out_features,).
-    Both start evenly in [-k, k) with `k = 1 / sqrt(in_features)`.
+    Shapes: x (*, in_features), y (*, out_features), weight (out_features, in_features), bias
+    (out_features,). Both start evenly in [-k, k) with `k = 1 / sqrt(in_features)`.
 
     >>> layer = torch.nn.Linear(20, 30)
     >>> layer(torch.ones(128, 20)).shape
@@ -71,13 +71,14 @@ class Linear(Module):
 
 
 class NonDynamicallyQuantizableLinear(Linear):
-    """The output projection of `MultiheadAttention`; a `Linear` under its own name, as in PyTorch."""
+    """The output projection of `MultiheadAttention`: a `Linear` under its own name."""
 
 
 class Bilinear(Module):
     """`y_k = x1 @ weight[k] @ x2 + bias_k`.
 
-    Shapes: x1 (*, in1_features), x2 (*, in2_features), weight (out_features, in1_features, in2_features).
+    Shapes: x1 (*, in1_features), x2 (*, in2_features), weight (out_features, in1_features,
+    in2_features).
     """
 
     bias: Tensor | None

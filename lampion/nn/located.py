@@ -1,12 +1,14 @@
 """Where in a model an error happened: `[linear] net.fc1 expects ...`. Imports nothing of Lampion.
 
-Nothing is kept while modules run. When an error leaves the innermost module, the calls that are still open on
-the stack are looked up, and their names, from the outermost module's on, go into the message.
+Nothing is kept while modules run. When an error leaves the innermost module, the calls that are
+still open on the stack are looked up, and their names, from the outermost module's on, go into the
+message.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -14,8 +16,8 @@ from typing import Any
 def locate(error: Exception) -> None:
     """Adds the path of the failing module to the message, once; the class of the error stays.
 
-    Called from `Module.__call__`. A message that begins with an operator, as in `[linear] expects`, gets the
-    path behind it, any other error a note.
+    Called from `Module.__call__`. A message that begins with an operator, as in `[linear] expects`,
+    gets the path behind it, any other error a note.
     """
     if getattr(error, "module_path", None) is not None:
         return
@@ -42,7 +44,7 @@ def module_path(call: FrameType) -> str:
         frame = frame.f_back
     modules.reverse()
     names = [name_in(outermost.f_back, modules[0]) or type(modules[0]).__name__]
-    for parent, child in zip(modules, modules[1:]):
+    for parent, child in pairwise(modules):
         known = (name for name, module in parent.named_modules() if module is child and name)
         names.append(next(known, type(child).__name__))
     return ".".join(names)

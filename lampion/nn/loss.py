@@ -1,22 +1,19 @@
 """Losses as modules: each is its settings and one function. May import core.
 
-`reduction` is "mean", "sum" or "none" (a loss for each element). `size_average` and `reduce` are its old form.
+`reduction` is "mean", "sum" or "none" (a loss for each element). `size_average` and `reduce` are
+its old form.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ..core.tensor import Tensor
-from ..dtypes import dtype as Dtype
 from ..errors import check
 from . import functional as F
 from .layer import layer
-from .linear import Linear
 from .module import Module
 
 
@@ -109,7 +106,7 @@ class SmoothL1Loss(_Loss):
 
 @layer
 class HuberLoss(_Loss):
-    """`(x - y) ** 2 / 2` where the distance is below delta, else `delta * (|x - y| - delta / 2)`."""
+    """`(x - y) ** 2 / 2` where `|x - y|` is below delta, else `delta * (|x - y| - delta / 2)`."""
 
     reduction: str = "mean"
     delta: float = 1.0
@@ -155,10 +152,11 @@ class NLLLoss2d(NLLLoss):
 
 @layer
 class CrossEntropyLoss(_WeightedLoss):
-    """`-log softmax(x)[y]` for logits x (N, C, *) and targets y: class indices (N, *) or probabilities like x.
+    """`-log softmax(x)[y]` for logits x (N, C, *) and targets y: class indices (N, *) or
+    probabilities like x.
 
-    `weight` (C,) weighs the classes, targets equal to `ignore_index` do not count, and `label_smoothing` mixes
-    the targets with even probabilities.
+    `weight` (C,) weighs the classes, targets equal to `ignore_index` do not count, and
+    `label_smoothing` mixes the targets with even probabilities.
 
     >>> logits = torch.zeros(3, 5)
     >>> torch.nn.CrossEntropyLoss()(logits, torch.tensor([1, 0, 4]))
@@ -185,7 +183,9 @@ class CrossEntropyLoss(_WeightedLoss):
 
 @layer
 class PoissonNLLLoss(_Loss):
-    """`exp(x) - y * x` (or `x - y * log(x + eps)`), with Stirling's approximation of log(y!) if `full`."""
+    """`exp(x) - y * x` (or `x - y * log(x + eps)`), with Stirling's approximation of log(y!) if
+    `full`.
+    """
 
     log_input: bool = True
     full: bool = False
@@ -221,7 +221,9 @@ class GaussianNLLLoss(_Loss):
 
 @layer
 class KLDivLoss(_Loss):
-    """`y * (log(y) - x)` for log-probabilities x and probabilities y (or their logs if `log_target`)."""
+    """`y * (log(y) - x)` for log-probabilities x and probabilities y (or their logs if
+    `log_target`).
+    """
 
     size_average: bool | None = None
     reduce: bool | None = None
@@ -233,17 +235,15 @@ class KLDivLoss(_Loss):
 
 
 class BCELoss(_WeightedLoss):
-    """`-(y * log(x) + (1 - y) * log(1 - x))` for probabilities x and y; logs are kept above -100."""
+    """`-(y * log(x) + (1 - y) * log(1 - x))` for probabilities; logs stay above -100."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy(
-            input, target, weight=self.weight, reduction=self.reduction
-        )
+        return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 @layer
 class BCEWithLogitsLoss(_Loss):
-    """`BCELoss` of `sigmoid(x)`, in one stable formula; `pos_weight` weighs the positive targets."""
+    """`BCELoss` of `sigmoid(x)` in one stable formula; `pos_weight` weighs positive targets."""
 
     weight: Tensor | None = None
     size_average: bool | None = None
@@ -259,7 +259,8 @@ class BCEWithLogitsLoss(_Loss):
 
 @layer
 class CTCLoss(_Loss):
-    """Minus the log of the probability of a label sequence, summed over all its alignments with the input.
+    """Minus the log of the probability of a label sequence, summed over all its alignments with the
+    input.
 
     Shapes: log_probs (T, N, C) or (T, C), targets (N, S) or (sum of target_lengths,), lengths (N,).
     """
@@ -302,9 +303,7 @@ class HingeEmbeddingLoss(_Loss):
     reduction: str = "mean"
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.hinge_embedding_loss(
-            input, target, margin=self.margin, reduction=self.reduction
-        )
+        return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
 class MultiLabelMarginLoss(_Loss):
@@ -357,7 +356,7 @@ class MultiMarginLoss(_WeightedLoss):
 
 @layer
 class MarginRankingLoss(_Loss):
-    """`max(0, -y * (x1 - x2) + margin)`: x1 should rank above x2 where y is 1, below where it is -1."""
+    """`max(0, -y * (x1 - x2) + margin)`: y says whether x1 (1) or x2 (-1) ranks higher."""
 
     margin: float = 0.0
     size_average: bool | None = None
@@ -449,77 +448,9 @@ def check_margin(loss: Any) -> None:
     """Raises ValueError unless the margin is positive."""
     check(
         loss.margin > 0,
-        lambda: f"{type(loss).__name__}: expected margin to be greater than 0, got {loss.margin} instead",
+        lambda: (
+            f"{type(loss).__name__}: expected margin to be greater than 0, got {loss.margin} "
+            "instead"
+        ),
         ValueError,
     )
-
-
-# -- a linear layer and its loss in one --------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LinearCrossEntropyOptions:
-    """How `linear_cross_entropy` may cut the batch into chunks, so that not all logits are in memory at once."""
-
-    allow_retain_graph: bool = False
-    batch_chunk_size: int | None = None
-    chunking_method: str | None = "auto"
-    acc_policy: str = "auto"
-    acc_dtype: Dtype | None = None
-
-
-class LinearCrossEntropyLoss(_WeightedLoss):
-    """`CrossEntropyLoss` of a linear layer's output; the layer belongs to the loss."""
-
-    def __init__(
-        self,
-        in_features: int,
-        num_classes: int,
-        *,
-        out_features: tuple[int, ...] = (),
-        bias: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-        reduction: str = "mean",
-        weight: Tensor | None = None,
-        ignore_index: int | None = None,
-        label_smoothing: float = 0.0,
-        options: LinearCrossEntropyOptions | None = None,
-    ) -> None:
-        check(
-            weight is None or tuple(weight.shape) == (num_classes,),
-            lambda: f"expected weight shape to be {(num_classes,)}, got {tuple(weight.shape)}",  # type: ignore[union-attr]
-        )
-        check(
-            0 <= label_smoothing <= 1,
-            f"expected label_smoothing to be in range [0, 1], got {label_smoothing}",
-        )
-        super().__init__(weight, reduction=reduction)
-        self.num_classes, self.out_features = num_classes, out_features
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
-        rows = math.prod(out_features, start=num_classes)
-        self.linear = Linear(in_features, rows, bias, device, dtype)
-        self.options = options
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        weight, bias = self.linear.weight, self.linear.bias
-        shape = (self.num_classes, *self.out_features)
-        return F.linear_cross_entropy(
-            input,
-            weight.reshape((*shape, self.linear.in_features)),
-            target,
-            linear_bias=None if bias is None else bias.reshape(shape),
-            weight=self.weight,
-            reduction=self.reduction,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            options=self.options,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.linear.in_features}, num_classes={self.num_classes}, "
-            f"out_features={self.out_features}, bias={self.linear.bias is not None}, "
-            f"reduction={self.reduction}, ignore_index={self.ignore_index}, "
-            f"label_smoothing={self.label_smoothing}, options={self.options}"
-        )

@@ -1,8 +1,8 @@
 """`Module`: what all layers and models are made of. May import core.
 
-A module owns parameters, buffers and other modules under names, calls `forward`, and can be walked, converted,
-saved and printed. Hooks are in `hooks`, saving in `state`, walking in `tree`, error messages in `located`.
-Names, order and messages are PyTorch's.
+A module owns parameters, buffers and other modules under names, calls `forward`, and can be walked,
+converted, saved and printed. Hooks are in `hooks`, saving in `state`, walking in `tree`, error
+messages in `located`. Names, order and messages are PyTorch's.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..errors import check
 from .hooks import GLOBAL, Hooked
 from .located import locate
 from .names import torch
-from .parameter import Buffer, Parameter, check_parameter, is_lazy, typename
+from .parameter import Buffer, Parameter, check_parameter, typename
 from .state import Stateful
 from .tree import Tree
 
 
 class Module(Tree, Hooked, Stateful):
-    """The base of all layers and models: assign parameters and modules as attributes, define `forward`.
+    """The base of layers and models: assign parameters and modules, define `forward`.
 
     >>> class Net(torch.nn.Module):
     ...     def __init__(self):
@@ -50,7 +50,9 @@ class Module(Tree, Hooked, Stateful):
             if kwargs:
                 raise TypeError(f"{name} got an unexpected keyword argument '{next(iter(kwargs))}'")
             if args:
-                raise TypeError(f"{name} takes 1 positional argument but {len(args) + 1} were given")
+                raise TypeError(
+                    f"{name} takes 1 positional argument but {len(args) + 1} were given"
+                )
         self.__dict__.update(fresh_state())
         if self.call_super_init:
             super().__init__(*args, **kwargs)
@@ -148,14 +150,14 @@ class Module(Tree, Hooked, Stateful):
         return sorted(name for name in own if not name[0].isdigit())
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """Adds a parameter under a name that is still free; None keeps the name for one that is absent."""
+        """Adds a parameter under a free name; None keeps the name for one that is absent."""
         self._check_name("parameter", name, self.__dict__.get("_parameters"))
         if param is not None:
             check_parameter(param, name)
         self._parameters[name] = announce(GLOBAL.parameter_registration, self, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Adds a tensor that is no parameter but moves with the module; in `state_dict` if `persistent`.
+        """Adds a tensor that moves with the module; it is in `state_dict` if `persistent`.
 
         >>> module = torch.nn.Module()
         >>> module.register_buffer("steps", torch.zeros(1), persistent=False)
@@ -165,7 +167,10 @@ class Module(Tree, Hooked, Stateful):
         self._check_name("buffer", name, self.__dict__.get("_buffers"))
         check(
             tensor is None or isinstance(tensor, Tensor),
-            lambda: f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None required)",
+            lambda: (
+                f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or "
+                "None required)"
+            ),
             TypeError,
         )
         self._buffers[name] = announce(GLOBAL.buffer_registration, self, name, tensor)
@@ -189,8 +194,10 @@ class Module(Tree, Hooked, Stateful):
         self.add_module(name, module)
 
     def _check_name(self, what: str, name: str, table: dict | None) -> None:
-        """Raises unless `name` is a string that can be an attribute and is free, or already in `table`."""
-        check(table is not None, f"cannot assign {what} before Module.__init__() call", AttributeError)
+        """Raises unless `name` can be an attribute and is free, or is in `table` already."""
+        check(
+            table is not None, f"cannot assign {what} before Module.__init__() call", AttributeError
+        )
         check(
             isinstance(name, str),
             lambda: f"{what} name should be a string. Got {typename(name)}",
@@ -233,7 +240,10 @@ class Module(Tree, Hooked, Stateful):
         where, kind = parse_to(*args, **kwargs)
         check(
             kind is None or kind.is_floating_point or kind.is_complex,
-            lambda: f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={kind}",
+            lambda: (
+                "nn.Module.to only accepts floating point or complex dtypes, but got desired "
+                f"dtype={kind}"
+            ),
             TypeError,
         )
         usable(where)

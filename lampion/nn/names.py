@@ -1,4 +1,5 @@
-"""The operators under their public names, for modules to call: `torch.cat`, `torch.linalg.vector_norm`.
+"""The operators under their public names, for modules to call: `torch.cat`,
+`torch.linalg.vector_norm`.
 
 May import ops. Everything that `ops` publishes is there once `lampion.nn` is imported.
 """

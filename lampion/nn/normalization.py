@@ -1,4 +1,6 @@
-"""Norms without running statistics: `LayerNorm`, `RMSNorm`, `GroupNorm`, `LocalResponseNorm`. May import core."""
+"""Norms without running statistics: `LayerNorm`, `RMSNorm`, `GroupNorm`, `LocalResponseNorm`. May
+import core.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,8 @@ class _Affine(Module):
 class LayerNorm(_Affine):
     """Normalizes each sample over its last dimensions, those of `normalized_shape`.
 
-    `y = (x - mean) / sqrt(var + eps) * weight + bias`, with the biased variance. The same in training and
-    evaluation mode; weight and bias have the shape `normalized_shape`.
+    `y = (x - mean) / sqrt(var + eps) * weight + bias`, with the biased variance. The same in
+    training and evaluation mode; weight and bias have the shape `normalized_shape`.
 
     >>> norm = torch.nn.LayerNorm(10)
     >>> y = norm(torch.randn(20, 5, 10) * 3 + 2)
@@ -67,13 +69,14 @@ class LayerNorm(_Affine):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
-            f"bias={self.bias is not None}"
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
 
 
 class RMSNorm(_Affine):
-    """`y = x / sqrt(mean(x ** 2) + eps) * weight` over the last dimensions, those of `normalized_shape`.
+    """`y = x / sqrt(mean(x ** 2) + eps) * weight` over the last dimensions, those of
+    `normalized_shape`.
 
     `eps` is the smallest step of the input's type where it is None.
     """
@@ -102,7 +105,9 @@ class RMSNorm(_Affine):
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
 
 
 class GroupNorm(_Affine):
@@ -145,7 +150,7 @@ class GroupNorm(_Affine):
 
 @layer
 class LocalResponseNorm(Module):
-    """Divides each value by `(k + alpha * mean(x ** 2)) ** beta` over `size` neighbouring channels."""
+    """Divides by `(k + alpha * mean(x ** 2)) ** beta` over `size` neighbouring channels."""
 
     size: int
     alpha: float = 1e-4

@@ -1,6 +1,7 @@
 """Padding of the last 1, 2 or 3 dimensions, as modules. May import core.
 
-`padding` is one number, or (before, after) of the last dimension, then of the one before it, and so on.
+`padding` is one number, or (before, after) of the last dimension, then of the one before it, and so
+on.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class _CircularPadNd(_PadNd):
     def forward(self, input: Tensor) -> Tensor:
         count = self.spatial
         if input.dim() not in (count + 1, count + 2):
-            raise ValueError(f"expected {count + 1}D or {count + 2}D input (got {input.dim()}D input)")
+            raise ValueError(
+                f"expected {count + 1}D or {count + 2}D input (got {input.dim()}D input)"
+            )
         return super().forward(input)
 
 

@@ -1,4 +1,6 @@
-"""`DataParallel`: without CUDA devices there is one place to run, so it runs the module there. May import core."""
+"""`DataParallel`: without CUDA devices there is one place to run, so it runs the module there. May
+import core.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from .module import Module
 
 
 class DataParallel(Module):
-    """Runs `module`; its parameters are under `module.`, as in programs written for several devices."""
+    """Runs `module`; its parameters are under `module.`, as on several devices."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Tensors that modules keep: parameters, buffers, and those whose shape is not known yet. May import core.
+"""Tensors that modules keep: parameters, buffers, and those whose shape is not known yet. May
+import core.
 
 `Parameter` lives in core, because optimizers and files know it too.
 """
@@ -11,7 +12,8 @@ import numpy as np
 
 from .. import dtypes
 from ..core.inplace import type_name
-from ..core.tensor import Parameter as Parameter, Tensor, _new
+from ..core.tensor import Parameter as Parameter
+from ..core.tensor import Tensor, _new
 from ..errors import check
 
 
@@ -34,13 +36,15 @@ class Buffer(Tensor):
 
 
 class Uninitialized:
-    """What tensors without a shape share: a type, and `materialize`, which gives them their memory."""
+    """What tensors without a shape share: a type, and `materialize` to give them memory."""
 
     cls_to_become: type[Tensor]
     _data: Any
 
-    def materialize(self, shape: Any, device: Any = None, dtype: dtypes.dtype | None = None) -> None:
-        """Gives the tensor its shape, in place: from now on it is an ordinary parameter or buffer."""
+    def materialize(
+        self, shape: Any, device: Any = None, dtype: dtypes.dtype | None = None
+    ) -> None:
+        """Gives the tensor its shape: from now on it is an ordinary parameter or buffer."""
         kind = self._data.dtype if dtype is None else dtype.numpy
         self._data = np.empty(tuple(shape), kind)
         self.__class__ = self.cls_to_become  # type: ignore[assignment]
@@ -48,16 +52,17 @@ class Uninitialized:
     @property
     def shape(self) -> Any:
         raise RuntimeError(
-            "Can't access the shape of an uninitialized parameter or buffer. This error usually happens in "
-            "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call "
-            "`forward` to initialize the parameters before accessing their attributes."
+            "Can't access the shape of an uninitialized parameter or buffer. This error usually "
+            "happens in `load_state_dict` when trying to load an uninitialized parameter into an "
+            "initialized one. Call `forward` to initialize the parameters before accessing their "
+            "attributes."
         )
 
     def share_memory_(self) -> Any:
         """Raises RuntimeError: there is no memory to share yet."""
         raise RuntimeError(
-            "Can't share memory on an uninitialized parameter or buffer. Call `forward` to initialize the "
-            "parameters before calling `module.share_memory()`."
+            "Can't share memory on an uninitialized parameter or buffer. Call `forward` to "
+            "initialize the parameters before calling `module.share_memory()`."
         )
 
     def __repr__(self) -> str:
@@ -114,22 +119,30 @@ def check_parameter(value: Any, name: str) -> None:
     """Raises unless `value` can stand as the parameter `name`."""
     check(
         isinstance(value, Parameter),
-        lambda: f"cannot assign '{typename(value)}' object to parameter '{name}' "
-        "(torch.nn.Parameter or None required)",
+        lambda: (
+            f"cannot assign '{typename(value)}' object to parameter '{name}' "
+            "(torch.nn.Parameter or None required)"
+        ),
         TypeError,
     )
     check(
         value.grad_fn is None,
-        lambda: f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
-        f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the forward() "
-        "method.",
+        lambda: (
+            f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be "
+            f"created explicitly. To express '{name}' as a function of another Tensor, compute "
+            "the value in the forward() method."
+        ),
         ValueError,
     )
 
 
 def typename(value: Any) -> str:
-    """The name PyTorch gives a value's type in messages: `torch.FloatTensor`, `int`, `package.Class`."""
+    """The name PyTorch gives a value's type in messages: `torch.FloatTensor`, `int`,
+    `package.Class`.
+    """
     if isinstance(value, Tensor):
         return f"torch.{type_name(value.dtype)}Tensor"
     kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    )

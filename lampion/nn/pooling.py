@@ -1,6 +1,7 @@
 """Pooling as modules: each is its settings and one function. May import core.
 
-Input (N, C, *) or (C, *). Sizes are one number or one per dimension; `stride` is the kernel size if left out.
+Input (N, C, *) or (C, *). Sizes are one number or one per dimension; `stride` is the kernel size if
+left out.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ class MaxUnpool3d(_MaxUnpoolNd):
 class _AvgPoolNd(Module):
     """The mean under a sliding window.
 
-    `count_include_pad` lets padding count as zeros; `divisor_override` divides by another number than the size.
+    `count_include_pad` lets padding count as zeros; `divisor_override` divides by another number
+    than the size.
     """
 
     function: ClassVar[str]

@@ -1,7 +1,7 @@
 """Recurrent layers: `RNN`, `LSTM`, `GRU` and their cells. May import core and ops.
 
-A layer multiplies all inputs with the input weights at once and then walks through the steps. Packed sequences
-walk with a batch that shrinks (backwards: grows) where sequences end.
+A layer multiplies all inputs with the input weights at once and then walks through the steps.
+Packed sequences walk with a batch that shrinks (backwards: grows) where sequences end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ State = tuple[Tensor, ...]
 # -- one step ----------------------------------------------------------------------------------
 
 
-def lstm_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None) -> State:
+def lstm_step(
+    x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None
+) -> State:
     """(h, c) after a step; x holds the input's share of the gates (N, 4 * hidden)."""
     h, c = state
     i, f, g, o = (x + F.linear(h, w_hh, b_hh)).chunk(4, 1)  # each (N, hidden)
@@ -76,13 +78,13 @@ def walk(
             ended.append(tuple(s[size:] for s in state))
             state = tuple(s[:size] for s in state)
         elif size > have:
-            state = tuple(torch.cat([s, s0[have:size]]) for s, s0 in zip(state, start))
+            state = tuple(torch.cat([s, s0[have:size]]) for s, s0 in zip(state, start, strict=True))
         state = step(x, state, *weights)
         outputs.append(state[0])
     if backwards:
         outputs.reverse()
     if ended:
-        state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended)))
+        state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
     return torch.cat(outputs), state
 
 
@@ -90,7 +92,9 @@ def walk(
 
 
 class RNNBase(Module):
-    """What recurrent layers share: the weights of every layer and direction, and the walk through them."""
+    """What recurrent layers share: the weights of every layer and direction, and the walk through
+    them.
+    """
 
     def __init__(
         self,
@@ -121,25 +125,25 @@ class RNNBase(Module):
         self.reset_parameters()
 
     def _check_settings(self) -> None:
-        for name, kind in (("bias", bool), ("batch_first", bool), ("input_size", int), ("hidden_size", int)):
-            value = getattr(self, name)
-            check(
-                isinstance(value, kind),
-                lambda: f"{name} should be of type {kind.__name__}, got: {type(value).__name__}",  # noqa: B023
-                TypeError,
-            )
+        kinds = {"bias": bool, "batch_first": bool, "input_size": int, "hidden_size": int}
+        for name, kind in kinds.items():
+            got = type(getattr(self, name))
+            message = f"{name} should be of type {kind.__name__}, got: {got.__name__}"
+            check(issubclass(got, kind), message, TypeError)
         for name in ("input_size", "hidden_size", "num_layers"):
             check(getattr(self, name) > 0, f"{name} must be greater than zero", ValueError)
         p, layers = self.dropout, self.num_layers
         check(
             isinstance(p, (int, float)) and not isinstance(p, bool) and 0 <= p <= 1,
-            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed",
+            "dropout should be a number in range [0, 1] representing the probability of an "
+            "element being zeroed",
             ValueError,
         )
         if p > 0 and layers == 1:
             warnings.warn(
-                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
-                f"num_layers greater than 1, but got dropout={p} and num_layers={layers}",
+                "dropout option adds dropout after all but last recurrent layer, so non-zero "
+                f"dropout expects num_layers greater than 1, but got dropout={p} and "
+                f"num_layers={layers}",
                 stacklevel=4,
             )
         check(
@@ -148,7 +152,9 @@ class RNNBase(Module):
             ValueError,
         )
         check(
-            self.proj_size < self.hidden_size, "proj_size has to be smaller than hidden_size", ValueError
+            self.proj_size < self.hidden_size,
+            "proj_size has to be smaller than hidden_size",
+            ValueError,
         )
 
     @property
@@ -240,8 +246,11 @@ class RNNBase(Module):
         found = ", ".join(f"{s.dim()}-D" for s in states)
         check(
             all(s.dim() == want for s in states),
-            lambda: f"For {'' if batched else 'un'}batched {want}-D input, {'hx and cx' if is_lstm else 'hx'} "
-            f"should also be {want}-D but got {f'({found}) tensors' if is_lstm else f'{found} tensor'}",
+            lambda: (
+                f"For {'' if batched else 'un'}batched {want}-D input, "
+                f"{'hx and cx' if is_lstm else 'hx'} should also be {want}-D but got "
+                f"{f'({found}) tensors' if is_lstm else f'{found} tensor'}"
+            ),
         )
         states = states if batched else tuple(s.unsqueeze(1) for s in states)
         return states if is_lstm else states[0]
@@ -250,29 +259,34 @@ class RNNBase(Module):
         weight = getattr(self, self._all_weights[0][0])
         check(
             x.dtype == weight.dtype,
-            lambda: f"RNN input dtype ({x.dtype}) does not match weight dtype ({weight.dtype}). Convert input: "
-            f"input.to({weight.dtype}), or convert model: model.to({x.dtype})",
+            lambda: (
+                f"RNN input dtype ({x.dtype}) does not match weight dtype ({weight.dtype}). "
+                f"Convert input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
+            ),
             ValueError,
         )
         check(x.dim() == dims, lambda: f"input must have {dims} dimensions, got {x.dim()}")
         check(
             x.size(-1) == self.input_size,
-            lambda: f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.size(-1)}",
+            lambda: (
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got "
+                f"{x.size(-1)}"
+            ),
         )
 
     def _initial_states(self, hx: Any, batch: int, x: Tensor, order: Tensor | None) -> State:
-        """The states before the first step, (layers * directions, N, size), in the order of the batch."""
+        """The states before the first step, (layers * directions, N, size), in batch order."""
         count = self.num_layers * (1 + self.bidirectional)
-        widths = (self._output_size, self.hidden_size) if self.mode == "LSTM" else (self._output_size,)
+        widths = (
+            (self._output_size, self.hidden_size) if self.mode == "LSTM" else (self._output_size,)
+        )
         if hx is None:
             return tuple(torch.zeros((count, batch, w), dtype=x.dtype) for w in widths)
         states = tuple(hx) if self.mode == "LSTM" else (hx,)
-        for i, (state, width) in enumerate(zip(states, widths)):
-            name = f"hidden[{i}]" if self.mode == "LSTM" else "hidden"
-            check(
-                tuple(state.shape) == (count, batch, width),
-                lambda: f"Expected {name} size {(count, batch, width)}, got {list(state.shape)}",  # noqa: B023
-            )
+        for i, (state, width) in enumerate(zip(states, widths, strict=True)):
+            name, want = f"hidden[{i}]" if self.mode == "LSTM" else "hidden", (count, batch, width)
+            if state.shape != want:
+                raise RuntimeError(f"Expected {name} size {want}, got {list(state.shape)}")
         if order is not None:
             states = tuple(s.index_select(1, order) for s in states)
         return states
@@ -296,7 +310,7 @@ class RNNBase(Module):
             x = outs[0] if directions == 1 else torch.cat(outs, 1)
             if self.dropout and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        return x, tuple(torch.stack(parts) for parts in zip(*last))
+        return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
@@ -310,7 +324,9 @@ class RNNBase(Module):
 
 
 class RNN(RNNBase):
-    """`h = tanh(W_ih x + b_ih + W_hh h + b_hh)` at each step, or with ReLU; shapes as in `LSTM`, one state."""
+    """`h = tanh(W_ih x + b_ih + W_hh h + b_hh)` at each step, or with ReLU; shapes as in `LSTM`,
+    one state.
+    """
 
     def __init__(
         self,
@@ -340,15 +356,15 @@ class RNN(RNNBase):
 
 
 class LSTM(RNNBase):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997): gates decide what the cell c keeps.
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997): gates guard the cell c.
 
-    `i, f, o = sigmoid(...)`, `g = tanh(...)` of `W_ih x + b_ih + W_hh h + b_hh`; `c = f * c + i * g`,
-    `h = o * tanh(c)`, and `h = W_hr h` where proj_size > 0.
+    `i, f, o = sigmoid(...)`, `g = tanh(...)` of `W_ih x + b_ih + W_hh h + b_hh`; `c = f * c + i *
+    g`, `h = o * tanh(c)`, and `h = W_hr h` where proj_size > 0.
 
-    Shapes: input (T, N, input_size), (N, T, input_size) if `batch_first`, (T, input_size), or a PackedSequence;
-    h_0 and c_0 (layers * directions, N, size), zeros if left out. Returns `output, (h_n, c_n)`: the h of the last
-    layer at every step, (T, N, directions * size), and the last states. Weights start evenly in [-k, k),
-    `k = 1 / sqrt(hidden_size)`.
+    Shapes: input (T, N, input_size), (N, T, input_size) if `batch_first`, (T, input_size), or a
+    PackedSequence; h_0 and c_0 (layers * directions, N, size), zeros if left out. Returns `output,
+    (h_n, c_n)`: the h of the last layer at every step, (T, N, directions * size), and the last
+    states. Weights start evenly in [-k, k), `k = 1 / sqrt(hidden_size)`.
 
     >>> lstm = torch.nn.LSTM(10, 20, num_layers=2)
     >>> output, (h, c) = lstm(torch.ones(5, 3, 10))
@@ -376,7 +392,8 @@ class LSTM(RNNBase):
 
 
 class GRU(RNNBase):
-    """Gated recurrent unit (Cho et al., 2014): `h = (1 - z) * n + z * h`; shapes as in `LSTM`, one state.
+    """Gated recurrent unit (Cho et al., 2014): `h = (1 - z) * n + z * h`; shapes as in `LSTM`, one
+    state.
 
     `r, z = sigmoid(W_i x + b_i + W_h h + b_h)`, `n = tanh(W_in x + b_in + r * (W_hn h + b_hn))`.
     """
@@ -453,7 +470,9 @@ class RNNCellBase(Module):
         x = input if batched else input.unsqueeze(0)  # (N, input_size)
         check(
             x.size(1) == self.input_size,
-            lambda: f"input has inconsistent input_size: got {x.size(1)} expected {self.input_size}",
+            lambda: (
+                f"input has inconsistent input_size: got {x.size(1)} expected {self.input_size}"
+            ),
         )
         if states is None:
             zeros = torch.zeros((x.size(0), self.hidden_size), dtype=x.dtype)
@@ -479,7 +498,10 @@ class RNNCellBase(Module):
         )
         check(
             h.size(1) == self.hidden_size,
-            lambda: f"hidden{place} has inconsistent hidden_size: got {h.size(1)}, expected {self.hidden_size}",
+            lambda: (
+                f"hidden{place} has inconsistent hidden_size: got {h.size(1)}, expected "
+                f"{self.hidden_size}"
+            ),
         )
         return h
 
@@ -491,7 +513,9 @@ class RNNCellBase(Module):
 
 
 class RNNCell(RNNCellBase):
-    """`h = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or with ReLU, for x (N, input_size) and h (N, hidden_size)."""
+    """`h = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or with ReLU, for x (N, input_size) and h (N,
+    hidden_size).
+    """
 
     def __init__(
         self,
@@ -512,7 +536,9 @@ class RNNCell(RNNCellBase):
 
 
 class LSTMCell(RNNCellBase):
-    """One step of an `LSTM`: takes x (N, input_size) and (h, c), each (N, hidden_size); returns the new (h, c)."""
+    """One step of an `LSTM`: takes x (N, input_size) and (h, c), each (N, hidden_size); returns the
+    new (h, c).
+    """
 
     def __init__(
         self,
@@ -524,7 +550,9 @@ class LSTMCell(RNNCellBase):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         h, c = self._step("LSTM", input, hx)
         return h, c
 

@@ -64,7 +64,9 @@ class _Table(Module):
     def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, **settings: Any) -> Self:
         """A table with these rows, which are not trained if `freeze`."""
         check(
-            embeddings.dim() == 2, "Embeddings parameter is expected to be 2-dimensional", AssertionError
+            embeddings.dim() == 2,
+            "Embeddings parameter is expected to be 2-dimensional",
+            AssertionError,
         )
         made = cls(*embeddings.shape, _weight=embeddings, **settings)
         made.weight.requires_grad = not freeze
@@ -74,8 +76,9 @@ class _Table(Module):
 class Embedding(_Table):
     """Looks up rows of a table: `y = weight[x]` for indices x of any shape.
 
-    Shapes: x (*) of integers, y (*, embedding_dim), weight (num_embeddings, embedding_dim). The row `padding_idx`
-    starts at zero and gets no gradient. Rows longer than `max_norm` are shortened, in place, when they are used.
+    Shapes: x (*) of integers, y (*, embedding_dim), weight (num_embeddings, embedding_dim). The row
+    `padding_idx` starts at zero and gets no gradient. Rows longer than `max_norm` are shortened, in
+    place, when they are used.
 
     >>> table = torch.nn.Embedding(10, 3, padding_idx=0)
     >>> table(torch.tensor([[0, 2, 0, 5]])).shape
@@ -148,7 +151,8 @@ class Embedding(_Table):
 class EmbeddingBag(_Table):
     """The sum, mean or largest of the rows of each bag of indices, without the rows in between.
 
-    Input (B, N) is B bags of N indices; input (N,) with `offsets` (B,) is bags that start at the offsets.
+    Input (B, N) is B bags of N indices; input (N,) with `offsets` (B,) is bags that start at the
+    offsets.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Saving and loading what a module knows: `state_dict` and `load_state_dict`. May import core.
 
-Loading first compares every key and shape and copies only when all fit, so a failed load leaves the module as
-it was. Keys, metadata, hooks and messages are PyTorch's.
+Loading first compares every key and shape and copies only when all fit, so a failed load leaves the
+module as it was. Keys, metadata, hooks and messages are PyTorch's.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ class Stateful:
     _load_state_dict_post_hooks: OrderedDict
 
     def get_extra_state(self) -> Any:
-        """What a subclass wants saved besides its tensors; override it together with `set_extra_state`."""
+        """What a subclass wants saved besides its tensors; goes with `set_extra_state`."""
         raise RuntimeError(
-            "Reached a code path in Module.get_extra_state() that should never be called; override it "
-            "together with set_extra_state()"
+            "Reached a code path in Module.get_extra_state() that should never be called; "
+            "override it together with set_extra_state()"
         )
 
     def set_extra_state(self, state: Any) -> None:
         """Takes back what `get_extra_state` gave."""
         raise RuntimeError(
-            "Reached a code path in Module.set_extra_state() that should never be called; override it "
-            "together with get_extra_state()"
+            "Reached a code path in Module.set_extra_state() that should never be called; "
+            "override it together with get_extra_state()"
         )
 
     # -- out -----------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class Stateful:
     def state_dict(
         self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Any]:
-        """The parameters and persistent buffers by their dotted names, sharing memory with the module.
+        """The parameters and persistent buffers by dotted names, sharing the module's memory.
 
         They are detached unless `keep_vars`; the attribute `_metadata` holds each module's version.
 
@@ -81,9 +81,11 @@ class Stateful:
         """
         if args:
             warnings.warn(
-                "Positional args are being deprecated, use kwargs instead.", FutureWarning, stacklevel=2
+                "Positional args are being deprecated, use kwargs instead.",
+                FutureWarning,
+                stacklevel=2,
             )
-            given = dict(zip(("destination", "prefix", "keep_vars"), args))
+            given = dict(zip(("destination", "prefix", "keep_vars"), args, strict=False))
             return self.state_dict(
                 **{"destination": destination, "prefix": prefix, "keep_vars": keep_vars, **given}
             )
@@ -136,10 +138,11 @@ class Stateful:
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> _IncompatibleKeys:
-        """Copies the tensors of `state_dict` into the module; returns the keys that only one side has.
+        """Copies tensors into the module; returns the keys that only one side has.
 
-        With `assign` the tensors themselves take the places of the module's. Raises RuntimeError, with every
-        problem in its message and the module unchanged, where shapes differ or, if `strict`, keys do.
+        With `assign` the tensors themselves take the places of the module's. Raises RuntimeError,
+        with every problem in its message and the module unchanged, where shapes differ or, if
+        `strict`, keys do.
         """
         check(
             isinstance(state_dict, Mapping),
@@ -156,7 +159,8 @@ class Stateful:
         errors = loading.messages(strict)
         if errors:
             raise RuntimeError(
-                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors)
+                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t"
+                + "\n\t".join(errors)
             )
         return keys
 
@@ -172,11 +176,18 @@ class Stateful:
     ) -> None:
         """Loads this module alone; subclasses override it to read older formats.
 
-        What is to be copied waits in `local_metadata` until `load_state_dict` has checked all modules.
+        What is to be copied waits in `local_metadata` until `load_state_dict` has checked all
+        modules.
         """
         for hook in list(self._load_state_dict_pre_hooks.values()):
             hook(
-                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+                state_dict,
+                prefix,
+                local_metadata,
+                strict,
+                missing_keys,
+                unexpected_keys,
+                error_msgs,
             )
         pending = local_metadata.get(PENDING)
         copies: list[Callable] = [] if pending is None else pending
@@ -208,7 +219,7 @@ class Stateful:
                 copy()
 
     def _unknown_keys(self, state_dict: dict, prefix: str, own: dict) -> Iterator[str]:
-        """The keys under `prefix` that name neither a tensor of this module nor something in a child."""
+        """The keys under `prefix` that name neither an own tensor nor something in a child."""
         for key in state_dict:
             if key.startswith(prefix) and key != prefix + EXTRA_STATE:
                 name, dot, _ = key[len(prefix) :].partition(".")
@@ -222,7 +233,7 @@ class Stateful:
         return add(self._state_dict_pre_hooks, hook)
 
     def register_state_dict_post_hook(self, hook: Callable) -> RemovableHandle:
-        """Calls `hook(module, state_dict, prefix, local_metadata)` after; it may change the dictionary."""
+        """Calls `hook(module, state_dict, prefix, local_metadata)` after the state is collected."""
         hook._from_public_api = True  # type: ignore[attr-defined]
         return add(self._state_dict_hooks, hook)
 
@@ -230,14 +241,16 @@ class Stateful:
         """The old form of `register_state_dict_post_hook`: a result replaces the dictionary."""
         check(
             not getattr(hook, "_from_public_api", False),
-            "Cannot register the same function as the state dict post hook that was previously registered via "
-            "register_state_dict_post_hook",
+            "Cannot register the same function as the state dict post hook that was previously "
+            "registered via register_state_dict_post_hook",
         )
         return add(self._state_dict_hooks, hook)
 
     def register_load_state_dict_pre_hook(self, hook: Callable) -> RemovableHandle:
-        """Calls `hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
-        error_msgs)` before the module is loaded; it may change the dictionary."""
+        """Calls `hook(module, state_dict, prefix, ...)` before loading; may change the dictionary.
+
+        Further arguments are local_metadata, strict, missing_keys, unexpected_keys and error_msgs.
+        """
         return self._register_load_state_dict_pre_hook(hook, with_module=True)
 
     def _register_load_state_dict_pre_hook(
@@ -249,12 +262,12 @@ class Stateful:
         )
 
     def register_load_state_dict_post_hook(self, hook: Callable) -> RemovableHandle:
-        """Calls `hook(module, incompatible_keys)` after the module is loaded; it may change the lists."""
+        """Calls `hook(module, incompatible_keys)` after loading; it may change the lists."""
         return add(self._load_state_dict_post_hooks, hook)
 
 
 class Loading:
-    """One call of `load_state_dict`: what was found, and the copies that wait until all is checked."""
+    """One call of `load_state_dict`: what was found, and the copies that wait for checks."""
 
     def __init__(self, state_dict: Mapping[str, Any], assign: bool) -> None:
         self.metadata = getattr(state_dict, "_metadata", None) or {}
@@ -291,14 +304,18 @@ class Loading:
         for module, hook in self.post_hooks:
             check(
                 hook(module, self.keys) is None,
-                "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to return new "
-                "values, if incompatible_keys need to be modified, it should be done inplace.",
+                "Hooks registered with ``register_load_state_dict_post_hook`` are not expected "
+                "to return new values, if incompatible_keys need to be modified, it should be "
+                "done inplace.",
             )
 
     def messages(self, strict: bool) -> list[str]:
         """Everything that does not fit."""
         found = []
-        for what, keys in (("Missing", self.keys.missing_keys), ("Unexpected", self.keys.unexpected_keys)):
+        for what, keys in (
+            ("Missing", self.keys.missing_keys),
+            ("Unexpected", self.keys.unexpected_keys),
+        ):
             if strict and keys:
                 names = ", ".join(f'"{k}"' for k in keys)
                 found.append(f"{what} key(s) in state_dict: {names}. ")
@@ -306,28 +323,33 @@ class Loading:
 
 
 def fitting(key: str, target: Tensor, source: Any) -> tuple[str, Any]:
-    """(what is wrong with loading `source` into `target`, or nothing; the source as it is to be loaded)."""
+    """(what is wrong with loading `source`, or "", the source as it is to be loaded)."""
     if not isinstance(source, Tensor):
         return (
-            f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from '
-            f"checkpoint but received {type(source)}"
+            f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
+            f"object from checkpoint but received {type(source)}"
         ), None
     if is_lazy(target):
         return "", source
     if is_lazy(source):
-        return f"size mismatch for {key}: the checkpoint was saved before this parameter had a shape.", None
+        return (
+            f"size mismatch for {key}: the checkpoint was saved before this parameter had a shape.",
+            None,
+        )
     if target.ndim == 0 and source.shape == (1,):  # before 0-dim tensors existed
         source = source[0]
     if source.shape != target.shape:
         return (
-            f"size mismatch for {key}: copying a param with shape {source.shape} from checkpoint, the shape in "
-            f"current model is {target.shape}."
+            f"size mismatch for {key}: copying a param with shape {source.shape} from checkpoint, "
+            f"the shape in current model is {target.shape}."
         ), None
     return "", source
 
 
 def copy_one(module: Any, name: str, target: Tensor, source: Tensor) -> None:
-    """Writes the values of `source` into the module's own tensor, which takes its shape if it had none."""
+    """Writes the values of `source` into the module's own tensor, which takes its shape if it had
+    none.
+    """
     with no_grad():
         if is_lazy(target):
             target.materialize(source.shape)  # type: ignore[attr-defined]
@@ -345,7 +367,9 @@ def assign_one(module: Any, name: str, target: Tensor, source: Tensor) -> None:
 
 
 def consume_prefix_in_state_dict_if_present(state_dict: dict[str, Any], prefix: str) -> None:
-    """Takes `prefix` off the keys of a state_dict, in place; e.g. the "module." of a DataParallel model."""
+    """Takes `prefix` off the keys of a state_dict, in place; e.g. the "module." of a DataParallel
+    model.
+    """
     for key in list(state_dict):
         if key.startswith(prefix):
             state_dict[key[len(prefix) :]] = state_dict.pop(key)

@@ -1,6 +1,8 @@
-"""The transformer of "Attention Is All You Need": `Transformer`, its encoder and decoder and their layers.
+"""The transformer of "Attention Is All You Need": `Transformer`, its encoder and decoder and their
+layers.
 
-May import core and ops. Inputs are (S, N, E), (N, S, E) if `batch_first`, or (S, E) for a single sample.
+May import core and ops. Inputs are (S, N, E), (N, S, E) if `batch_first`, or (S, E) for a single
+sample.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ Activation = str | Callable[[Tensor], Tensor]
 
 
 class _TransformerLayer(Module):
-    """What encoder and decoder layers share: self-attention, a feed-forward block, norms and dropout.
+    """What both kinds of layers share: self-attention, a feed-forward block, norms, dropout.
 
-    Each block's output is added to its input; the norm comes after the sum, or before the block if `norm_first`.
+    Each block's output is added to its input; the norm comes after the sum, or before the block if
+    `norm_first`.
     """
 
     blocks: int
@@ -68,7 +71,11 @@ class _TransformerLayer(Module):
         return x + block(norm(x)) if self.norm_first else norm(x + block(x))
 
     def _sa_block(
-        self, x: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool = False
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None,
+        key_padding_mask: Tensor | None,
+        is_causal: bool = False,
     ) -> Tensor:
         x, _ = self.self_attn(
             x,
@@ -87,10 +94,13 @@ class _TransformerLayer(Module):
 
 
 class TransformerEncoderLayer(_TransformerLayer):
-    """Self-attention and a feed-forward network: `x = norm1(x + attention(x))`, `x = norm2(x + ff(x))`.
+    """Self-attention and a feed-forward network, each added to its input.
 
-    With `norm_first`: `x + attention(norm1(x))`, `x + ff(norm2(x))`; `ff = linear2(dropout(activation(linear1(x))))`.
-    In masks, True (or a number that is added to the scores) keeps a position out.
+    `x = norm1(x + attention(x))`, `x = norm2(x + ff(x))`.
+
+    With `norm_first`: `x + attention(norm1(x))`, `x + ff(norm2(x))`; `ff =
+    linear2(dropout(activation(linear1(x))))`. In masks, True (or a number that is added to the
+    scores) keeps a position out.
 
     >>> layer = torch.nn.TransformerEncoderLayer(d_model=8, nhead=2, batch_first=True)
     >>> layer(torch.ones(3, 5, 8)).shape
@@ -189,9 +199,7 @@ class TransformerEncoder(Module):
         causal = is_causal_mask(mask, is_causal, length_of(src, self.layers))
         output = src
         for layer in self.layers:
-            output = layer(
-                output, src_mask=mask, is_causal=causal, src_key_padding_mask=padding
-            )
+            output = layer(output, src_mask=mask, is_causal=causal, src_key_padding_mask=padding)
         return output if self.norm is None else self.norm(output)
 
 
@@ -233,7 +241,8 @@ class TransformerDecoder(Module):
 
 
 class Transformer(Module):
-    """An encoder that reads `src` and a decoder that writes `tgt` with an eye on it (Vaswani et al., 2017).
+    """An encoder that reads `src` and a decoder that writes `tgt` with an eye on it (Vaswani et
+    al., 2017).
 
     Shapes: src (S, N, d_model), tgt and output (T, N, d_model); batch first if `batch_first`.
 
@@ -323,7 +332,7 @@ class Transformer(Module):
 
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
-        """A mask (sz, sz) that lets each position see itself and what came before: 0 there, else -inf."""
+        """A mask (sz, sz): 0 where a position may look, itself and what came before, else -inf."""
         return causal_mask(sz, device, dtype)
 
 

@@ -1,7 +1,7 @@
 """Walking the tree of modules: parameters, buffers, children by name. May import errors.
 
-A module, parameter or buffer that is reachable by several names is met once, under its first name, unless
-`remove_duplicate` is False.
+A module, parameter or buffer that is reachable by several names is met once, under its first name,
+unless `remove_duplicate` is False.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Tree:
                 yield (f"{start}.{name}" if start else name), member
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """All parameters, each once, in the order of their registration: what optimizers are given."""
+        """All parameters, each once, in the order of registration: what optimizers are given."""
         for _, param in self.named_parameters(recurse=recurse):
             yield param
 
@@ -105,7 +105,7 @@ class Tree:
         )
 
     def apply(self, fn: Callable[[Any], Any]) -> Self:
-        """Calls `fn` on every submodule and then on this module, e.g. to initialise their parameters."""
+        """Calls `fn` on every submodule and then on this module, e.g. to initialise them."""
         for child in self.children():
             child.apply(fn)
         fn(self)
@@ -121,17 +121,14 @@ class Tree:
         """
         found: Any = self
         for name in target.split(".") if target else ():
-            check(
-                hasattr(found, name),
-                lambda: f"{found._get_name()} has no attribute `{name}`",  # noqa: B023
-                AttributeError,
-            )
+            missing = f"{found._get_name()} has no attribute `{name}`"
+            check(hasattr(found, name), missing, AttributeError)
             found = getattr(found, name)
             check(isinstance(found, Tree), f"`{name}` is not an nn.Module", AttributeError)
         return found
 
     def set_submodule(self, target: str, module: Any, strict: bool = False) -> None:
-        """Puts `module` under the dotted name `target`; with `strict` only in the place of another one."""
+        """Puts `module` under the dotted name `target`; with `strict` only in another's place."""
         check(target != "", "Cannot set the submodule without a target name!", ValueError)
         check(
             isinstance(module, Tree),

@@ -1,4 +1,6 @@
-"""Layers that move pixels and shapes: upsampling, pixel and channel shuffles, flattening. May import core."""
+"""Layers that move pixels and shapes: upsampling, pixel and channel shuffles, flattening. May
+import core.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from .module import Module
 class Upsample(Module):
     """Resizes (N, C, *) to `size` or by `scale_factor`.
 
-    mode: "nearest", "linear" (N, C, L), "bilinear" or "bicubic" (N, C, H, W), "trilinear" (N, C, D, H, W).
+    mode: "nearest", "linear" (N, C, L), "bilinear" or "bicubic" (N, C, H, W), "trilinear" (N, C, D,
+    H, W).
     """
 
     size: Any = None
@@ -121,23 +124,26 @@ class Unflatten(Module):
         """Checks the sizes."""
         check(
             isinstance(self.dim, int),
-            lambda: "unflattened_size must be a tuple of tuples, but found type "
-            f"{type(self.unflattened_size).__name__}",
+            lambda: (
+                "unflattened_size must be a tuple of tuples, but found type "
+                f"{type(self.unflattened_size).__name__}"
+            ),
             TypeError,
         )
         size = self.unflattened_size
         check(
             isinstance(size, (tuple, list)),
-            lambda: f"unflattened_size must be a tuple of ints, but found type {type(size).__name__}",
+            lambda: (
+                f"unflattened_size must be a tuple of ints, but found type {type(size).__name__}"
+            ),
             TypeError,
         )
         for i, n in enumerate(size):
-            check(
-                isinstance(n, int),
-                lambda: "unflattened_size must be tuple of ints, but found element of type "  # noqa: B023
-                f"{type(n).__name__} at pos {i}",
-                TypeError,
-            )
+            if not isinstance(n, int):
+                raise TypeError(
+                    "unflattened_size must be tuple of ints, but found element of type "
+                    f"{type(n).__name__} at pos {i}"
+                )
 
     def forward(self, input: Tensor) -> Tensor:
         return input.unflatten(self.dim, self.unflattened_size)

@@ -46,18 +46,34 @@ def test_sequential_with_names():
         (lambda s: s * 1.5, TypeError, "unsupported operand"),
         (lambda s: s.insert(9, nn.ReLU()), IndexError, "Index out of range: 9"),
         (lambda s: s.insert(0, 3), AssertionError, "module should be of type"),
-        (lambda s: nn.ModuleList(3), TypeError, "ModuleList.extend should be called with an iterable, but got int"),
+        (
+            lambda s: nn.ModuleList(3),
+            TypeError,
+            "ModuleList.extend should be called with an iterable, but got int",
+        ),
         (lambda s: nn.ModuleDict(3), TypeError, "iterable of key/value pairs, but got int"),
         (lambda s: nn.ModuleDict([1]), TypeError, "sequence element #0 should be Iterable"),
-        (lambda s: nn.ModuleDict([(1, 2, 3)]), ValueError, "element #0 has length 3; 2 is required"),
-        (lambda s: nn.ModuleDict({"items": nn.ReLU()}), KeyError, "attribute 'items' already exists"),
+        (
+            lambda s: nn.ModuleDict([(1, 2, 3)]),
+            ValueError,
+            "element #0 has length 3; 2 is required",
+        ),
+        (
+            lambda s: nn.ModuleDict({"items": nn.ReLU()}),
+            KeyError,
+            "attribute 'items' already exists",
+        ),
         (lambda s: nn.ParameterDict({1: 2}), TypeError, "as it is not a string"),
-        (lambda s: nn.ParameterList(3), TypeError, "should be called with an iterable, but got int"),
+        (
+            lambda s: nn.ParameterList(3),
+            TypeError,
+            "should be called with an iterable, but got int",
+        ),
         (lambda s: nn.ParameterList()(1), RuntimeError, "ParameterList should not be called"),
         (lambda s: nn.ModuleList()(1), NotImplementedError, "ModuleList"),
         (lambda s: nn.ParameterDict()["b"], AttributeError, "no attribute 'b'"),
     ],
-)  # fmt: skip
+)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call(nn.Sequential(nn.ReLU(), nn.Tanh()))

@@ -1,4 +1,6 @@
-"""Hooks of modules: their order, what they see and what they may change. Values are PyTorch 2.13's."""
+"""Hooks of modules: their order, what they see and what they may change. Values are PyTorch
+2.13's.
+"""
 
 import pytest
 
@@ -36,7 +38,16 @@ def test_order_of_all_kinds():
     ]
     x = torch.ones(1, 2, requires_grad=True)
     out = net(x)
-    assert log == ["every pre", "pre 2", "pre 1", "every pre", "every after", "every after", "after 2", "after 1"]
+    assert log == [
+        "every pre",
+        "pre 2",
+        "pre 1",
+        "every pre",
+        "every after",
+        "every after",
+        "after 2",
+        "after 1",
+    ]
     log.clear()
     out.sum().backward()
     assert log == ["back pre", "fc back", "back 2", "back 1"]
@@ -65,7 +76,9 @@ def test_hooks_may_replace_what_passes():
 def test_pre_hook_with_kwargs_must_return_a_pair():
     net = Net()
     net.register_forward_pre_hook(lambda m, args, kwargs: 3, with_kwargs=True)
-    with pytest.raises(RuntimeError, match=r"None or a tuple of \(new_args, new_kwargs\), but got 3"):
+    with pytest.raises(
+        RuntimeError, match=r"None or a tuple of \(new_args, new_kwargs\), but got 3"
+    ):
         net(torch.ones(1, 2))
 
 
@@ -135,7 +148,9 @@ def test_old_backward_hooks_do_not_mix_with_full_ones():
     net.register_backward_hook(lambda m, gi, go: seen.append((gi[0].tolist(), go[0].tolist())))
     net(torch.tensor([1.0, -1.0], requires_grad=True)).sum().backward()
     assert seen == [([1.0, 0.0], [1.0, 1.0])]
-    with pytest.raises(RuntimeError, match="regular backward hooks and full backward hooks on a single Module"):
+    with pytest.raises(
+        RuntimeError, match="regular backward hooks and full backward hooks on a single Module"
+    ):
         net.register_full_backward_hook(print)
 
 

@@ -1,4 +1,6 @@
-"""Initial parameters and `nn.init` against the numbers that PyTorch 2.13 draws (tests/nn/make_golden.py)."""
+"""Initial parameters and `nn.init` against the numbers that PyTorch 2.13 draws
+(tests/nn/make_golden.py).
+"""
 
 import json
 import math
@@ -10,7 +12,14 @@ import pytest
 import lampion as torch
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "modules.json").read_text())
-EXACT = ("uniform_(", "xavier_uniform_(", "kaiming_uniform_(", "normal_(", "kaiming_normal_(", "sparse_(")
+EXACT = (
+    "uniform_(",
+    "xavier_uniform_(",
+    "kaiming_uniform_(",
+    "normal_(",
+    "kaiming_normal_(",
+    "sparse_(",
+)
 
 
 @pytest.mark.parametrize("text", GOLDEN["drawn"])
@@ -53,9 +62,15 @@ def test_nothing_is_recorded_and_leaves_may_be_filled():
 
 @pytest.mark.parametrize(
     ("name", "param", "gain"),
-    [("linear", None, 1), ("relu", None, math.sqrt(2)), ("tanh", None, 5 / 3), ("selu", None, 0.75),
-     ("leaky_relu", 0.2, math.sqrt(2 / 1.04)), ("leaky_relu", None, math.sqrt(2 / (1 + 0.01**2)))],
-)  # fmt: skip
+    [
+        ("linear", None, 1),
+        ("relu", None, math.sqrt(2)),
+        ("tanh", None, 5 / 3),
+        ("selu", None, 0.75),
+        ("leaky_relu", 0.2, math.sqrt(2 / 1.04)),
+        ("leaky_relu", None, math.sqrt(2 / (1 + 0.01**2))),
+    ],
+)
 def test_gains(name, param, gain):
     assert torch.nn.init.calculate_gain(name, param) == pytest.approx(gain)
 

@@ -28,7 +28,9 @@ def test_the_path_starts_with_the_variable():
     net = Net()
     with pytest.raises(RuntimeError) as caught:
         net(torch.ones(32, 288))
-    assert str(caught.value).startswith("[linear] net.blocks.1.fc1 expects 100 input features, got 288")
+    assert str(caught.value).startswith(
+        "[linear] net.blocks.1.fc1 expects 100 input features, got 288"
+    )
 
 
 def test_without_a_variable_it_starts_with_the_class():

@@ -75,43 +75,105 @@ def test_buffer_class_registers_itself():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda n: setattr(n, "scale", torch.zeros(2)), TypeError,
-         "cannot assign 'torch.FloatTensor' as parameter 'scale' (torch.nn.Parameter or None expected)"),
+        (
+            lambda n: setattr(n, "scale", torch.zeros(2)),
+            TypeError,
+            "cannot assign 'torch.FloatTensor' as parameter 'scale' (torch.nn.Parameter or None "
+            "expected)",
+        ),
         (lambda n: setattr(n, "scale", nn.ReLU()), TypeError, "as parameter 'scale'"),
-        (lambda n: setattr(n, "fc1", 3), TypeError,
-         "cannot assign 'int' as child module 'fc1' (torch.nn.Module or None expected)"),
-        (lambda n: setattr(n, "steps", 3), TypeError,
-         "cannot assign 'int' as buffer 'steps' (torch.nn.Buffer, torch.Tensor or None expected)"),
+        (
+            lambda n: setattr(n, "fc1", 3),
+            TypeError,
+            "cannot assign 'int' as child module 'fc1' (torch.nn.Module or None expected)",
+        ),
+        (
+            lambda n: setattr(n, "steps", 3),
+            TypeError,
+            "cannot assign 'int' as buffer 'steps' (torch.nn.Buffer, torch.Tensor or None "
+            "expected)",
+        ),
         (lambda n: n.register_buffer("x.y", None), KeyError, 'buffer name can\'t contain "."'),
         (lambda n: n.register_buffer("", None), KeyError, 'buffer name can\'t be empty string ""'),
         (lambda n: n.register_buffer("fc1", None), KeyError, "attribute 'fc1' already exists"),
-        (lambda n: n.register_buffer(3, None), TypeError, "buffer name should be a string. Got int"),
-        (lambda n: n.register_buffer("q", 3), TypeError,
-         "cannot assign 'int' object to buffer 'q' (torch Tensor or None required)"),
-        (lambda n: n.register_parameter("q", torch.zeros(1)), TypeError,
-         "cannot assign 'torch.FloatTensor' object to parameter 'q' (torch.nn.Parameter or None required)"),
-        (lambda n: n.register_parameter("forward", None), KeyError, "attribute 'forward' already exists"),
+        (
+            lambda n: n.register_buffer(3, None),
+            TypeError,
+            "buffer name should be a string. Got int",
+        ),
+        (
+            lambda n: n.register_buffer("q", 3),
+            TypeError,
+            "cannot assign 'int' object to buffer 'q' (torch Tensor or None required)",
+        ),
+        (
+            lambda n: n.register_parameter("q", torch.zeros(1)),
+            TypeError,
+            "cannot assign 'torch.FloatTensor' object to parameter 'q' (torch.nn.Parameter or None "
+            "required)",
+        ),
+        (
+            lambda n: n.register_parameter("forward", None),
+            KeyError,
+            "attribute 'forward' already exists",
+        ),
         (lambda n: n.add_module("x.y", None), KeyError, 'module name can\'t contain ".", got: x.y'),
         (lambda n: n.add_module("q", 3), TypeError, "int is not a Module subclass"),
         (lambda n: n.get_submodule("a.b"), AttributeError, "Net has no attribute `a`"),
         (lambda n: n.get_submodule("scale"), AttributeError, "`scale` is not an nn.Module"),
-        (lambda n: n.get_parameter("fc1.in_features"), AttributeError, "`in_features` is not an nn.Parameter"),
+        (
+            lambda n: n.get_parameter("fc1.in_features"),
+            AttributeError,
+            "`in_features` is not an nn.Parameter",
+        ),
         (lambda n: n.get_buffer("scale"), AttributeError, "`scale` is not a buffer"),
         (lambda n: n.set_submodule("", nn.ReLU()), ValueError, "without a target name"),
-        (lambda n: n.set_submodule("fc1", 3), ValueError, "`module` is not an nn.Module, found <class 'int'>"),
-        (lambda n: n.set_submodule("q", nn.ReLU(), strict=True), AttributeError, "Net has no attribute `q`"),
+        (
+            lambda n: n.set_submodule("fc1", 3),
+            ValueError,
+            "`module` is not an nn.Module, found <class 'int'>",
+        ),
+        (
+            lambda n: n.set_submodule("q", nn.ReLU(), strict=True),
+            AttributeError,
+            "Net has no attribute `q`",
+        ),
         (lambda n: n.train(3), ValueError, "training mode is expected to be boolean"),
-        (lambda n: n.to(torch.int32), TypeError, "nn.Module.to only accepts floating point or complex dtypes, "
-         "but got desired dtype=torch.int32"),
+        (
+            lambda n: n.to(torch.int32),
+            TypeError,
+            "nn.Module.to only accepts floating point or "
+            "complex dtypes, but got desired "
+            "dtype=torch.int32",
+        ),
         (lambda n: n.foo, AttributeError, "'Net' object has no attribute 'foo'"),
-        (lambda n: nn.Module(3), TypeError, "Module.__init__() takes 1 positional argument but 2 were given"),
-        (lambda n: nn.ReLU(foo=4), TypeError, "ReLU.__init__() got an unexpected keyword argument 'foo'"),
-        (lambda n: nn.ReLU(4, 5), TypeError,
-         "ReLU.__init__() takes from 1 to 2 positional arguments but 3 were given"),
-        (lambda n: nn.Threshold(), TypeError, "missing 2 required positional arguments: 'threshold' and 'value'"),
-        (lambda n: nn.Module()(1), NotImplementedError, 'Module [Module] is missing the required "forward"'),
+        (
+            lambda n: nn.Module(3),
+            TypeError,
+            "Module.__init__() takes 1 positional argument but 2 were given",
+        ),
+        (
+            lambda n: nn.ReLU(foo=4),
+            TypeError,
+            "ReLU.__init__() got an unexpected keyword argument 'foo'",
+        ),
+        (
+            lambda n: nn.ReLU(4, 5),
+            TypeError,
+            "ReLU.__init__() takes from 1 to 2 positional arguments but 3 were given",
+        ),
+        (
+            lambda n: nn.Threshold(),
+            TypeError,
+            "missing 2 required positional arguments: 'threshold' and 'value'",
+        ),
+        (
+            lambda n: nn.Module()(1),
+            NotImplementedError,
+            'Module [Module] is missing the required "forward"',
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_are_pytorchs(call, error, message):
     with pytest.raises(error) as caught:
         call(Net())
@@ -198,7 +260,10 @@ def test_a_layer_takes_settings_by_position_and_name():
     assert nn.LeakyReLU(0.3, True).inplace and nn.LeakyReLU(inplace=True).negative_slope == 0.01
     assert nn.Hardtanh(min_value=-3).min_val == -3
     weighted = nn.CrossEntropyLoss(torch.ones(3))
-    assert list(weighted.state_dict()) == ["weight"] and weighted.double().weight.dtype == torch.float64
+    assert (
+        list(weighted.state_dict()) == ["weight"]
+        and weighted.double().weight.dtype == torch.float64
+    )
     with pytest.warns(UserWarning, match="reduction='sum'"):
         assert nn.MSELoss(size_average=False).reduction == "sum"
     with pytest.raises(TypeError, match="takes 1 positional argument but 2"):
@@ -224,7 +289,7 @@ def test_lazy_modules_become_what_they_stand_for():
     norm(torch.randn(4, 3))
     assert norm.running_mean.shape == (3,) and type(norm) is nn.BatchNorm1d
     with pytest.raises(RuntimeError, match="shape of an uninitialized parameter"):
-        nn.LazyLinear(3).weight.shape  # noqa: B018
+        nn.LazyLinear(3).weight.shape
 
 
 def test_a_lazy_module_loads_before_its_first_call():

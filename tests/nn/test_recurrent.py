@@ -29,7 +29,11 @@ def numpy_step(mode, x, h, c, w):
 
 def numpy_layer(mode, layer, x, place, backwards):
     """Outputs and last state of one direction for one sequence (T, features)."""
-    w = {n[: -len(place) - 1]: p.detach().numpy() for n, p in layer.named_parameters() if n.endswith(place)}
+    w = {
+        n[: -len(place) - 1]: p.detach().numpy()
+        for n, p in layer.named_parameters()
+        if n.endswith(place)
+    }
     h = c = np.zeros(layer.hidden_size)
     outputs = []
     for row in x[::-1] if backwards else x:
@@ -39,7 +43,7 @@ def numpy_layer(mode, layer, x, place, backwards):
 
 
 def numpy_run(mode, layer, x):
-    """Outputs (T, 2 * hidden) and last states of a bidirectional two-layer network for one sequence."""
+    """Outputs (T, 2 * hidden) and last states of a bidirectional two-layer network."""
     last = []
     for number in range(2):
         forward = numpy_layer(mode, layer, x, f"l{number}", False)
@@ -93,19 +97,23 @@ def test_gradients_reach_every_weight():
     names = [n for n, _ in layer.named_parameters()]
 
     def run(x, *weights):
-        return torch.func.functional_call(layer, dict(zip(names, weights)), (x,))[0]
+        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,))[0]
 
     assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
 
 
 def test_cells_take_one_step():
     x, h, c = torch.randn(2, 3), torch.randn(2, 4), torch.randn(2, 4)
-    for mode, cell in (("LSTM", nn.LSTMCell(3, 4)), ("GRU", nn.GRUCell(3, 4)), ("RNN", nn.RNNCell(3, 4))):
+    for mode, cell in (
+        ("LSTM", nn.LSTMCell(3, 4)),
+        ("GRU", nn.GRUCell(3, 4)),
+        ("RNN", nn.RNNCell(3, 4)),
+    ):
         w = {n: p.detach().numpy() for n, p in cell.named_parameters()}
         wanted = numpy_step(mode, x.numpy(), h.numpy(), c.numpy(), w)
         found = cell(x, (h, c) if mode == "LSTM" else h)
         found = found if mode == "LSTM" else (found,)
-        for a, b in zip(found, wanted):
+        for a, b in zip(found, wanted, strict=False):
             np.testing.assert_allclose(a.detach().numpy(), b, rtol=1e-5, atol=1e-6)
         assert cell(x[0])[0].dim() == (1 if mode == "LSTM" else 0)
     relu = nn.RNNCell(3, 4, nonlinearity="relu")
@@ -124,35 +132,91 @@ def test_dropout_only_between_layers():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: nn.LSTM(3, 4)(torch.ones(3)), ValueError, "LSTM: Expected input to be 2D or 3D, got 1D instead"),
-        (lambda: nn.LSTM(3, 4)(torch.ones(3, 4)), RuntimeError,
-         "input.size(-1) must be equal to input_size. Expected 3, got 4"),
-        (lambda: nn.LSTM(3, 4)(torch.ones(2, 3, 3), (torch.ones(1, 3, 4), torch.ones(1, 2, 4))), RuntimeError,
-         "Expected hidden[1] size (1, 3, 4), got [1, 2, 4]"),
-        (lambda: nn.LSTM(3, 4)(torch.ones(2, 3), (torch.ones(1, 3, 4), torch.ones(1, 2, 4))), RuntimeError,
-         "For unbatched 2-D input, hx and cx should also be 2-D but got (3-D, 3-D) tensors"),
-        (lambda: nn.GRU(3, 4)(torch.ones(2, 3, 3), torch.ones(2, 4)), RuntimeError,
-         "For batched 3-D input, hx should also be 3-D but got 2-D tensor"),
-        (lambda: nn.GRU(3, 4)(torch.ones(2, 3, 3), torch.ones(2, 3, 4)), RuntimeError,
-         "Expected hidden size (1, 3, 4), got [2, 3, 4]"),
-        (lambda: nn.GRU(3, 4)(torch.ones(2, 3, dtype=torch.float64)), ValueError,
-         "RNN input dtype (torch.float64) does not match weight dtype (torch.float32)"),
-        (lambda: nn.RNNCell(3, 4)(torch.ones(2, 2)), RuntimeError, "inconsistent input_size: got 2 expected 3"),
-        (lambda: nn.GRUCell(3, 4)(torch.ones(2, 3), torch.ones(3, 4)), RuntimeError,
-         "Input batch size 2 doesn't match hidden0 batch size 3"),
+        (
+            lambda: nn.LSTM(3, 4)(torch.ones(3)),
+            ValueError,
+            "LSTM: Expected input to be 2D or 3D, got 1D instead",
+        ),
+        (
+            lambda: nn.LSTM(3, 4)(torch.ones(3, 4)),
+            RuntimeError,
+            "input.size(-1) must be equal to input_size. Expected 3, got 4",
+        ),
+        (
+            lambda: nn.LSTM(3, 4)(torch.ones(2, 3, 3), (torch.ones(1, 3, 4), torch.ones(1, 2, 4))),
+            RuntimeError,
+            "Expected hidden[1] size (1, 3, 4), got [1, 2, 4]",
+        ),
+        (
+            lambda: nn.LSTM(3, 4)(torch.ones(2, 3), (torch.ones(1, 3, 4), torch.ones(1, 2, 4))),
+            RuntimeError,
+            "For unbatched 2-D input, hx and cx should also be 2-D but got (3-D, 3-D) tensors",
+        ),
+        (
+            lambda: nn.GRU(3, 4)(torch.ones(2, 3, 3), torch.ones(2, 4)),
+            RuntimeError,
+            "For batched 3-D input, hx should also be 3-D but got 2-D tensor",
+        ),
+        (
+            lambda: nn.GRU(3, 4)(torch.ones(2, 3, 3), torch.ones(2, 3, 4)),
+            RuntimeError,
+            "Expected hidden size (1, 3, 4), got [2, 3, 4]",
+        ),
+        (
+            lambda: nn.GRU(3, 4)(torch.ones(2, 3, dtype=torch.float64)),
+            ValueError,
+            "RNN input dtype (torch.float64) does not match weight dtype (torch.float32)",
+        ),
+        (
+            lambda: nn.RNNCell(3, 4)(torch.ones(2, 2)),
+            RuntimeError,
+            "inconsistent input_size: got 2 expected 3",
+        ),
+        (
+            lambda: nn.GRUCell(3, 4)(torch.ones(2, 3), torch.ones(3, 4)),
+            RuntimeError,
+            "Input batch size 2 doesn't match hidden0 batch size 3",
+        ),
         (lambda: nn.RNN(3, 4, nonlinearity="x"), ValueError, "Unknown nonlinearity 'x'"),
         (lambda: nn.LSTM(3, -1), ValueError, "hidden_size must be greater than zero"),
-        (lambda: nn.LSTM(3, 4, dropout=2), ValueError, "dropout should be a number in range [0, 1]"),
-        (lambda: nn.GRU(3, 4, proj_size=2), ValueError, "proj_size argument is only supported for LSTM"),
-        (lambda: rnn.pack_sequence([torch.ones(1), torch.ones(2)]), RuntimeError, "sorted in decreasing order"),
-        (lambda: rnn.pack_padded_sequence(torch.ones(3, 2), [3, 0]), RuntimeError, "greater than 0"),
-        (lambda: rnn.pack_padded_sequence(torch.ones(3, 2), [3]), RuntimeError, "equal to batch_size, but got 1"),
-        (lambda: rnn.pack_padded_sequence(torch.ones(3, 2), [5, 1]), RuntimeError, "at most 3 steps, got 5"),
-        (lambda: rnn.pad_packed_sequence(rnn.pack_sequence([torch.ones(3)]), total_length=2), ValueError,
-         "total_length=2 and max sequence length being 3"),
+        (
+            lambda: nn.LSTM(3, 4, dropout=2),
+            ValueError,
+            "dropout should be a number in range [0, 1]",
+        ),
+        (
+            lambda: nn.GRU(3, 4, proj_size=2),
+            ValueError,
+            "proj_size argument is only supported for LSTM",
+        ),
+        (
+            lambda: rnn.pack_sequence([torch.ones(1), torch.ones(2)]),
+            RuntimeError,
+            "sorted in decreasing order",
+        ),
+        (
+            lambda: rnn.pack_padded_sequence(torch.ones(3, 2), [3, 0]),
+            RuntimeError,
+            "greater than 0",
+        ),
+        (
+            lambda: rnn.pack_padded_sequence(torch.ones(3, 2), [3]),
+            RuntimeError,
+            "equal to batch_size, but got 1",
+        ),
+        (
+            lambda: rnn.pack_padded_sequence(torch.ones(3, 2), [5, 1]),
+            RuntimeError,
+            "at most 3 steps, got 5",
+        ),
+        (
+            lambda: rnn.pad_packed_sequence(rnn.pack_sequence([torch.ones(3)]), total_length=2),
+            ValueError,
+            "total_length=2 and max sequence length being 3",
+        ),
         (lambda: rnn.pad_sequence([]), RuntimeError, "received an empty list"),
     ],
-)  # fmt: skip
+)
 def test_errors(call, error, message):
     with pytest.raises(error) as caught:
         call()
@@ -162,8 +226,10 @@ def test_errors(call, error, message):
 def test_padding_and_packing_round_trip():
     rows = [torch.arange(float(n)) for n in (3, 5, 1)]
     assert rnn.pad_sequence(rows, batch_first=True, padding_value=-1).tolist() == [
-        [0, 1, 2, -1, -1], [0, 1, 2, 3, 4], [0, -1, -1, -1, -1]
-    ]  # fmt: skip
+        [0, 1, 2, -1, -1],
+        [0, 1, 2, 3, 4],
+        [0, -1, -1, -1, -1],
+    ]
     assert rnn.pad_sequence(rows, padding_side="left")[:, 2].tolist() == [0, 0, 0, 0, 0]
     packed = rnn.pack_sequence(rows, enforce_sorted=False)
     assert packed.data.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 4]

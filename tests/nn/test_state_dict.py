@@ -46,8 +46,8 @@ def test_every_problem_is_named_and_nothing_is_loaded():
         "Error(s) in loading state_dict for Linear:\n"
         '\tMissing key(s) in state_dict: "bias". \n'
         '\tUnexpected key(s) in state_dict: "bar", "baz". \n'
-        "\tsize mismatch for weight: copying a param with shape torch.Size([2, 2]) from checkpoint, the shape in "
-        "current model is torch.Size([3, 2])."
+        "\tsize mismatch for weight: copying a param with shape torch.Size([2, 2]) from "
+        "checkpoint, the shape in current model is torch.Size([3, 2])."
     )
     assert unchanged(net, before)
 
@@ -133,7 +133,9 @@ def test_extra_state():
 def test_hooks_around_saving():
     net, log = nn.Linear(1, 1), []
     net.register_state_dict_pre_hook(lambda m, prefix, keep: log.append((prefix, keep)))
-    net.register_state_dict_post_hook(lambda m, state, prefix, meta: state.pop(prefix + "bias") and None)
+    net.register_state_dict_post_hook(
+        lambda m, state, prefix, meta: state.pop(prefix + "bias") and None
+    )
     assert list(net.state_dict(prefix="p.")) == ["p.weight"] and log == [("p.", False)]
     net.register_state_dict_post_hook(lambda *args: {})
     with pytest.raises(RuntimeError, match="post-hook must return None"):

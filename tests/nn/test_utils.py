@@ -146,7 +146,9 @@ def test_weight_norm_splits_norm_and_direction(old):
         utils.remove_weight_norm(layer)
     else:
         parametrize.remove_parametrizations(layer, "weight")
-    assert torch.allclose(layer.weight, 2 * before, atol=1e-6) and isinstance(layer.weight, nn.Parameter)
+    assert torch.allclose(layer.weight, 2 * before, atol=1e-6) and isinstance(
+        layer.weight, nn.Parameter
+    )
 
 
 def test_new_weight_norm_loads_the_old_names():
@@ -178,7 +180,9 @@ def test_orthogonal(shape, how):
     layer = parametrizations.orthogonal(nn.Linear(*shape), orthogonal_map=how)
     layer(torch.ones(1, shape[0])).sum().backward()
     with torch.no_grad():
-        layer.parametrizations.weight.original.sub_(0.1 * layer.parametrizations.weight.original.grad)
+        layer.parametrizations.weight.original.sub_(
+            0.1 * layer.parametrizations.weight.original.grad
+        )
     w = layer.weight.detach().numpy()
     product = w @ w.T if len(w) <= len(w.T) else w.T @ w
     np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-5)
@@ -215,14 +219,26 @@ def test_pruning_of_several_parameters_together():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: prune.l1_unstructured(m, "weight", 1.5), ValueError, "amount=1.5 should either be a float"),
-        (lambda m: prune.l1_unstructured(m, "weight", 99), ValueError, "amount=99 should be smaller"),
-        (lambda m: prune.l1_unstructured(m, "weight", "x"), TypeError, "Invalid type for amount: x"),
+        (
+            lambda m: prune.l1_unstructured(m, "weight", 1.5),
+            ValueError,
+            "amount=1.5 should either be a float",
+        ),
+        (
+            lambda m: prune.l1_unstructured(m, "weight", 99),
+            ValueError,
+            "amount=99 should be smaller",
+        ),
+        (
+            lambda m: prune.l1_unstructured(m, "weight", "x"),
+            TypeError,
+            "Invalid type for amount: x",
+        ),
         (lambda m: prune.ln_structured(m, "bias", 1, 2, 0), ValueError, "multidimensional tensors"),
         (lambda m: prune.ln_structured(m, "weight", 1, 2, 5), IndexError, "Invalid index 5"),
         (lambda m: prune.custom_from_mask(m, "bias", torch.ones(1)), AssertionError, "must match"),
     ],
-)  # fmt: skip
+)
 def test_pruning_errors_leave_the_module_alone(call, error, message):
     layer = nn.Linear(2, 2)
     with pytest.raises(error, match=message):
@@ -243,9 +259,13 @@ def test_fusion_of_a_batch_norm():
     for layer in (nn.Conv2d(2, 3, 3).eval(), nn.Conv2d(2, 3, 3, bias=False).eval()):
         assert torch.allclose(utils.fuse_conv_bn_eval(layer, norm)(x), norm(layer(x)), atol=1e-5)
     up = nn.ConvTranspose2d(2, 3, 3).eval()
-    assert torch.allclose(utils.fuse_conv_bn_eval(up, norm, transpose=True)(x), norm(up(x)), atol=1e-5)
+    assert torch.allclose(
+        utils.fuse_conv_bn_eval(up, norm, transpose=True)(x), norm(up(x)), atol=1e-5
+    )
     flat, norm1 = nn.Linear(2, 3).eval(), filled_norm(nn.BatchNorm1d(3))
-    assert torch.allclose(utils.fuse_linear_bn_eval(flat, norm1)(x[0, :, 0].T), norm1(flat(x[0, :, 0].T)), atol=1e-5)
+    assert torch.allclose(
+        utils.fuse_linear_bn_eval(flat, norm1)(x[0, :, 0].T), norm1(flat(x[0, :, 0].T)), atol=1e-5
+    )
     with pytest.raises(AssertionError, match="Fusion only for eval"):
         utils.fuse_conv_bn_eval(nn.Conv2d(2, 3, 3), norm)
 

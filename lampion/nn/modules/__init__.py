@@ -1,14 +1,17 @@
-"""Where PyTorch keeps its layers: `torch.nn.modules.conv` and so on, as names for what the files of `nn` hold.
+"""Where PyTorch keeps its layers: `torch.nn.modules.conv` and so on name what `nn`'s files hold.
 
 Imports nothing but `nn`'s own files.
 """
+
+# ruff: noqa: I001  (names side by side)
 
 import sys
 from types import ModuleType, SimpleNamespace
 
 from .. import (
-    activation, adaptive, attention, batchnorm, container, conv, distance, dropout, hooks, layer, lazy,
-    linear, loss, module, normalization, padding, pooling, recurrent, sparse, state, transformer, vision,
+    activation, adaptive, attention, batchnorm, container, conv, distance, dropout, hooks, layer,
+    lazy, linear, linear_cross_entropy, loss, module, normalization, padding, pooling, recurrent,
+    sparse, state, transformer, vision,
 )  # fmt: skip
 
 tuples = SimpleNamespace(
@@ -22,9 +25,10 @@ tuples = SimpleNamespace(
 
 FILES = {
     "activation": (activation, attention), "adaptive": (adaptive,), "batchnorm": (batchnorm, lazy),
-    "channelshuffle": (vision,), "container": (container,), "conv": (conv, lazy), "distance": (distance,),
-    "dropout": (dropout,), "flatten": (vision,), "fold": (conv,), "instancenorm": (batchnorm, lazy),
-    "lazy": (lazy,), "linear": (linear, lazy), "loss": (loss,), "module": (hooks, state, module),
+    "channelshuffle": (vision,), "container": (container,), "conv": (conv, lazy),
+    "distance": (distance,), "dropout": (dropout,), "flatten": (vision,), "fold": (conv,),
+    "instancenorm": (batchnorm, lazy), "lazy": (lazy,), "linear": (linear, lazy),
+    "loss": (loss, linear_cross_entropy), "module": (hooks, state, module),
     "normalization": (normalization,), "padding": (padding,), "pixelshuffle": (vision,),
     "pooling": (pooling,), "rnn": (recurrent,), "sparse": (sparse,), "transformer": (transformer,),
     "upsampling": (vision,), "utils": (tuples,),

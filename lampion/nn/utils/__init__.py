@@ -1,8 +1,11 @@
-"""Helpers around modules: clipping, sequences, parametrizations, pruning, fusion. May import core, ops and `nn`."""
+"""Helpers around modules: clipping, sequences, parametrizations, pruning, fusion."""
+
+# ruff: noqa: I001  (names side by side)
 
 from . import (
-    clip_grad as clip_grad, convert_parameters as convert_parameters, fusion as fusion, init as init,
-    parametrizations as parametrizations, parametrize as parametrize, prune as prune, rnn as rnn,
+    clip_grad as clip_grad, convert_parameters as convert_parameters, fusion as fusion,
+    init as init, parametrizations as parametrizations, parametrize as parametrize,
+    prune as prune, rnn as rnn,
 )  # fmt: skip
 from .clip_grad import (
     clip_grad_norm as clip_grad_norm, clip_grad_norm_ as clip_grad_norm_,

@@ -27,7 +27,7 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all tensors as one vector; raises RuntimeError where it must be finite and is not."""
+    """The norm of all tensors as one vector; RuntimeError where it must be finite and is not."""
     order = float(norm_type)
     norms = [torch.linalg.vector_norm(t, order) for t in listed(tensors)]
     if not norms:
@@ -35,9 +35,11 @@ def get_total_norm(
     total = torch.linalg.vector_norm(torch.stack(norms), order)
     check(
         not error_if_nonfinite or bool(total.isfinite()),
-        lambda: f"The total norm of order {order} for gradients from `parameters` is non-finite, so it cannot be "
-        "clipped. To disable this error and scale the gradients by the non-finite norm anyway, set "
-        "`error_if_nonfinite=False`",
+        lambda: (
+            f"The total norm of order {order} for gradients from `parameters` is non-finite, so "
+            "it cannot be clipped. To disable this error and scale the gradients by the "
+            "non-finite norm anyway, set `error_if_nonfinite=False`"
+        ),
     )
     return total
 
@@ -61,7 +63,8 @@ def clip_grad_norm_(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Scales the gradients, in place, so that their total norm is at most `max_norm`; returns what it was.
+    """Scales the gradients, in place, so that their total norm is at most `max_norm`; returns what
+    it was.
 
     >>> w = torch.nn.Parameter(torch.zeros(2))
     >>> w.grad = torch.tensor([3.0, 4.0])
@@ -82,7 +85,8 @@ def clip_grad_norm_(
 def clip_grad_norm(*args: Any, **kwargs: Any) -> Tensor:
     """The old name of `clip_grad_norm_`."""
     warnings.warn(
-        "`torch.nn.utils.clip_grad_norm` is now deprecated in favor of `torch.nn.utils.clip_grad_norm_`.",
+        "`torch.nn.utils.clip_grad_norm` is now deprecated in favor of "
+        "`torch.nn.utils.clip_grad_norm_`.",
         FutureWarning,
         stacklevel=2,
     )

@@ -1,4 +1,6 @@
-"""Folding a batch norm into the convolution or linear layer before it, for evaluation. May import core and ops."""
+"""Folding a batch norm into the convolution or linear layer before it, for evaluation. May import
+core and ops.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,13 @@ from ..parameter import Parameter
 
 def fuse_conv_bn_eval(conv: Module, bn: Module, transpose: bool = False) -> Module:
     """A convolution that does what `conv` and then `bn` do, both in evaluation mode."""
-    check(
-        not (conv.training or bn.training), "Fusion only for eval!", AssertionError
-    )
+    check(not (conv.training or bn.training), "Fusion only for eval!", AssertionError)
     return fused(conv, bn, fuse_conv_bn_weights, transpose=transpose)
 
 
 def fuse_linear_bn_eval(linear: Module, bn: Module) -> Module:
     """A linear layer that does what `linear` and then `bn` do, both in evaluation mode."""
-    check(
-        not (linear.training or bn.training), "Fusion only for eval!", AssertionError
-    )
+    check(not (linear.training or bn.training), "Fusion only for eval!", AssertionError)
     check(
         linear.out_features == bn.num_features or bn.num_features == 1,
         "To fuse, linear.out_features == bn.num_features or bn.num_features == 1",
@@ -42,7 +40,14 @@ def fused(layer: Module, bn: Module, fuse: Any, **options: Any) -> Module:
         AssertionError,
     )
     made.weight, made.bias = fuse(
-        made.weight, made.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, **options
+        made.weight,
+        made.bias,
+        bn.running_mean,
+        bn.running_var,
+        bn.eps,
+        bn.weight,
+        bn.bias,
+        **options,
     )
     return made
 
@@ -57,7 +62,9 @@ def fuse_conv_bn_weights(
     bn_b: Tensor | None,
     transpose: bool = False,
 ) -> tuple[Parameter, Parameter]:
-    """(weight, bias) of a convolution and the norm after it; output channels are dimension 1 if `transpose`."""
+    """(weight, bias) of a convolution and the norm after it; output channels are dimension 1 if
+    `transpose`.
+    """
     scale = torch.rsqrt(bn_rv + bn_eps)
     scale = scale if bn_w is None else bn_w * scale
     shape = [1] * conv_w.dim()

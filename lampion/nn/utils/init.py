@@ -13,7 +13,8 @@ from ..module import Module
 def skip_init(module_cls: Callable[..., Module], *args: Any, **kwargs: Any) -> Module:
     """The module with parameters that have a shape but no values; for those that are loaded next.
 
-    Draws nothing from the generator. Raises RuntimeError for a class whose constructor takes no `device`.
+    Draws nothing from the generator. Raises RuntimeError for a class whose constructor takes no
+    `device`.
     """
     check(
         isinstance(module_cls, type) and issubclass(module_cls, Module),
@@ -23,7 +24,9 @@ def skip_init(module_cls: Callable[..., Module], *args: Any, **kwargs: Any) -> M
         "device" in inspect.signature(module_cls).parameters,
         "Module must support a 'device' arg to skip initialization",
     )
-    quiet = type(module_cls.__name__, (module_cls,), {"reset_parameters": leave, "_reset_parameters": leave})
+    quiet = type(
+        module_cls.__name__, (module_cls,), {"reset_parameters": leave, "_reset_parameters": leave}
+    )
     made = quiet(*args, **kwargs)
     made.__class__ = module_cls  # type: ignore[assignment]
     return made

@@ -22,15 +22,19 @@ MAPS = ("matrix_exp", "cayley", "householder")
 
 
 class _Orthogonal(Module):
-    """A matrix with orthonormal columns (rows, if there are fewer of them), from any matrix of its shape.
+    """A matrix with orthonormal columns (rows, if there are fewer of them), from any matrix of its
+    shape.
 
-    "matrix_exp" and "cayley" map a skew-symmetric matrix to a rotation, "householder" multiplies reflections.
-    With a trivialization the result is multiplied by `base`, so that the original can start at minus the identity.
+    "matrix_exp" and "cayley" map a skew-symmetric matrix to a rotation, "householder" multiplies
+    reflections. With a trivialization the result is multiplied by `base`, so that the original can
+    start at minus the identity.
     """
 
     base: Tensor
 
-    def __init__(self, weight: Tensor, orthogonal_map: str, *, use_trivialization: bool = True) -> None:
+    def __init__(
+        self, weight: Tensor, orthogonal_map: str, *, use_trivialization: bool = True
+    ) -> None:
         super().__init__()
         check(
             not (weight.is_complex() and orthogonal_map == "householder"),
@@ -68,11 +72,15 @@ class _Orthogonal(Module):
 
     @no_grad()
     def right_inverse(self, value: Tensor) -> Tensor:
-        """What gives `value`, or the orthogonal matrix of its QR decomposition where it is not orthogonal."""
+        """What gives `value`, or the orthogonal matrix of its QR decomposition where it is not
+        orthogonal.
+        """
         check(
             value.shape == self.shape,
-            lambda: f"Expected a matrix or batch of matrices of shape {self.shape}. Got a tensor of shape "
-            f"{value.shape}.",
+            lambda: (
+                f"Expected a matrix or batch of matrices of shape {self.shape}. Got a tensor of "
+                f"shape {value.shape}."
+            ),
             ValueError,
         )
         wide = value.size(-2) < value.size(-1)
@@ -84,8 +92,8 @@ class _Orthogonal(Module):
             return start
         if self.orthogonal_map != "householder":
             raise NotImplementedError(
-                "It is not possible to assign to the matrix exponential or the Cayley parametrizations when "
-                "use_trivialization=False."
+                "It is not possible to assign to the matrix exponential or the Cayley "
+                "parametrizations when use_trivialization=False."
             )
         reflections, tau = torch.geqrf(q)
         diagonal = reflections.diagonal(dim1=-2, dim2=-1)
@@ -93,10 +101,14 @@ class _Orthogonal(Module):
         return reflections.mT if wide else reflections
 
     def _completed(self, q: Tensor) -> Tensor:
-        """A square orthogonal matrix that starts with q (made orthogonal); it maps minus the identity to q."""
+        """A square orthogonal matrix that starts with q (made orthogonal); it maps minus the
+        identity to q.
+        """
         n, k = q.size(-2), q.size(-1)
         if n != k:
-            return make_orthogonal(torch.cat([q, torch.randn((*q.shape[:-2], n, n - k), dtype=q.dtype)], -1))
+            return make_orthogonal(
+                torch.cat([q, torch.randn((*q.shape[:-2], n, n - k), dtype=q.dtype)], -1)
+            )
         return q.clone() if is_orthogonal(q) else make_orthogonal(q)
 
 
@@ -104,7 +116,9 @@ def is_orthogonal(q: Tensor) -> bool:
     """Whether the columns are orthonormal up to rounding."""
     n, k = q.size(-2), q.size(-1)
     unit = torch.eye(k, dtype=q.dtype)
-    return torch.allclose(q.mH @ q, unit.expand((*q.shape[:-2], k, k)), atol=10.0 * n * finfo(q.dtype).eps)
+    return torch.allclose(
+        q.mH @ q, unit.expand((*q.shape[:-2], k, k)), atol=10.0 * n * finfo(q.dtype).eps
+    )
 
 
 def make_orthogonal(a: Tensor) -> Tensor:
@@ -124,7 +138,9 @@ def orthogonal(
     weight = named_tensor(module, name)
     check(
         weight.ndim >= 2,
-        lambda: f"Expected a matrix or batch of matrices. Got a tensor of {weight.ndim} dimensions.",
+        lambda: (
+            f"Expected a matrix or batch of matrices. Got a tensor of {weight.ndim} dimensions."
+        ),
         ValueError,
     )
     if orthogonal_map is None:
@@ -132,8 +148,10 @@ def orthogonal(
         orthogonal_map = "matrix_exp" if square or weight.is_complex() else "householder"
     check(
         orthogonal_map in MAPS,
-        lambda: 'orthogonal_map has to be one of "matrix_exp", "cayley", "householder". Got: '
-        f"{orthogonal_map}",
+        lambda: (
+            'orthogonal_map has to be one of "matrix_exp", "cayley", "householder". Got: '
+            f"{orthogonal_map}"
+        ),
         ValueError,
     )
     made = _Orthogonal(weight, orthogonal_map, use_trivialization=use_trivialization)
@@ -192,7 +210,9 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
 
 class _SpectralNorm(Module):
-    """The weight divided by its largest singular value, which power iterations estimate while training."""
+    """The weight divided by its largest singular value, which power iterations estimate while
+    training.
+    """
 
     def __init__(
         self, weight: Tensor, n_power_iterations: int = 1, dim: int = 0, eps: float = 1e-12
@@ -201,18 +221,20 @@ class _SpectralNorm(Module):
         ndim = weight.ndim
         if not -ndim <= dim < ndim:
             raise IndexError(
-                f"Dimension out of range (expected to be in range of [-{ndim}, {ndim - 1}] but got {dim})"
+                f"Dimension out of range (expected to be in range of [-{ndim}, {ndim - 1}] but "
+                f"got {dim})"
             )
         check(
             n_power_iterations > 0,
-            f"Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}",
+            "Expected n_power_iterations to be positive, but got "
+            f"n_power_iterations={n_power_iterations}",
             ValueError,
         )
         self.dim, self.eps = dim % ndim, eps
         if ndim > 1:
             self.n_power_iterations = n_power_iterations
             matrix = as_matrix(weight.detach(), self.dim)
-            for name, size in zip(("_u", "_v"), matrix.shape):
+            for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
                 vector = matrix.new_empty(size).normal_(0, 1)
                 self.register_buffer(name, F.normalize(vector, dim=0, eps=eps))
             self._power_method(matrix, 15)

@@ -1,7 +1,8 @@
 """Parametrizations: a parameter computed from others whenever it is read. May import core.
 
-`register_parametrization(module, "weight", f)` moves the tensor to `module.parametrizations.weight.original` and
-makes `module.weight` a property that returns `f(original)`.
+`register_parametrization(module, "weight", f)` moves the tensor to
+`module.parametrizations.weight.original` and makes `module.weight` a property that returns
+`f(original)`.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ def cached() -> Iterator[None]:
 
 
 class ParametrizationList(ModuleList):
-    """The parametrizations of one tensor, applied one after the other, and the tensor(s) they start from.
+    """The parametrizations of one tensor, applied one after the other, and the tensor(s) they start
+    from.
 
-    These are `original`, or `original0`, `original1`, ... where `right_inverse` of the first returns several.
+    These are `original`, or `original0`, `original1`, ... where `right_inverse` of the first
+    returns several.
     """
 
-    def __init__(
-        self, modules: Sequence[Module], original: Tensor, unsafe: bool = False
-    ) -> None:
+    def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
         check(len(modules) > 0, "ParametrizationList requires one or more modules.", ValueError)
         super().__init__(modules)
         self.unsafe = unsafe
@@ -56,8 +57,10 @@ class ParametrizationList(ModuleList):
         if self.is_tensor:
             check(
                 start.dtype == dtype,
-                lambda: "When `right_inverse` outputs one tensor, it may not change the dtype.\n"
-                f"original.dtype: {dtype}\nright_inverse(original).dtype: {start.dtype}",
+                lambda: (
+                    "When `right_inverse` outputs one tensor, it may not change the dtype.\n"
+                    f"original.dtype: {dtype}\nright_inverse(original).dtype: {start.dtype}"
+                ),
                 ValueError,
             )
             original.data = start.data
@@ -77,10 +80,8 @@ class ParametrizationList(ModuleList):
         for module in reversed(list(self)):
             inverse = getattr(module, "right_inverse", None)
             if inverse is None:
-                check(
-                    not needed,
-                    lambda: f"parametrization {type(module).__name__} does not implement right_inverse.",  # noqa: B023
-                )
+                name = type(module).__name__
+                check(not needed, f"parametrization {name} does not implement right_inverse.")
                 continue
             try:
                 value = inverse(value)
@@ -101,17 +102,18 @@ class ParametrizationList(ModuleList):
         parts = [found] if isinstance(found, Tensor) else list(found)
         check(
             len(parts) == self.ntensors,
-            lambda: f"'right_inverse' must return a sequence of tensors of length {self.ntensors}. Got a sequence "
-            f"of length {len(parts)}.",
+            lambda: (
+                f"'right_inverse' must return a sequence of tensors of length {self.ntensors}. "
+                f"Got a sequence of length {len(parts)}."
+            ),
             ValueError,
         )
-        for i, (original, part) in enumerate(zip(self._originals(), parts)):
-            check(
-                part.dtype == original.dtype,
-                lambda: f"Tensor {i} returned by `right_inverse` has dtype {part.dtype} while `original{i}` has "  # noqa: B023
-                f"dtype {original.dtype}",
-                ValueError,
-            )
+        for i, (original, part) in enumerate(zip(self._originals(), parts, strict=True)):
+            if part.dtype != original.dtype:
+                raise ValueError(
+                    f"Tensor {i} returned by `right_inverse` has dtype {part.dtype} while "
+                    f"`original{i}` has dtype {original.dtype}"
+                )
             original.data = part.data
 
     def forward(self) -> Tensor:
@@ -127,8 +129,10 @@ def check_start(value: Any) -> None:
     parts = [value] if isinstance(value, Tensor) else value
     check(
         isinstance(parts, Sequence) and all(isinstance(p, Tensor) for p in parts),
-        lambda: "'right_inverse' must return a Tensor or a Sequence of tensors (list, tuple...). Got "
-        f"{type(value).__name__}",
+        lambda: (
+            "'right_inverse' must return a Tensor or a Sequence of tensors (list, tuple...). Got "
+            f"{type(value).__name__}"
+        ),
         ValueError,
     )
 
@@ -141,12 +145,11 @@ def check_same(value: Any, shape: Any, dtype: Any, before: str, after: str) -> N
         ValueError,
     )
     for what, old, new in (("dtype", dtype, value.dtype), ("shape", shape, value.shape)):
-        check(
-            old == new,
-            lambda: f"Registering a parametrization may not change the {what} of the tensor, unless `unsafe` "  # noqa: B023
-            f"flag is enabled.\n{before} {what}: {old}\n{after} {what}: {new}",  # noqa: B023
-            ValueError,
-        )
+        if old != new:
+            raise ValueError(
+                f"Registering a parametrization may not change the {what} of the tensor, unless "
+                f"`unsafe` flag is enabled.\n{before} {what}: {old}\n{after} {what}: {new}"
+            )
 
 
 def register(module: Module, name: str, value: Tensor) -> None:
@@ -162,7 +165,8 @@ def register_parametrization(
 ) -> Module:
     """Makes `module.<tensor_name>` the result of `parametrization` on the tensor that was there.
 
-    A further one is applied to the result of the earlier. Unless `unsafe`, shape and type must stay.
+    A further one is applied to the result of the earlier. Unless `unsafe`, shape and type must
+    stay.
 
     >>> class Symmetric(torch.nn.Module):
     ...     def forward(self, x):
@@ -191,8 +195,8 @@ def register_parametrization(
         module.parametrizations[tensor_name] = chain
     else:
         raise ValueError(
-            f"Module '{module}' does not have a parameter, a buffer, or a parametrized element with name "
-            f"'{tensor_name}'"
+            f"Module '{module}' does not have a parameter, a buffer, or a parametrized element "
+            f"with name '{tensor_name}'"
         )
     return module
 
@@ -255,8 +259,8 @@ def remove_parametrizations(
     chain = module.parametrizations[tensor_name]
     check(
         leave_parametrized or chain.is_tensor,
-        "Cannot leave unparametrized (`leave_parametrized=False`) a tensor that is parametrized in terms of a "
-        "sequence of tensors.",
+        "Cannot leave unparametrized (`leave_parametrized=False`) a tensor that is parametrized "
+        "in terms of a sequence of tensors.",
         ValueError,
     )
     value = getattr(module, tensor_name)
@@ -283,8 +287,14 @@ def type_before_parametrizations(module: Module) -> type[Module]:
 def transfer_parametrizations_and_params(
     from_module: Module, to_module: Module, tensor_name: str | None = None
 ) -> Module:
-    """Gives `to_module` the parametrizations and originals of `from_module`, of one tensor or of all."""
-    check(is_parametrized(from_module), lambda: f"{from_module} has no parametrizations", AssertionError)
+    """Gives `to_module` the parametrizations and originals of `from_module`, of one tensor or of
+    all.
+    """
+    check(
+        is_parametrized(from_module),
+        lambda: f"{from_module} has no parametrizations",
+        AssertionError,
+    )
     names = list(from_module.parametrizations) if tensor_name is None else [tensor_name]
     for name in names:
         chain = from_module.parametrizations[name]
@@ -293,6 +303,6 @@ def transfer_parametrizations_and_params(
         for parametrization in chain:
             register_parametrization(to_module, name, parametrization, unsafe=True)
         there = to_module.parametrizations[name]
-        for source, target in zip(chain._originals(), there._originals()):
+        for source, target in zip(chain._originals(), there._originals(), strict=True):
             target.data = source.data
     return to_module

@@ -1,7 +1,7 @@
 """Pruning: parameters with some entries masked out. May import core and ops.
 
-A pruned parameter `w` is computed as `w_orig * w_mask` before every forward; the mask is a buffer. `remove` makes
-the result permanent.
+A pruned parameter `w` is computed as `w_orig * w_mask` before every forward; the mask is a buffer.
+`remove` makes the result permanent.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Amount = int | float
 
 
 class BasePruningMethod(ABC):
-    """A way to choose what is pruned; as a hook it applies the mask. Subclasses define `compute_mask`.
+    """A way to choose what is pruned, and the hook that applies it; defines `compute_mask`.
 
-    PRUNING_TYPE says what a further method sees of a tensor that is already pruned: "unstructured" the entries
-    that are left, "structured" the channels that are left, "global" everything.
+    PRUNING_TYPE says what a further method sees of a tensor that is already pruned: "unstructured"
+    the entries that are left, "structured" the channels that are left, "global" everything.
     """
 
     PRUNING_TYPE: str
@@ -35,7 +35,7 @@ class BasePruningMethod(ABC):
 
     @abstractmethod
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        """A mask of ones and zeros for importance scores `t`, zero at least where `default_mask` is."""
+        """A mask of ones and zeros for scores `t`, zero at least where `default_mask` is."""
 
     def apply_mask(self, module: Module) -> Tensor:
         """The pruned tensor."""
@@ -45,20 +45,31 @@ class BasePruningMethod(ABC):
 
     @classmethod
     def apply(
-        cls, module: Module, name: str, *args: Any, importance_scores: Tensor | None = None, **kwargs: Any
+        cls,
+        module: Module,
+        name: str,
+        *args: Any,
+        importance_scores: Tensor | None = None,
+        **kwargs: Any,
     ) -> BasePruningMethod:
         """Prunes a parameter, further if it is pruned already."""
         method: BasePruningMethod = cls(*args, **kwargs)
         method._tensor_name = name
         hooks = module._forward_pre_hooks
-        old = [k for k, h in hooks.items() if isinstance(h, BasePruningMethod) and h._tensor_name == name]
+        old = [
+            k
+            for k, h in hooks.items()
+            if isinstance(h, BasePruningMethod) and h._tensor_name == name
+        ]
         value = getattr(module, name)
         scores = value if importance_scores is None else importance_scores
         check_scores(scores, value, f"parameter {name} of {module}")
         with no_grad():
             if old:
                 earlier = hooks[old[0]]
-                chain = earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
+                chain = (
+                    earlier if isinstance(earlier, PruningContainer) else PruningContainer(earlier)
+                )
                 chain.add_pruning_method(method)
                 method, mask = chain, getattr(module, f"{name}_mask").clone()
             else:
@@ -99,7 +110,10 @@ def check_scores(scores: Tensor, value: Tensor, what: str) -> None:
     """Raises AssertionError unless there is a score for each entry."""
     check(
         scores.shape == value.shape,
-        lambda: f"importance_scores should have the same shape as {what}, got {scores.shape} vs {value.shape}",
+        lambda: (
+            f"importance_scores should have the same shape as {what}, got {scores.shape} vs "
+            f"{value.shape}"
+        ),
         AssertionError,
     )
 
@@ -125,8 +139,10 @@ class PruningContainer(BasePruningMethod):
         )
         check(
             self._tensor_name == method._tensor_name,
-            lambda: "Can only add pruning methods acting on the parameter named "
-            f"'{self._tensor_name}' to PruningContainer {self}. Found '{method._tensor_name}'",
+            lambda: (
+                "Can only add pruning methods acting on the parameter named "
+                f"'{self._tensor_name}' to PruningContainer {self}. Found '{method._tensor_name}'"
+            ),
             ValueError,
         )
         self._pruning_methods += (method,)
@@ -186,7 +202,8 @@ class _ByAmount(BasePruningMethod):
         )
         check(
             amount >= 0 and (isinstance(amount, int) or amount <= 1.0),
-            f"amount={amount} should either be a float in the range [0, 1] or a non-negative integer",
+            f"amount={amount} should either be a float in the range [0, 1] or a non-negative "
+            "integer",
             ValueError,
         )
         self.amount = amount
@@ -242,12 +259,16 @@ class _Structured(_ByAmount):
         """The number of channels; raises where the tensor has no such dimension."""
         check(
             t.dim() > 1,
-            lambda: "Structured pruning can only be applied to multidimensional tensors. Found tensor of shape "
-            f"{t.shape} with {t.dim()} dims",
+            lambda: (
+                "Structured pruning can only be applied to multidimensional tensors. Found "
+                f"tensor of shape {t.shape} with {t.dim()} dims"
+            ),
             ValueError,
         )
         check(
-            self.dim < t.dim(), lambda: f"Invalid index {self.dim} for tensor of size {t.shape}", IndexError
+            self.dim < t.dim(),
+            lambda: f"Invalid index {self.dim} for tensor of size {t.shape}",
+            IndexError,
         )
         return t.shape[self.dim]
 
@@ -307,7 +328,10 @@ class CustomFromMask(BasePruningMethod):
         """Zero where one of the masks is."""
         check(
             default_mask.shape == self.mask.shape,
-            lambda: f"default_mask shape {default_mask.shape} must match self.mask shape {self.mask.shape}",
+            lambda: (
+                f"default_mask shape {default_mask.shape} must match self.mask shape "
+                f"{self.mask.shape}"
+            ),
             AssertionError,
         )
         return default_mask * self.mask.to(default_mask.dtype)
@@ -374,7 +398,9 @@ def global_unstructured(
     importance_scores: dict[tuple[Module, str], Tensor] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Prunes several parameters as if they were one: those entries that are least in all of them together."""
+    """Prunes several parameters as if they were one: those entries that are least in all of them
+    together.
+    """
     check(
         isinstance(parameters, Iterable),
         "global_unstructured(): parameters is not an Iterable",
@@ -389,19 +415,26 @@ def global_unstructured(
     places = list(parameters)
     values = [getattr(module, name) for module, name in places]
     with no_grad():
-        all_scores = parameters_to_vector([scores.get(p, v) for p, v in zip(places, values)])
-        masks = [getattr(m, f"{n}_mask", torch.ones_like(v)) for (m, n), v in zip(places, values)]
+        all_scores = parameters_to_vector(
+            [scores.get(p, v) for p, v in zip(places, values, strict=True)]
+        )
+        masks = [
+            getattr(m, f"{n}_mask", torch.ones_like(v))
+            for (m, n), v in zip(places, values, strict=True)
+        ]
         method = pruning_method(**kwargs)
         check(
             method.PRUNING_TYPE == "unstructured",
-            lambda: 'Only "unstructured" PRUNING_TYPE supported for the `pruning_method`. Found method '
-            f"{pruning_method} of type {method.PRUNING_TYPE}",
+            lambda: (
+                'Only "unstructured" PRUNING_TYPE supported for the `pruning_method`. Found method '
+                f"{pruning_method} of type {method.PRUNING_TYPE}"
+            ),
             TypeError,
         )
         method._tensor_name = "all"
         mask = PruningContainer(method).compute_mask(all_scores, parameters_to_vector(masks))
     start = 0
-    for (module, name), value in zip(places, values):
+    for (module, name), value in zip(places, values, strict=True):
         custom_from_mask(module, name, mask[start : start + value.numel()].view_as(value))
         start += value.numel()
 

@@ -1,7 +1,8 @@
-"""Sequences of different lengths in one tensor: padded, or packed without padding. May import core and ops.
+"""Sequences of different lengths in one tensor: padded, or packed without padding. May import core
+and ops.
 
-A `PackedSequence` holds, for each time step, the elements of those sequences that are that long, longest
-sequence first: its `batch_sizes` say how many there are at each step.
+A `PackedSequence` holds, for each time step, the elements of those sequences that are that long,
+longest sequence first: its `batch_sizes` say how many there are at each step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class _Packed(NamedTuple):
 
 
 class PackedSequence(_Packed):
-    """Sequences of different lengths, step after step; made by `pack_sequence` and `pack_padded_sequence`."""
+    """Sequences of different lengths, step after step; made by `pack_sequence` and
+    `pack_padded_sequence`.
+    """
 
     __slots__ = ()
 
@@ -106,7 +109,8 @@ def pack_padded_sequence(
 ) -> PackedSequence:
     """Packs padded sequences (T, B, *), or (B, T, *) if `batch_first`, of the given lengths.
 
-    Raises RuntimeError where a length is not positive, or, if `enforce_sorted`, where they increase.
+    Raises RuntimeError where a length is not positive, or, if `enforce_sorted`, where they
+    increase.
 
     >>> x = torch.tensor([[1, 2, 0], [3, 0, 0], [4, 5, 6]])
     >>> packed = pack_padded_sequence(x, [2, 1, 3], batch_first=True, enforce_sorted=False)
@@ -117,24 +121,30 @@ def pack_padded_sequence(
     x = input.transpose(0, 1) if batch_first else input  # (T, B, *)
     check(
         len(sizes) == x.size(1),
-        lambda: f"Expected `len(lengths)` to be equal to batch_size, but got {len(sizes)} (batch_size={x.size(1)})",
+        lambda: (
+            f"Expected `len(lengths)` to be equal to batch_size, but got {len(sizes)} "
+            f"(batch_size={x.size(1)})"
+        ),
     )
     check(
         bool((sizes > 0).all()),
-        "Length of all samples has to be greater than 0, but found an element in 'lengths' that is <= 0",
+        "Length of all samples has to be greater than 0, but found an element in 'lengths' that "
+        "is <= 0",
     )
     order = np.arange(len(sizes)) if enforce_sorted else np.argsort(-sizes, kind="stable")
     sizes = sizes[order]
     check(
         bool((np.diff(sizes) <= 0).all()),
-        "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
-        "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement if you "
-        "do not need ONNX exportability.",
+        "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You "
+        "can pass `enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to "
+        "sidestep this requirement if you do not need ONNX exportability.",
     )
     check(
         sizes[0] <= x.size(0),
-        lambda: f"[pack_padded_sequence] expects lengths of at most {x.size(0)} steps, got {sizes[0]}; pass the "
-        "lengths before padding",
+        lambda: (
+            f"[pack_padded_sequence] expects lengths of at most {x.size(0)} steps, got "
+            f"{sizes[0]}; pass the lengths before padding"
+        ),
     )
     step, place = np.nonzero(np.arange(sizes[0])[:, None] < sizes)  # of each element that is kept
     batch_sizes = np.bincount(step)
@@ -148,13 +158,15 @@ def pad_packed_sequence(
     padding_value: float = 0.0,
     total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(padded sequences (T, B, *) in their original order, their lengths): the opposite of packing."""
+    """(padded sequences (T, B, *) in original order, their lengths): undoes packing."""
     data, sizes = sequence.data, sequence.batch_sizes._data
     steps, batch = len(sizes), int(sizes[0])
     check(
         total_length is None or total_length >= steps,
-        lambda: "Expected total_length to be at least the length of the longest sequence in input, but got "
-        f"total_length={total_length} and max sequence length being {steps}",
+        lambda: (
+            "Expected total_length to be at least the length of the longest sequence in input, "
+            f"but got total_length={total_length} and max sequence length being {steps}"
+        ),
         ValueError,
     )
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -177,7 +189,7 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> Tensor:
-    """Stacks sequences (L_i, *) into (T, B, *), or (B, T, *) if `batch_first`, T the longest length.
+    """Stacks sequences (L_i, *) into (T, B, *), or (B, T, *) if `batch_first`.
 
     >>> pad_sequence([torch.tensor([1, 2]), torch.tensor([3])], batch_first=True)
     tensor([[1, 2],
@@ -185,7 +197,10 @@ def pad_sequence(
     """
     check(
         isinstance(sequences, (Tensor, Iterable)),
-        lambda: f"pad_sequence: Expected iterable for input sequences, but got arg of type: {type(sequences)}",
+        lambda: (
+            "pad_sequence: Expected iterable for input sequences, but got arg of type: "
+            f"{type(sequences)}"
+        ),
     )
     check(
         padding_side in ("left", "right"),
@@ -207,7 +222,7 @@ def unpad_sequence(
 ) -> list[Tensor]:
     """The sequences of a padded batch, each cut to its length."""
     rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
-    return [row[:n] for row, n in zip(rows, lengths_array(lengths).tolist())]
+    return [row[:n] for row, n in zip(rows, lengths_array(lengths).tolist(), strict=True)]
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:

@@ -1,4 +1,5 @@
-"""Spectral normalization as a hook: the weight divided by its largest singular value (Miyato et al., 2018).
+"""Spectral normalization as a hook: the weight divided by its largest singular value (Miyato et
+al., 2018).
 
 May import core. `parametrizations.spectral_norm` is the newer form.
 """
@@ -31,14 +32,17 @@ def output_dim(module: Module, dim: int | None) -> int:
 
 
 class SpectralNorm:
-    """The hook: computes the weight from `<name>_orig` and the singular vectors `<name>_u` and `<name>_v`."""
+    """The hook: computes the weight from `<name>_orig` and the singular vectors `<name>_u` and
+    `<name>_v`.
+    """
 
     _version = 1
 
     def __init__(self, name: str, n_power_iterations: int, dim: int, eps: float) -> None:
         check(
             n_power_iterations > 0,
-            f"Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}",
+            "Expected n_power_iterations to be positive, but got "
+            f"n_power_iterations={n_power_iterations}",
             ValueError,
         )
         self.name, self.dim, self.eps = name, dim, eps

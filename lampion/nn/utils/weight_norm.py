@@ -1,4 +1,5 @@
-"""Weight normalization as a hook: `w = g * v / |v|` before every forward (Salimans and Kingma, 2016).
+"""Weight normalization as a hook: `w = g * v / |v|` before every forward (Salimans and Kingma,
+2016).
 
 May import core. `parametrizations.weight_norm` is the newer form.
 """
@@ -16,7 +17,9 @@ from ..parameter import Parameter, is_lazy
 
 
 def norm_except_dim(v: Tensor, dim: int) -> Tensor:
-    """The norm over all dimensions but `dim`, which are kept with size 1; over all of them if `dim` is -1."""
+    """The norm over all dimensions but `dim`, which are kept with size 1; over all of them if `dim`
+    is -1.
+    """
     if dim == -1:
         return torch.linalg.vector_norm(v)
     others = tuple(d for d in range(v.dim()) if d != dim % v.dim())
@@ -57,7 +60,9 @@ def find_hook(module: Module, kind: type, name: str) -> int | None:
 
 
 def check_new(module: Module, kind: type, name: str, what: str) -> Parameter:
-    """The parameter that is to be normalized; raises where it already is, is absent, or has no shape."""
+    """The parameter that is to be normalized; raises where it already is, is absent, or has no
+    shape.
+    """
     check(
         find_hook(module, kind, name) is None,
         f"Cannot register two {what} hooks on the same parameter {name}",
@@ -70,15 +75,17 @@ def check_new(module: Module, kind: type, name: str, what: str) -> Parameter:
     )
     check(
         not is_lazy(weight),
-        f"The module passed to `{kind.__name__}` can't have uninitialized parameters. Make sure to run the dummy "
-        f"forward before applying {what.replace('_', ' ')}",
+        f"The module passed to `{kind.__name__}` can't have uninitialized parameters. Make sure "
+        f"to run the dummy forward before applying {what.replace('_', ' ')}",
         ValueError,
     )
     return weight
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
-    """Replaces a parameter by its norm `<name>_g`, over all dimensions but `dim`, and direction `<name>_v`."""
+    """Replaces a parameter by its norm `<name>_g`, over all dimensions but `dim`, and direction
+    `<name>_v`.
+    """
     warnings.warn(
         "`torch.nn.utils.weight_norm` is deprecated in favor of "
         "`torch.nn.utils.parametrizations.weight_norm`.",
