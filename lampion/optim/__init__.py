@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules under PyTorch's names. May import core and ops."""
 
+from . import lr_scheduler as lr_scheduler
 from .adadelta import Adadelta as Adadelta
 from .adafactor import Adafactor as Adafactor
 from .adagrad import Adagrad as Adagrad
@@ -15,4 +16,3 @@ from .radam import RAdam as RAdam
 from .rmsprop import RMSprop as RMSprop
 from .rprop import Rprop as Rprop
 from .sgd import SGD as SGD
-from . import lr_scheduler as lr_scheduler

@@ -11,7 +11,9 @@ from .rule import Rule, mean_square_, move_, scalar, sqrt, zeros
 
 
 class Adadelta(Rule):
-    """x -= lr * d with d = sqrt(u + eps) / sqrt(v + eps) * g, and running means v of g * g and u of d * d."""
+    """x -= lr * d with d = sqrt(u + eps) / sqrt(v + eps) * g, and running means v of g * g and u of
+    d * d.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""Adafactor: second moments kept as a row and a column (Shazeer and Stern 2018). May import rule and core."""
+"""Adafactor: second moments kept as a row and a column (Shazeer and Stern 2018). May import rule
+and core.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .optimizer import ParamsT
-from .rule import Rule, lerp_, scalar, wrap, zeros
-
+from .rule import Rule, lerp_, scalar, zeros
 
 
 class Adafactor(Rule):
-    """x -= a * u / max(1, rms(u) / d) with u = g / sqrt(v), where v of a matrix is row @ column / mean(row).
+    """x -= a * u / max(1, rms(u) / d) with u = g / sqrt(v), where v of a matrix is row @ column /
+    mean(row).
 
     a = max(eps2, rms(x)) * min(lr, 1 / sqrt(t)); the means forget with 1 - t**beta2_decay.
     """
@@ -54,7 +56,7 @@ class Adafactor(Rule):
             check(bool(valid), message, ValueError)
 
     def initial_state(self, parameter: Tensor, gradient: Tensor, group: dict) -> dict[str, Tensor]:
-        """The step count and the mean squares: of rows and columns, or of each element of a vector."""
+        """The step count and the mean squares: of rows and columns, or of a vector's elements."""
         check(not parameter.is_complex(), "Adafactor does not support complex parameters")
         if parameter.ndim < 2:
             return {"step": scalar(0), "variance": zeros(parameter)}
@@ -67,7 +69,7 @@ class Adafactor(Rule):
         }
 
     def decay(self, parameter: Any, gradient: Any, group: dict) -> Any:
-        """The sign of the gradient; the weights decay in the rule, which needs their size before."""
+        """The sign of the gradient; weights decay in the rule, which needs their size before."""
         return -gradient if group["maximize"] else gradient
 
     def update(self, parameter: Any, gradient: Any, state: dict, group: dict) -> None:

@@ -10,7 +10,7 @@ from .rule import Rule, count_step, filled, move_, root, scalar
 
 
 class Adagrad(Rule):
-    """x -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps), with the sum s of all g * g so far."""
+    """x -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps), s being the sum of all g * g."""
 
     nonnegative = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 

@@ -22,9 +22,11 @@ from .rule import (
 
 
 class Adam(Rule):
-    """x -= lr * m / (sqrt(v) + eps), with running means m of g and v of g * g, both free of their zero start.
+    """x -= lr * m / (sqrt(v) + eps), with running means m of g and v of g * g, both free of their
+    zero start.
 
-    m = beta1 * m + (1 - beta1) * g, divided by 1 - beta1**t; v likewise. With amsgrad, v is the largest so far.
+    m = beta1 * m + (1 - beta1) * g, divided by 1 - beta1**t; v likewise. With amsgrad, v is the
+    largest so far.
     """
 
     sparse_hint = ", please consider SparseAdam instead"
@@ -74,7 +76,9 @@ class Adam(Rule):
         return {"step": scalar(0), **{name: zeros(parameter) for name in names}}
 
     def advance(self, state: dict, group: dict) -> dict[str, Any]:
-        """The step's size and eps, such that lr * (m / c1) / (sqrt(v) / c2 + eps) = size * m / (sqrt(v) + eps')."""
+        """The step's size and eps, such that lr * (m / c1) / (sqrt(v) / c2 + eps) = size * m /
+        (sqrt(v) + eps').
+        """
         beta1, beta2 = group["betas"]
         step = count_step(state)
         correction = (1 - beta2**step) ** 0.5

@@ -1,4 +1,4 @@
-"""Adamax: Adam with the largest instead of the mean square (Kingma and Ba 2014). May import rule."""
+"""Adamax: Adam with a maximum for the mean square (Kingma and Ba 2014). May import rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from .rule import Rule, assign, count_step, lerp_, maximum, move_, scalar, zeros
 
 
 class Adamax(Rule):
-    """x -= lr / (1 - beta1**t) * m / u, with a running mean m of g and u = max(beta2 * u, |g| + eps)."""
+    """x -= lr / (1 - beta1**t) * m / u, with a running mean m of g and u = max(beta2 * u, |g| +
+    eps).
+    """
 
     def __init__(
         self,

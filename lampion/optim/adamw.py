@@ -8,7 +8,9 @@ from .optimizer import ParamsT
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameters directly: x *= 1 - lr * weight_decay, then Adam's step."""
+    """Adam whose weight decay shrinks the parameters directly: x *= 1 - lr * weight_decay, then
+    Adam's step.
+    """
 
     def __init__(
         self,

@@ -6,12 +6,12 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from .optimizer import ParamsT
-from .rule import Rule, assign, count_step, number, scalar, wrap, zeros
+from .rule import Rule, assign, count_step, number, scalar, zeros
 
 
 class ASGD(Rule):
-    """x = (1 - lambd * eta) * x - eta * g with eta = lr / (1 + lambd * lr * t)**alpha; `ax` in the state is the
-    mean of all x after step t0.
+    """x = (1 - lambd * eta) * x - eta * g with eta = lr / (1 + lambd * lr * t)**alpha; `ax` in the
+    state is the mean of all x after step t0.
     """
 
     nonnegative = ("lr", "weight_decay")

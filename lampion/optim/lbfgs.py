@@ -1,5 +1,5 @@
-"""Limited-memory BFGS (Nocedal 1980) with an optional line search after Wolfe (Nocedal and Wright, algorithms 3.5
-and 3.6). May import optimizer, core and ops.
+"""Limited-memory BFGS (Nocedal 1980) with an optional line search after Wolfe (Nocedal and Wright,
+algorithms 3.5 and 3.6). May import optimizer, core and ops.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ CURVATURE = 1e-10  # pairs of steps and gradient changes that curve less are not
 
 
 class LBFGS(Optimizer):
-    """Steps along -H @ g, with H, the inverse of the second derivatives, known by the last steps' effect on g.
+    """Steps along -H @ g, with H, the inverse of the second derivatives, known by the last steps'
+    effect on g.
 
-    `step(closure)` evaluates the closure several times. `line_search_fn` is None or `"strong_wolfe"`.
-    All parameters form one vector; the state is kept with the first one.
+    `step(closure)` evaluates the closure several times. `line_search_fn` is None or
+    `"strong_wolfe"`. All parameters form one vector; the state is kept with the first one.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class LBFGS(Optimizer):
         return self.param_groups[0]["params"]
 
     @no_grad()
-    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any]) -> Any:
         """Up to `max_iter` iterations; returns the loss at the start. `closure` is required."""
         closure = enable_grad()(closure)
         group, state = self.param_groups[0], self.state[self._params[0]]
@@ -82,7 +83,9 @@ class LBFGS(Optimizer):
             if start.slope > -group["tolerance_change"]:
                 break
             last = iteration == group["max_iter"]
-            point, cost = self._go(closure, direction, start, size, group["max_eval"] - evaluations, last)
+            point, cost = self._go(
+                closure, direction, start, size, group["max_eval"] - evaluations, last
+            )
             change, size, loss, gradient = point.loss - loss, point.t, point.loss, point.gradient
             state["t"] = size
             state["func_evals"] += cost
@@ -107,7 +110,9 @@ class LBFGS(Optimizer):
         budget: int,
         last: bool,
     ) -> tuple[Point, int]:
-        """Moves the parameters along the direction; returns where to, and the number of evaluations."""
+        """Moves the parameters along the direction; returns where to, and the number of
+        evaluations.
+        """
         group = self.param_groups[0]
         check(group["line_search_fn"] in (None, "strong_wolfe"), "only 'strong_wolfe' is supported")
         if group["line_search_fn"] is None:
@@ -189,12 +194,16 @@ def largest(x: Tensor) -> float:
 
 
 def slope(gradient: Tensor, direction: Tensor) -> np.float64:
-    """How the loss changes along a direction. NumPy's number, since its divisions by zero do not raise."""
+    """How the loss changes along a direction. NumPy's number, since its divisions by zero do not
+    raise.
+    """
     return np.float64(gradient.dot(direction).item())
 
 
 class Point(NamedTuple):
-    """A place on the line: how far along it, the loss there, its gradient and its slope along the line."""
+    """A place on the line: how far along it, the loss there, its gradient and its slope along the
+    line.
+    """
 
     t: float
     loss: np.float64
@@ -203,7 +212,7 @@ class Point(NamedTuple):
 
 
 class Line:
-    """The losses along a direction from where the parameters are; evaluating it leaves them there."""
+    """The losses along a direction from where the parameters are; these stay there."""
 
     def __init__(self, optimizer: LBFGS, closure: Callable[[], Any], direction: Tensor) -> None:
         self.optimizer, self.closure, self.direction = optimizer, closure, direction
@@ -220,7 +229,13 @@ class Line:
         return Point(t, loss, gradient, slope(gradient, self.direction))
 
     def strong_wolfe(
-        self, start: Point, t: float, tolerance: float, budget: int, c1: float = 1e-4, c2: float = 0.9
+        self,
+        start: Point,
+        t: float,
+        tolerance: float,
+        budget: int,
+        c1: float = 1e-4,
+        c2: float = 0.9,
     ) -> Point:
         """A point whose loss fell by c1 of what the slope promised, and whose slope by c2."""
         ends = self.bracket(start, t, budget, c1, c2)
@@ -263,7 +278,7 @@ def inner_point(ends: list[Point], stalled: bool) -> tuple[float, bool]:
 
     If the last one was close as well, it is moved away, to a tenth of the way between them.
     """
-    t = cubic_minimum(*ends)
+    t = cubic_minimum(ends[0], ends[1])
     left, right = sorted((ends[0].t, ends[1].t))
     margin = 0.1 * (right - left)
     if min(right - t, t - left) >= margin:
@@ -274,7 +289,9 @@ def inner_point(ends: list[Point], stalled: bool) -> tuple[float, bool]:
 
 
 def cubic_minimum(a: Point, b: Point, bounds: tuple[float, float] | None = None) -> float:
-    """The minimum, within bounds, of the cubic through two points with their slopes; else the middle."""
+    """The minimum, within bounds, of the cubic through two points with their slopes; else the
+    middle.
+    """
     low, high = bounds or (min(a.t, b.t), max(a.t, b.t))
     first, second = (a, b) if a.t <= b.t else (b, a)
     mean = first.slope + second.slope - 3 * (first.loss - second.loss) / (first.t - second.t)

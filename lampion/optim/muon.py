@@ -1,4 +1,6 @@
-"""Muon: steps along the nearest orthogonal matrix to the momentum (Jordan et al. 2024). May import rule and core."""
+"""Muon: steps along the nearest orthogonal matrix to the momentum (Jordan et al. 2024). May import
+rule and core.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from .rule import Rule, lerp_, zeros
 
 
 class Muon(Rule):
-    """x = (1 - lr * weight_decay) * x - lr' * orthogonalized(b), for matrices only; b is the momentum.
+    """x = (1 - lr * weight_decay) * x - lr' * orthogonalized(b), for matrices only; b is the
+    momentum.
 
-    lr' is lr * sqrt(max(1, rows / columns)) or, matching Adam's steps, 0.2 * lr * sqrt(max(rows, columns)).
+    lr' is lr * sqrt(max(1, rows / columns)) or, matching Adam's steps, 0.2 * lr * sqrt(max(rows,
+    columns)).
     """
 
     on_arrays = False
@@ -37,7 +41,8 @@ class Muon(Rule):
             for p in group["params"]:
                 check(
                     p.ndim == 2,
-                    lambda: f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}",  # noqa: B023
+                    "Muon only supports 2D parameters whereas we found a parameter with size: "
+                    f"{p.size()}",
                     ValueError,
                 )
 
@@ -90,9 +95,11 @@ class Muon(Rule):
 def orthogonalized(
     x: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> Tensor:
-    """About u @ v for x = u @ s @ v: steps of x = (a + b * x @ x.T + c * (x @ x.T)**2) @ x, in bfloat16.
+    """About u @ v for x = u @ s @ v: steps of x = (a + b * x @ x.T + c * (x @ x.T)**2) @ x, in
+    bfloat16.
 
-    The iteration is Newton and Schulz's; its coefficients are chosen to bring singular values near 1 fast.
+    The iteration is Newton and Schulz's; its coefficients are chosen to bring singular values near
+    1 fast.
     """
     a, b, c = coefficients
     tall = x.shape[0] > x.shape[1]

@@ -10,9 +10,11 @@ from .rule import Rule, count_step, lerp_, mean_square_, move_, number, root, sc
 
 
 class NAdam(Rule):
-    """Adam whose step takes a share 1 - mu of the gradient and the share of the next mu of the mean.
+    """Adam whose step takes a share 1 - mu of the gradient and the share of the next mu of the
+    mean.
 
-    mu = beta1 * (1 - 0.96**(t * momentum_decay) / 2); the product of all mu takes the part of beta1**t.
+    mu = beta1 * (1 - 0.96**(t * momentum_decay) / 2); the product of all mu takes the part of
+    beta1**t.
     """
 
     nonnegative = ("lr", "eps", "weight_decay", "momentum_decay")

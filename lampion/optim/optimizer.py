@@ -1,7 +1,8 @@
-"""What every optimizer is: groups of parameters, state for each parameter, hooks, saving and loading.
+"""What every optimizer is: groups of parameters, state for each parameter, hooks, saving and
+loading.
 
-May import core and errors. The interface is PyTorch's `Optimizer`; an algorithm overrides `step`, or derives
-from `rule.Rule`, which has the one step loop.
+May import core and errors. The interface is PyTorch's `Optimizer`; an algorithm overrides `step`,
+or derives from `rule.Rule`, which has the one step loop.
 """
 
 from __future__ import annotations
@@ -22,14 +23,6 @@ from ..errors import check
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 StateDict: TypeAlias = dict[str, Any]
 
-HOOKS = (
-    "_optimizer_step_pre_hooks",
-    "_optimizer_step_post_hooks",
-    "_optimizer_state_dict_pre_hooks",
-    "_optimizer_state_dict_post_hooks",
-    "_optimizer_load_state_dict_pre_hooks",
-    "_optimizer_load_state_dict_post_hooks",
-)
 STEP_PRE_HOOKS: OrderedDict[int, Callable] = OrderedDict()  # of all optimizers
 STEP_POST_HOOKS: OrderedDict[int, Callable] = OrderedDict()
 
@@ -94,7 +87,7 @@ def run_pre_hooks(optimizer: Optimizer, step: Callable, args: tuple, kwargs: dic
             continue
         check(
             isinstance(result, tuple) and len(result) == 2,
-            lambda: f"{step} must return None or a tuple of (new_args, new_kwargs), but got {result}.",
+            f"{step} must return None or a tuple of (new_args, new_kwargs), but got {result}.",
         )
         args, kwargs = result
     return args[1:], kwargs
@@ -103,9 +96,17 @@ def run_pre_hooks(optimizer: Optimizer, step: Callable, args: tuple, kwargs: dic
 class Optimizer:
     """The base of all optimizers: holds parameters in groups, and the options of each group.
 
-    `params` are tensors, pairs (name, tensor), or dictionaries with `"params"` and options of their own;
-    `defaults` are the options of groups that give none. Raises ValueError for an empty list.
+    `params` are tensors, pairs (name, tensor), or dictionaries with `"params"` and options of their
+    own; `defaults` are the options of groups that give none. Raises ValueError for an empty list.
     """
+
+    _optimizer_step_pre_hooks: OrderedDict[int, Callable]
+    _optimizer_step_post_hooks: OrderedDict[int, Callable]
+    _optimizer_state_dict_pre_hooks: OrderedDict[int, Callable]
+    _optimizer_state_dict_post_hooks: OrderedDict[int, Callable]
+    _optimizer_load_state_dict_pre_hooks: OrderedDict[int, Callable]
+    _optimizer_load_state_dict_post_hooks: OrderedDict[int, Callable]
+    _opt_called: bool  # there once a scheduler asked for it
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,8 +118,8 @@ class Optimizer:
         self._add_hook_tables()
         check(
             not isinstance(params, Tensor),
-            "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-            f"{type(params).__name__}; pass [tensor]",
+            "params argument given to the optimizer should be an iterable of Tensors or dicts, "
+            f"but got {type(params).__name__}; pass [tensor]",
             TypeError,
         )
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -126,12 +127,12 @@ class Optimizer:
         groups = list(params)
         check(len(groups) > 0, "optimizer got an empty parameter list", ValueError)
         if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]  # type: ignore[list-item]
+            groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)  # type: ignore[arg-type]
 
     def _add_hook_tables(self) -> None:
-        for name in HOOKS:
+        for name in (n for n in Optimizer.__annotations__ if n.endswith("_hooks")):
             self.__dict__.setdefault(name, OrderedDict())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +153,9 @@ class Optimizer:
     # -- steps ---------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Updates the parameters once; returns the loss of `closure`, which computes it and its gradients."""
+        """Updates the parameters once; returns the loss of `closure`, which computes it and its
+        gradients.
+        """
         raise NotImplementedError(
             f"[{type(self).__name__}] has no step; override step(self, closure=None)"
         )
@@ -182,8 +185,8 @@ class Optimizer:
         params = param_group["params"]
         check(
             not isinstance(params, set),
-            "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
-            "sets will change between runs. Please use a list instead.",
+            "optimizer parameters need to be organized in ordered collections, but the ordering "
+            "of tensors in sets will change between runs. Please use a list instead.",
             TypeError,
         )
         params = [params] if isinstance(params, Tensor) else list(params)
@@ -205,7 +208,9 @@ class Optimizer:
     def _check_parameter(self, p: Any) -> None:
         check(
             isinstance(p, Tensor),
-            lambda: f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}",
+            lambda: (
+                f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}"
+            ),
             TypeError,
         )
         trainable = self.defaults.get("differentiable") or p.is_leaf or p.retains_grad
@@ -215,7 +220,7 @@ class Optimizer:
         for name, default in self.defaults.items():
             check(
                 default is not required or name in param_group,
-                lambda: f"parameter group didn't specify a value of required optimization parameter {name}",  # noqa: B023
+                f"parameter group didn't specify a value of required optimization parameter {name}",
                 ValueError,
             )
             param_group.setdefault(name, default)
@@ -225,8 +230,9 @@ class Optimizer:
         params = set(param_group["params"])
         if len(params) != len(param_group["params"]):
             warnings.warn(
-                "optimizer contains a parameter group with duplicate parameters; in future, this will cause an "
-                "error; see github.com/pytorch/pytorch/issues/40967 for more information",
+                "optimizer contains a parameter group with duplicate parameters; in future, this "
+                "will cause an error; see github.com/pytorch/pytorch/issues/40967 for more "
+                "information",
                 stacklevel=4,
             )
         named = "param_names" in param_group
@@ -245,7 +251,7 @@ class Optimizer:
     # -- saving and loading --------------------------------------------------------------------
 
     def state_dict(self) -> StateDict:
-        """The state and the groups, with numbers in place of the parameters: a dictionary to save."""
+        """The state and the groups, with numbers for the parameters: a dictionary to save."""
         for hook in list(self._optimizer_state_dict_pre_hooks.values()):
             hook(self)
         numbers: dict[int, int] = {}
@@ -266,7 +272,8 @@ class Optimizer:
         return packed_state
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Takes over what `state_dict` returned; parameters are matched by their place in the groups.
+        """Takes over what `state_dict` returned; parameters are matched by their place in the
+        groups.
 
         Raises ValueError if the groups do not have the same sizes.
         """
@@ -283,7 +290,8 @@ class Optimizer:
         pairs = list(zip(groups, saved_groups, strict=True))
         check(
             all(len(group["params"]) == len(saved["params"]) for group, saved in pairs),
-            "loaded state dict contains a parameter group that doesn't match the size of optimizer's group",
+            "loaded state dict contains a parameter group that doesn't match the size of "
+            "optimizer's group",
             ValueError,
         )
         owners = {
@@ -308,7 +316,7 @@ class Optimizer:
     # -- hooks ---------------------------------------------------------------------------------
 
     def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
-        """Calls `hook(optimizer, args, kwargs)` before each step; may return other (args, kwargs)."""
+        """Calls `hook(optimizer, args, kwargs)` before each step; may return other arguments."""
         return add_hook(self._optimizer_step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
@@ -324,7 +332,7 @@ class Optimizer:
     def register_state_dict_post_hook(
         self, hook: Callable, prepend: bool = False
     ) -> RemovableHandle:
-        """Calls `hook(optimizer, state_dict)` on what `state_dict` returns; may return another one."""
+        """Calls `hook(optimizer, state_dict)` on what `state_dict` returns; may replace it."""
         return add_hook(self._optimizer_state_dict_post_hooks, hook, prepend)
 
     def register_load_state_dict_pre_hook(

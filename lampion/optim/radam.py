@@ -12,7 +12,8 @@ from .rule import Rule, count_step, lerp_, mean_square_, move_, root, scalar, ze
 class RAdam(Rule):
     """Adam that does without the second mean until enough steps were made to trust its variance.
 
-    rho = 2 / (1 - beta2) - 1 - 2 * t * beta2**t / (1 - beta2**t); above 5, the step is rectified by it.
+    rho = 2 / (1 - beta2) - 1 - 2 * t * beta2**t / (1 - beta2**t); above 5, the step is rectified by
+    it.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ from .rule import Rule, lerp_, mean_square_, move_, root, scalar, zeros
 
 
 class RMSprop(Rule):
-    """x -= lr * g / (sqrt(v) + eps), with a running mean v of g * g; centered: of the variance of g.
+    """x -= lr * g / (sqrt(v) + eps), with a running mean v of g * g; centered: of the variance of
+    g.
 
     With momentum, b = momentum * b + g / (sqrt(v) + eps) and x -= lr * b.
     """

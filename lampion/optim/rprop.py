@@ -11,7 +11,8 @@ from .rule import Rule, assign, clip, filled, scalar, sign, where, zeros
 
 
 class Rprop(Rule):
-    """x -= s * sign(g), where each s grows while its gradient keeps its sign and shrinks when that turns.
+    """x -= s * sign(g), where each s grows while its gradient keeps its sign and shrinks when that
+    turns.
 
     Where it turns, the step is left out once, and counts as no sign.
     """

@@ -1,8 +1,9 @@
-"""The one step loop that the algorithms share, and the arithmetic their rules need beyond operators.
+"""The one step loop that the algorithms share, and the arithmetic their rules need beyond
+operators.
 
-May import optimizer, core and the base. A rule is a few lines of arithmetic on a parameter, its gradient and its
-state. The same lines run on NumPy arrays, block by block, which is fast; and on tensors when the step itself is
-differentiated or traced.
+May import optimizer, core and the base. A rule is a few lines of arithmetic on a parameter, its
+gradient and its state. The same lines run on NumPy arrays, block by block, which is fast; and on
+tensors when the step itself is differentiated or traced.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ BLOCK = 1 << 14  # elements worked on at a time: temporaries stay in the second-
 
 
 class Rule(Optimizer):
-    """An optimizer given by `initial_state`, `advance` and `update`; its constructor's arguments are its options.
+    """An optimizer given by `initial_state`, `advance` and `update`; its constructor's arguments
+    are its options.
 
-    on_arrays    whether the rule is elementwise arithmetic, which arrays understand as well as tensors
-    nonnegative  the options that must not be negative
+    on_arrays    whether the rule is elementwise arithmetic, which arrays understand as well as
+    tensors nonnegative  the options that must not be negative
     sparse_hint  what to add to the message that sparse gradients are not supported
     """
 
@@ -74,7 +76,9 @@ class Rule(Optimizer):
         return {}
 
     def advance(self, state: dict, group: dict) -> dict[str, Any]:
-        """Moves the numbers in the state on, once in a step, and returns what the rule needs of them."""
+        """Moves the numbers in the state on, once in a step, and returns what the rule needs of
+        them.
+        """
         return {"step": count_step(state)} if "step" in state else {}
 
     def update(self, parameter: Any, gradient: Any, state: dict, group: dict) -> None:
@@ -98,14 +102,14 @@ class Rule(Optimizer):
         return loss
 
     def step_on_arrays(self, group: dict) -> None:
-        """Updates a group's parameters in memory, unseen by autograd but for the count of writes."""
+        """Updates a group's parameters in memory, unseen by autograd but for counted writes."""
         group = {name: as_number(option) for name, option in group.items()}
         for p in group["params"]:
             gradient = p.grad
             if gradient is None:
                 continue
             x, g = p._data, gradient._data
-            state = {k: v._data for k, v in self.state_of(p, group).items()}
+            state = {k: v._data for k, v in self.state_of(p, gradient, group).items()}
             numbers = self.advance(state, group)
             if not x.flags.writeable:
                 check_memory(x, type(self).__name__)
@@ -128,22 +132,22 @@ class Rule(Optimizer):
         for p in group["params"]:
             if p.grad is None:
                 continue
-            x, g, state = p, p.grad, dict(self.state_of(p, group))
+            x, g, state = p, p.grad, dict(self.state_of(p, p.grad, group))
             state.update(self.advance(state, group))
             if x.is_complex():
                 x, g = view_as_real(x), view_as_real(g)
                 state = {k: view_as_real(v) if is_complex(v) else v for k, v in state.items()}
             self.update(x, self.decay(x, g, group), state, group)
 
-    def state_of(self, p: Tensor, group: dict) -> dict[str, Tensor]:
+    def state_of(self, p: Tensor, gradient: Tensor, group: dict) -> dict[str, Tensor]:
         """The state of a parameter, made before its first step."""
         state = self.state.get(p)
         if not state:
             check(
-                not p.grad.is_sparse,
+                not gradient.is_sparse,
                 f"{type(self).__name__} does not support sparse gradients{self.sparse_hint}",
             )
-            state = self.initial_state(p, p.grad, group)
+            state = self.initial_state(p, gradient, group)
             if state:
                 self.state[p] = state
         return state

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .optimizer import ParamsT
-from .rule import Rule, wrap, zeros
+from .rule import Rule, zeros
 
 
 class SGD(Rule):

@@ -1,21 +1,37 @@
 """Learning-rate schedules under PyTorch's names. May import the optimizer and core."""
 
-from .base import LRScheduler as LRScheduler, _LRScheduler as _LRScheduler
-from .composite import ChainedScheduler as ChainedScheduler, SequentialLR as SequentialLR
-from .cycles import (
-    CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts,
-    CyclicLR as CyclicLR,
-    OneCycleLR as OneCycleLR,
-)
+from .base import LRScheduler, _LRScheduler
+from .composite import ChainedScheduler, SequentialLR
+from .cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 from .decay import (
-    ConstantLR as ConstantLR,
-    CosineAnnealingLR as CosineAnnealingLR,
-    ExponentialLR as ExponentialLR,
-    LambdaLR as LambdaLR,
-    LinearLR as LinearLR,
-    MultiplicativeLR as MultiplicativeLR,
-    MultiStepLR as MultiStepLR,
-    PolynomialLR as PolynomialLR,
-    StepLR as StepLR,
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
+    MultiStepLR,
+    PolynomialLR,
+    StepLR,
 )
-from .plateau import ReduceLROnPlateau as ReduceLROnPlateau
+from .plateau import ReduceLROnPlateau
+
+__all__ = [
+    "ChainedScheduler",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "MultiplicativeLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+    "_LRScheduler",
+]

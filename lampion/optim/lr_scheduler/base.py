@@ -1,7 +1,8 @@
 """What every learning-rate schedule is. May import the optimizer and core.
 
-A schedule writes `lr` into the optimizer's groups, at construction and at each `step()`. Most compute the next rate
-from the present one, so that several can act on one optimizer; many also know a closed form.
+A schedule writes `lr` into the optimizer's groups, at construction and at each `step()`. Most
+compute the next rate from the present one, so that several can act on one optimizer; many also know
+a closed form.
 """
 
 from __future__ import annotations
@@ -17,30 +18,34 @@ from ...errors import check
 from ..optimizer import Optimizer
 
 EPOCH_DEPRECATION_WARNING = (
-    "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please use "
-    "`scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the closed "
-    "form is used instead of the new chainable form, where available. Please open an issue if you are unable to "
-    "replicate your use case: https://github.com/pytorch/pytorch/issues/new/choose."
+    "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where "
+    "possible. Please use `scheduler.step()` to step the scheduler. During the deprecation, if "
+    "epoch is different from None, the closed form is used instead of the new chainable form, "
+    "where available. Please open an issue if you are unable to replicate your use case: "
+    "https://github.com/pytorch/pytorch/issues/new/choose."
 )
 DOCUMENTATION = (
     "See more details at https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate"
 )
 OVERRIDDEN = (
-    "Seems like `optimizer.step()` has been overridden after learning rate scheduler initialization. Please, make "
-    f"sure to call `optimizer.step()` before `lr_scheduler.step()`. {DOCUMENTATION}"
+    "Seems like `optimizer.step()` has been overridden after learning rate scheduler "
+    "initialization. Please, make sure to call `optimizer.step()` before `lr_scheduler.step()`. "
+    f"{DOCUMENTATION}"
 )
 WRONG_ORDER = (
-    "Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and later, you should call "
-    "them in the opposite order: `optimizer.step()` before `lr_scheduler.step()`.  Failure to do this will result in "
-    f"PyTorch skipping the first value of the learning rate schedule. {DOCUMENTATION}"
+    "Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and "
+    "later, you should call them in the opposite order: `optimizer.step()` before "
+    "`lr_scheduler.step()`.  Failure to do this will result in PyTorch skipping the first value "
+    f"of the learning rate schedule. {DOCUMENTATION}"
 )
 
 
 class LRScheduler:
-    """The base of all schedules: derived classes define `get_lr`, the rates of all groups for `last_epoch`.
+    """The base of all schedules: derived classes define `get_lr`, the rates of all groups for
+    `last_epoch`.
 
-    With `last_epoch=-1` the schedule starts; any other value resumes one, for which the groups must have their
-    `initial_lr`.
+    With `last_epoch=-1` the schedule starts; any other value resumes one, for which the groups must
+    have their `initial_lr`.
     """
 
     _get_lr_called_within_step = False
@@ -55,8 +60,9 @@ class LRScheduler:
                 group.setdefault("initial_lr", copied(group["lr"]))
             elif "initial_lr" not in group:
                 raise KeyError(
-                    f"param 'initial_lr' is not specified in param_groups[{i}] when resuming scheduler with "
-                    "last_epoch >= 0; load the optimizer's state first, or start with last_epoch=-1"
+                    f"param 'initial_lr' is not specified in param_groups[{i}] when resuming "
+                    "scheduler with last_epoch >= 0; load the optimizer's state first, or start "
+                    "with last_epoch=-1"
                 )
         self.base_lrs = values_of(optimizer, "initial_lr")
         self.last_epoch = last_epoch
@@ -93,7 +99,8 @@ class LRScheduler:
         """The rates of all groups for `last_epoch`; only `step` should ask for them."""
         if not self._get_lr_called_within_step:
             warnings.warn(
-                "To get the last learning rate computed by the scheduler, please use `get_last_lr()`.",
+                "To get the last learning rate computed by the scheduler, please use "
+                "`get_last_lr()`.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -172,14 +179,16 @@ def one_for_each_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]
         value = [value] * groups
     check(
         len(value) == groups,
-        lambda: f"{name} must have the same length as optimizer.param_groups. {name} has {len(value)} values, "
-        f"param_groups has {groups}.",
+        lambda: (
+            f"{name} must have the same length as optimizer.param_groups. {name} has {len(value)} "
+            f"values, param_groups has {groups}."
+        ),
         ValueError,
     )
     return [copied(v) for v in value]
 
 
 def function_state(function: Callable | None) -> dict[str, Any] | None:
-    """What to save of a function: the attributes of a callable object, nothing of a plain function."""
+    """What to save of a function: a callable object's attributes, nothing of a plain one."""
     plain = function is None or isinstance(function, types.FunctionType)
     return None if plain else function.__dict__.copy()

@@ -13,13 +13,19 @@ from .plateau import ReduceLROnPlateau
 
 
 class CompositeLR(LRScheduler):
-    """What `SequentialLR` and `ChainedScheduler` share: checks, saving and loading of their schedules."""
+    """What `SequentialLR` and `ChainedScheduler` share: checks, saving and loading of their
+    schedules.
+    """
 
     _schedulers: Sequence[LRScheduler]
 
     def _check_schedulers(self, optimizer: Optimizer, expectation: str) -> None:
         name = type(self).__name__
-        check(len(self._schedulers) > 0, f"{name} expects {expectation}, but got no scheduler.", ValueError)
+        check(
+            len(self._schedulers) > 0,
+            f"{name} expects {expectation}, but got no scheduler.",
+            ValueError,
+        )
         for i, scheduler in enumerate(self._schedulers):
             check(
                 hasattr(scheduler, "optimizer"),
@@ -28,15 +34,16 @@ class CompositeLR(LRScheduler):
             )
             check(
                 not isinstance(scheduler, ReduceLROnPlateau),
-                f"{name} does not support `ReduceLROnPlateau` scheduler as it requires additional kwargs to be "
-                f"specified when calling `step`, but got one at index {i} in the given schedulers sequence.",
+                f"{name} does not support `ReduceLROnPlateau` scheduler as it requires additional "
+                f"kwargs to be specified when calling `step`, but got one at index {i} in the "
+                "given schedulers sequence.",
                 ValueError,
             )
             check(
                 scheduler.optimizer is optimizer,
-                f"{name} expects all schedulers to belong to the same optimizer, but got scheduler "
-                f"{type(scheduler).__name__} at index {i} has {scheduler.optimizer}, which is different from "
-                f"{type(optimizer).__name__}.",
+                f"{name} expects all schedulers to belong to the same optimizer, but got "
+                f"scheduler {type(scheduler).__name__} at index {i} has {scheduler.optimizer}, "
+                f"which is different from {type(optimizer).__name__}.",
                 ValueError,
             )
 
@@ -53,7 +60,9 @@ class CompositeLR(LRScheduler):
 
 
 class SequentialLR(CompositeLR):
-    """The first schedule up to the first milestone, then the next one from its own beginning, and so on."""
+    """The first schedule up to the first milestone, then the next one from its own beginning, and
+    so on.
+    """
 
     def __init__(
         self,
@@ -66,9 +75,9 @@ class SequentialLR(CompositeLR):
         self._check_schedulers(optimizer, "at least one scheduler")
         check(
             len(milestones) == len(schedulers) - 1,
-            "Sequential Schedulers expects number of schedulers provided to be one more than the number of milestone "
-            f"points, but got number of schedulers {len(schedulers)} and the number of milestones to be equal to "
-            f"{len(milestones)}",
+            "Sequential Schedulers expects number of schedulers provided to be one more than the "
+            f"number of milestone points, but got number of schedulers {len(schedulers)} and the "
+            f"number of milestones to be equal to {len(milestones)}",
             ValueError,
         )
         self.optimizer = optimizer
@@ -103,7 +112,9 @@ class SequentialLR(CompositeLR):
 class ChainedScheduler(CompositeLR):
     """All schedules at every step, each on what the one before left."""
 
-    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
+    ) -> None:
         self._schedulers = schedulers
         first = schedulers[0].optimizer if schedulers and optimizer is None else optimizer
         self._check_schedulers(first, "at least one scheduler to be chained")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Schedules that go up and down: cosines with restarts, triangles, one cycle. May import base.
 
-After Loshchilov and Hutter (2016) and Smith (2015, 2017). The latter two move the momentum against the rate.
+After Loshchilov and Hutter (2016) and Smith (2015, 2017). The latter two move the momentum against
+the rate.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from .base import LRScheduler, check_optimizer, function_state, one_for_each_gro
 class CosineAnnealingWarmRestarts(LRScheduler):
     """lr = eta_min + (initial lr - eta_min) * (1 + cos(pi * T_cur / T_i)) / 2.
 
-    T_cur counts epochs since the last restart; after T_i of them comes the next one, and T_i is multiplied by T_mult.
-    `step` also takes fractions of epochs.
+    T_cur counts epochs since the last restart; after T_i of them comes the next one, and T_i is
+    multiplied by T_mult. `step` also takes fractions of epochs.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         height = 1 + math.cos(math.pi * self.T_cur / self.T_i)
         return [self.eta_min + (base - self.eta_min) * height / 2 for base in self.base_lrs]
 
-    def step(self, epoch: float | None = None) -> None:  # type: ignore[override]
+    def step(self, epoch: float | None = None) -> None:
         """Goes on to the next epoch, or to the given one, which may be a fraction."""
         if epoch is None and self.last_epoch < 0:
             epoch = 0
@@ -114,10 +115,12 @@ class MomentumCycle(LRScheduler):
 
 
 class CyclicLR(MomentumCycle):
-    """lr goes up from base_lr to max_lr and down again, in straight lines; call `step` after every batch.
+    """lr goes up from base_lr to max_lr and down again, in straight lines; call `step` after every
+    batch.
 
-    mode  "triangular": always to max_lr; "triangular2": half as high each time; "exp_range": by gamma**iteration.
-    scale_fn, a function of the cycle or the iteration (`scale_mode`), takes the place of a mode.
+    mode  "triangular": always to max_lr; "triangular2": half as high each time; "exp_range": by
+    gamma**iteration. scale_fn, a function of the cycle or the iteration (`scale_mode`), takes the
+    place of a mode.
     """
 
     def __init__(
@@ -202,10 +205,12 @@ FADE = {"start_lr": "initial_lr", "end_lr": "min_lr",
 
 
 class OneCycleLR(MomentumCycle):
-    """lr goes from max_lr / div_factor up to max_lr, then down to a `final_div_factor`-th of the first rate.
+    """lr goes from max_lr / div_factor up to max_lr, then down to a `final_div_factor`-th of the
+    first rate.
 
-    The rise takes `pct_start` of all steps; with three_phase, the fall takes as long, and what is left fades out. Call
-    `step` after every batch; raises ValueError after `total_steps` (or epochs * steps_per_epoch) of them.
+    The rise takes `pct_start` of all steps; with three_phase, the fall takes as long, and what is
+    left fades out. Call `step` after every batch; raises ValueError after `total_steps` (or epochs
+    * steps_per_epoch) of them.
     """
 
     def __init__(
@@ -240,8 +245,12 @@ class OneCycleLR(MomentumCycle):
         )
         rise, last = float(pct_start * self.total_steps) - 1, self.total_steps - 1
         fall = float(2 * pct_start * self.total_steps) - 2
-        phases = ((rise, UP), (fall, DOWN), (last, FADE)) if three_phase else ((rise, UP), (last, OUT))
-        self._schedule_phases = [{"end_step": end, **phase} for end, phase in phases]
+        phases = (
+            ((rise, UP), (fall, DOWN), (last, FADE)) if three_phase else ((rise, UP), (last, OUT))
+        )
+        self._schedule_phases: list[dict[str, Any]] = [
+            {"end_step": end, **phase} for end, phase in phases
+        ]
         self._anneal_func_type = anneal_strategy
         max_lrs = one_for_each_group("max_lr", optimizer, max_lr)
         if last_epoch == -1:
@@ -262,7 +271,10 @@ class OneCycleLR(MomentumCycle):
         step = self.last_epoch
         check(
             step <= self.total_steps,
-            lambda: f"Tried to step {step} times. The specified number of total steps is {self.total_steps}",
+            lambda: (
+                f"Tried to step {step} times. The specified number of total steps is "
+                f"{self.total_steps}"
+            ),
             ValueError,
         )
         start = 0.0
@@ -281,7 +293,9 @@ class OneCycleLR(MomentumCycle):
 
 
 def number_of_steps(total: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
-    """The steps of a cycle, given as such or as epochs of so many steps; raises ValueError if neither is given."""
+    """The steps of a cycle, given as such or as epochs of so many steps; raises ValueError if
+    neither is given.
+    """
     given = {"total_steps": total}
     if total is None:
         check(

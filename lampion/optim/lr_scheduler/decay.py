@@ -1,6 +1,7 @@
 """Schedules that lead from one rate to the next by a factor. May import base.
 
-Steps, lines, exponentials, polynomials and cosines; `LambdaLR` and `MultiplicativeLR` take any function.
+Steps, lines, exponentials, polynomials and cosines; `LambdaLR` and `MultiplicativeLR` take any
+function.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class FunctionLR(LRScheduler):
     ) -> None:
         groups = len(optimizer.param_groups)
         listed = isinstance(lr_lambda, (list, tuple))
-        functions = list(lr_lambda) if listed else [lr_lambda] * groups  # type: ignore[arg-type]
+        functions: list[Any] = list(lr_lambda) if listed else [lr_lambda] * groups  # type: ignore[arg-type]
         check(
             len(functions) == groups,
             f"Expected {groups} lr_lambdas, but got {len(functions)}",
@@ -152,7 +153,9 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """lr goes in a straight line from start_factor to end_factor times the initial lr, in `total_iters` epochs."""
+    """lr goes in a straight line from start_factor to end_factor times the initial lr, in
+    `total_iters` epochs.
+    """
 
     def __init__(
         self,

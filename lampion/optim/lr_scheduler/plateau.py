@@ -1,4 +1,6 @@
-"""The schedule that watches a measured value and lowers the rate when it no longer improves. May import base."""
+"""The schedule that watches a measured value and lowers the rate when it no longer improves. May
+import base.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class ReduceLROnPlateau(LRScheduler):
         groups = len(optimizer.param_groups)
         listed = isinstance(min_lr, (list, tuple))
         self.default_min_lr = None if listed else min_lr
-        self.min_lrs = list(min_lr) if listed else [min_lr] * groups  # type: ignore[arg-type]
+        self.min_lrs: list[Any] = list(min_lr) if listed else [min_lr] * groups  # type: ignore[arg-type]
         check(
             len(self.min_lrs) == groups,
             f"expected {groups} min_lrs, got {len(self.min_lrs)}",
@@ -83,10 +85,12 @@ class ReduceLROnPlateau(LRScheduler):
         if len(groups) != len(self.min_lrs):
             check(
                 self.default_min_lr is not None,
-                lambda: f"The number of param groups in the `optimizer` ({len(groups)}) differs from when "
-                f"`ReduceLROnPlateau` was initialized ({len(self.min_lrs)}), usually due to a new param group being "
-                "added to the optimizer. Please modify the `min_lrs` field to match the length of the `optimizer` "
-                "param groups.",
+                lambda: (
+                    f"The number of param groups in the `optimizer` ({len(groups)}) differs from "
+                    f"when `ReduceLROnPlateau` was initialized ({len(self.min_lrs)}), usually due "
+                    "to a new param group being added to the optimizer. Please modify the "
+                    "`min_lrs` field to match the length of the `optimizer` param groups."
+                ),
             )
             self.min_lrs = [self.default_min_lr] * len(groups)
         for group, least in zip(groups, self.min_lrs, strict=True):
