@@ -6,7 +6,6 @@ The public, torch-like names and nothing else. Packages that not every program n
 # ruff: noqa: E402, I001  (NumPy's warnings go first; ops defines what the rest exports)
 
 import importlib as _importlib
-import importlib.util as _importlib_util
 import math as _math
 
 import numpy as _numpy
@@ -65,6 +64,11 @@ def __getattr__(name: str) -> object:
         found = getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
         globals()[name] = found
         return found
-    if not name.startswith("_") and _importlib_util.find_spec(f"{__name__}.{name}") is not None:
-        return _importlib.import_module(f"{__name__}.{name}")
+    module = f"{__name__}.{name}"
+    try:
+        if not name.startswith("_"):
+            return _importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # it is there, and imports something that is not
+            raise
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

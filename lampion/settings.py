@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -56,12 +55,12 @@ def processors() -> int:
 
 @cache
 def blas_setter() -> Callable[[int], None] | None:
-    """The function of NumPy's own OpenBLAS that sets its number of threads, None with another
-    library.
-    """
-    folder = Path(np.__file__).parent.parent / "numpy.libs"
-    for file in folder.glob("*openblas*"):
-        library = ctypes.CDLL(str(file))
+    """The function of NumPy's own OpenBLAS that sets its threads, None with another library."""
+    folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
+    for file in os.listdir(folder) if os.path.isdir(folder) else ():
+        if "openblas" not in file:
+            continue
+        library = ctypes.CDLL(os.path.join(folder, file))
         for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_"):
             if hasattr(library, name):
                 return getattr(library, name)

@@ -6,8 +6,9 @@ MT19937 (Matsumoto and Nishimura 1998), with the state that PyTorch saves.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,16 @@ class Generator:
         check(kind == "cpu", f"[Generator] expects device cpu, got {kind}; use Generator('cpu')")
         self.device = CPU
         self.next_normal: float | None = None  # second half of the last Box-Muller pair
-        self._engine = np.random.MT19937(0)
-        self._integers = np.random.Generator(self._engine).integers
         self.manual_seed(DEFAULT_SEED)
+
+    @cached_property
+    def _engine(self) -> np.random.MT19937:
+        """Made at the first draw: to import NumPy's engines takes a sixth of all of Lampion."""
+        return _seed_engine(np.random.MT19937(0), self._seed)
+
+    @cached_property
+    def _integers(self) -> Callable[..., Array]:
+        return np.random.Generator(self._engine).integers
 
     def manual_seed(self, seed: int) -> Generator:
         """Restarts the stream at `seed`: its low 32 bits count, negative seeds wrap at 2**64."""
@@ -62,7 +70,8 @@ class Generator:
         )
         self._seed = int(seed) % 2**64
         self.next_normal = None
-        _seed_engine(self._engine, self._seed)
+        if "_engine" in self.__dict__:
+            _seed_engine(self._engine, self._seed)
         return self
 
     def initial_seed(self) -> int:
