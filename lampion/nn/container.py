@@ -489,7 +489,7 @@ def pairs_of(values: Any, where: str) -> Iterable[tuple[str, Any]]:
     found = []
     for i, pair in enumerate(values):
         what = f"{where[:-7]} update sequence element #{i}"
-        if not isinstance(pair, abc.Iterable):
+        if not hasattr(pair, "__iter__"):
             raise TypeError(f"{what} should be Iterable; is {type(pair).__name__}")
         if len(pair) != 2:
             raise ValueError(f"{what} has length {len(pair)}; 2 is required")

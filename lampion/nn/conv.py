@@ -55,7 +55,7 @@ class _ConvNd(Module):
         each = ntuple(self.spatial)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride = each(kernel_size), each(stride)
-        self.padding = padding if isinstance(padding, str) else each(padding)
+        self.padding: Any = padding if isinstance(padding, str) else each(padding)
         self.dilation, self.groups = each(dilation), groups
         self.output_padding = each(0)
         self.padding_mode = padding_mode
@@ -96,12 +96,12 @@ class _ConvNd(Module):
         sides: list[int] = []
         for d in reversed(range(self.spatial)):
             if self.padding == "valid":
-                sides += (0, 0)
+                sides += [0, 0]
             elif self.padding == "same":
                 total = self.dilation[d] * (self.kernel_size[d] - 1)
-                sides += (total // 2, total - total // 2)
+                sides += [total // 2, total - total // 2]
             else:
-                sides += (self.padding[d], self.padding[d])
+                sides += [self.padding[d]] * 2
         return sides
 
     def _make_parameters(self, bias: bool, made: dict[str, Any]) -> None:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from itertools import repeat
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, dataclass_transform
 
 from .module import Module
 
-Class = TypeVar("Class", bound=type)
 REQUIRED = inspect.Parameter.empty
 
 
 @dataclass_transform(eq_default=False)
 def layer(
-    cls: Class | None = None, *, shown: str = "", unnamed: bool = False, keyword_only: bool = False
+    cls: Any = None, *, shown: str = "", unnamed: bool = False, keyword_only: bool = False
 ) -> Any:
     """Makes `__init__`, with the declared fields as arguments, and `extra_repr` for a Module class.
 

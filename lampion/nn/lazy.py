@@ -38,7 +38,7 @@ class LazyModuleMixin(Module):
                 lambda: f"module {self._get_name()} has not been fully initialized",
             )
             if self.cls_to_become is not None:
-                self.__class__ = self.cls_to_become
+                self.__class__ = self.cls_to_become  # type: ignore[assignment]
         return Module.__call__(self, *args, **kwargs)
 
     def initialize_parameters(self, *args: Any, **kwargs: Any) -> None:

@@ -167,8 +167,9 @@ class AvgPool1d(_AvgPoolNd):
         count_include_pad: bool = True,
     ) -> None:
         stride = kernel_size if stride is None else stride
-        sizes = map(single, (kernel_size, stride, padding))
-        super().__init__(*sizes, ceil_mode, count_include_pad)
+        super().__init__(
+            single(kernel_size), single(stride), single(padding), ceil_mode, count_include_pad
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(

@@ -61,14 +61,14 @@ class _Table(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     @classmethod
-    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, **settings: Any) -> Self:
+    def _with_rows(cls, embeddings: Tensor, freeze: bool, **settings: Any) -> Self:
         """A table with these rows, which are not trained if `freeze`."""
         check(
             embeddings.dim() == 2,
             "Embeddings parameter is expected to be 2-dimensional",
             AssertionError,
         )
-        made = cls(*embeddings.shape, _weight=embeddings, **settings)
+        made = cls(*embeddings.shape, _weight=embeddings, **settings)  # type: ignore[call-arg]
         made.weight.requires_grad = not freeze
         return made
 
@@ -137,7 +137,7 @@ class Embedding(_Table):
         sparse: bool = False,
     ) -> Self:
         """A table with these rows, which are not trained if `freeze`."""
-        return super().from_pretrained(
+        return cls._with_rows(
             embeddings,
             freeze,
             padding_idx=padding_idx,
@@ -220,7 +220,7 @@ class EmbeddingBag(_Table):
         padding_idx: int | None = None,
     ) -> Self:
         """A table with these rows, which are not trained if `freeze`."""
-        return super().from_pretrained(
+        return cls._with_rows(
             embeddings,
             freeze,
             max_norm=max_norm,

@@ -37,8 +37,6 @@ class _IncompatibleKeys(NamedTuple):
             f"unexpected_keys={self.unexpected_keys})"
         )
 
-    __str__ = __repr__
-
 
 class Stateful:
     """The state of a module as a dictionary, out and in."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from ...errors import check
 from ..module import Module
 
 
-def skip_init(module_cls: Callable[..., Module], *args: Any, **kwargs: Any) -> Module:
+def skip_init(module_cls: type[Module], *args: Any, **kwargs: Any) -> Module:
     """The module with parameters that have a shape but no values; for those that are loaded next.
 
     Draws nothing from the generator. Raises RuntimeError for a class whose constructor takes no
@@ -28,7 +27,7 @@ def skip_init(module_cls: Callable[..., Module], *args: Any, **kwargs: Any) -> M
         module_cls.__name__, (module_cls,), {"reset_parameters": leave, "_reset_parameters": leave}
     )
     made = quiet(*args, **kwargs)
-    made.__class__ = module_cls  # type: ignore[assignment]
+    made.__class__ = module_cls
     return made
 
 
