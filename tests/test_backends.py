@@ -10,39 +10,40 @@ import lampion as torch
 
 # Names of the torch namespace that nearly every or many programs use (tiers 1 and 2).
 NAMES = """
-Tensor tensor as_tensor from_numpy zeros ones empty full arange linspace rand randn randint randperm
-zeros_like ones_like cat stack where exp log sqrt abs clamp max min sum mean argmax softmax sigmoid
-tanh matmul einsum topk no_grad manual_seed save load device float32 int64
-eye bool float16 bfloat16 int32 Generator sin cos pow cumsum tril chunk all isnan allclose
+Tensor tensor as_tensor from_numpy zeros ones empty full arange linspace rand randn randint
+randperm zeros_like ones_like cat stack where exp log sqrt abs clamp max min sum mean argmax
+softmax sigmoid tanh matmul einsum topk no_grad manual_seed save load device float32 int64 eye
+bool float16 bfloat16 int32 Generator sin cos pow cumsum tril chunk all isnan allclose
 inference_mode enable_grad compile set_num_threads use_deterministic_algorithms get_rng_state
-set_rng_state
-full_like empty_like randn_like normal multinomial float64 uint8 Size finfo is_tensor rsqrt floor
-round sign norm std prod sort argsort unique nonzero triu outer mm bmm split flip repeat_interleave
-index_select meshgrid any isfinite isclose equal maximum set_grad_enabled autocast polar
-view_as_complex view_as_real bucketize cdist nan_to_num dtype long rand_like bernoulli empty_strided
-dot addmm diag var isinf minimum ceil log1p log2 square unbind roll gather scatter squeeze unsqueeze
-is_grad_enabled set_default_dtype histc tensordot cross vmap cummax kthvalue take_along_dim
-complex64 bincount searchsorted from_dlpack FloatTensor LongTensor ByteTensor int8 int16 half float
-double short int strided contiguous_format channels_last preserve_format set_printoptions
-get_default_dtype set_float32_matmul_precision get_num_threads e pi inf nan newaxis numel
-is_floating_point is_complex is_nonzero is_storage result_type can_cast promote_types iinfo
-memory_format layout set_default_device typename seed initial_seed set_flush_denormal
-""".split()
+set_rng_state full_like empty_like randn_like normal multinomial float64 uint8 Size finfo
+is_tensor rsqrt floor round sign norm std prod sort argsort unique nonzero triu outer mm bmm split
+flip repeat_interleave index_select meshgrid any isfinite isclose equal maximum set_grad_enabled
+autocast polar view_as_complex view_as_real bucketize cdist nan_to_num dtype long rand_like
+bernoulli empty_strided dot addmm diag var isinf minimum ceil log1p log2 square unbind roll gather
+scatter squeeze unsqueeze is_grad_enabled set_default_dtype histc tensordot cross vmap cummax
+kthvalue take_along_dim complex64 bincount searchsorted from_dlpack FloatTensor LongTensor
+ByteTensor int8 int16 half float double short int strided contiguous_format channels_last
+preserve_format set_printoptions get_default_dtype set_float32_matmul_precision get_num_threads e
+pi inf nan newaxis numel is_floating_point is_complex is_nonzero is_storage result_type can_cast
+promote_types iinfo memory_format layout set_default_device typename seed initial_seed
+set_flush_denormal
+""".split()  # noqa: SIM905
 METHODS = """
-item backward size shape dtype device numel view reshape flatten permute transpose unsqueeze squeeze
-expand repeat contiguous clone detach to cpu numpy tolist float long data grad requires_grad
-requires_grad_ masked_fill gather copy_ zero_ __getitem__ __setitem__ register_hook view_as expand_as
-scatter_ fill_ add_ mul_ normal_ uniform_ type_as index_add_ masked_fill_ new_zeros unbind unfold half
-double bool is_contiguous stride data_ptr pin_memory grad_fn is_leaf index_put_ share_memory_ ndim dim
-t T cuda int type sum mean max min std argmax pow exp log sqrt abs clamp add sub mul div eq split
-index_select masked_select masked_scatter_ clamp_ sub_ div_ detach_ new_tensor narrow chunk flip
-cumsum topk sort nonzero matmul bmm norm var all any isnan logsumexp element_size is_cuda addcmul_
-addcdiv_ swapaxes diff amax median logical_not bernoulli_ random_ untyped_storage new apply_ map_
-""".split()
+item backward size shape dtype device numel view reshape flatten permute transpose unsqueeze
+squeeze expand repeat contiguous clone detach to cpu numpy tolist float long data grad
+requires_grad requires_grad_ masked_fill gather copy_ zero_ __getitem__ __setitem__ register_hook
+view_as expand_as scatter_ fill_ add_ mul_ normal_ uniform_ type_as index_add_ masked_fill_
+new_zeros unbind unfold half double bool is_contiguous stride data_ptr pin_memory grad_fn is_leaf
+index_put_ share_memory_ ndim dim t T cuda int type sum mean max min std argmax pow exp log sqrt
+abs clamp add sub mul div eq split index_select masked_select masked_scatter_ clamp_ sub_ div_
+detach_ new_tensor narrow chunk flip cumsum topk sort nonzero matmul bmm norm var all any isnan
+logsumexp element_size is_cuda addcmul_ addcdiv_ swapaxes diff amax median logical_not bernoulli_
+random_ untyped_storage new apply_ map_
+""".split()  # noqa: SIM905
 MODULES = """
 autograd backends backends.cudnn backends.cuda backends.mps cpu cuda fft func hub linalg mps nn
 nn.functional optim random serialization special testing types version xpu accelerator
-""".split()
+""".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -194,7 +195,11 @@ T = torch.tensor
         ({"a": [T(1.0), T(2.0)]}, {"a": [T(1.0), T(3.0)]}, ITEM),
         ({"a": 1}, {"b": 1}, KEYS),
         ([1, 2], [1, 2, 3], "The length of the sequences mismatch: 2 != 3"),
-        (T([1]), T([1.0]), "The values for attribute 'dtype' do not match: torch.int64 != torch.float32."),
+        (
+            T([1]),
+            T([1.0]),
+            "The values for attribute 'dtype' do not match: torch.int64 != torch.float32.",
+        ),
         (
             T([1.0]),
             T([1.0, 2.0]),
@@ -252,5 +257,7 @@ def test_hub_downloads_weights_once(tmp_path, monkeypatch):
     assert torch.hub.load_state_dict_from_url(url)["w"].tolist() == [1, 1]
     torch.save({}, tmp_path / "net-0000.pt")
     with pytest.raises(RuntimeError, match="invalid hash"):
-        torch.hub.load_state_dict_from_url(url, str(tmp_path / "b"), progress=False, check_hash=True)
+        torch.hub.load_state_dict_from_url(
+            url, str(tmp_path / "b"), progress=False, check_hash=True
+        )
     assert [p.name for p in (tmp_path / "b").iterdir()] == []

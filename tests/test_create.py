@@ -146,7 +146,9 @@ torch.nn.functional.feature_alpha_dropout(torch.ones(3, 4, 2), 0.4, True)""".spl
 
 
 def outcome(torch, expression):
-    """What an expression gives after seed 0: type, shape, strides, values and the next random number."""
+    """What an expression gives after seed 0: type, shape, strides, values and the next random
+    number.
+    """
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

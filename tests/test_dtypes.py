@@ -1,4 +1,4 @@
-"""Types, promotion and casts: PyTorch's tables, and every dtype through creation, copies and files."""
+"""Types, promotion, casts: PyTorch's tables; every dtype through creation, copies, files."""
 
 import copy
 import itertools
@@ -13,8 +13,10 @@ from lampion import dtypes
 NAMES = list(dtypes.DTYPES)
 FLOATS = [n for n in NAMES if getattr(torch, n).is_floating_point]
 # PyTorch's promotion table, row by row in the order of TABLE_TYPES (initials: see SHORT)
-TABLE_TYPES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
-SHORT = dict(zip("b u 1 2 4 8 h B f d c z".split(), TABLE_TYPES.split(), strict=True))
+TABLE_TYPES = (
+    "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
+)
+SHORT = dict(zip("bu1248hBfdcz", TABLE_TYPES.split(), strict=True))
 TABLE = """
 b u 1 2 4 8 h B f d c z
 u u 2 2 4 8 h B f d c z

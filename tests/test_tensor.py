@@ -1,4 +1,4 @@
-"""The tensor as an object: old constructors, copies, storages, NumPy, sizes, subclasses, printing."""
+"""The tensor as an object: old constructors, copies, storages, NumPy, subclasses, printing."""
 
 import copy
 import os
@@ -180,7 +180,9 @@ def test_typed_storage_warns_and_reads_numbers():
     assert numbers.tolist() == [0, 1, 2, 3] and numbers[2] == 2 and numbers.size() == 4
     assert isinstance(numbers, torch.FloatStorage) and not isinstance(numbers, torch.LongStorage)
     assert torch.is_storage(numbers) and not torch.is_storage(x)
-    assert torch.FloatStorage([1, 2.5]).tolist() == [1, 2.5] and numbers.type() == "torch.FloatStorage"
+    assert (
+        torch.FloatStorage([1, 2.5]).tolist() == [1, 2.5] and numbers.type() == "torch.FloatStorage"
+    )
 
 
 def test_set_moves_a_tensor_to_another_memory():
@@ -231,7 +233,9 @@ def test_printing_of_tensors_in_a_graph():
     assert repr(x) == "tensor([1., 1.], requires_grad=True)"
     assert repr(x * 2) == "tensor([2., 2.], grad_fn=<MulBackward0>)"
     assert repr(x.double()) == "tensor([1., 1.], dtype=torch.float64, grad_fn=<ToCopyBackward0>)"
-    assert repr(Parameter(torch.zeros(1))) == "Parameter containing:\ntensor([0.], requires_grad=True)"
+    assert (
+        repr(Parameter(torch.zeros(1))) == "Parameter containing:\ntensor([0.], requires_grad=True)"
+    )
     assert repr(torch.empty(0, 3)) == "tensor([], size=(0, 3))"
     assert repr(torch.zeros(0, dtype=torch.int64)) == "tensor([], dtype=torch.int64)"
     assert f"{torch.tensor(1.5):.2f}" == "1.50"

@@ -8,8 +8,10 @@ from .common import ALL, COMPLEX, FLOATS, A, Sample
 
 
 def made(name, inputs, reference, **options):
-    """A sample of a function that takes no tensor."""
-    return Sample(name, inputs, reference, gradient=False, batch=False, **options)
+    """A sample of a function that takes no tensor: its type does not follow from one."""
+    return Sample(
+        name, inputs, reference, gradient=False, batch=False, dtypes=("float32",), **options
+    )
 
 
 def method(name, inputs, reference, **options):
@@ -74,7 +76,12 @@ SAMPLES = [
     made("linspace", [3, -2, 1], np.linspace),
     made("linspace", [0, 1j, 5], np.linspace),
     made("logspace", [-1, 2, 7], np.logspace),
-    made("logspace", [0, 3, 4], lambda a, b, n, base: np.logspace(a, b, n, base=base), kwargs={"base": 2}),
+    made(
+        "logspace",
+        [0, 3, 4],
+        lambda a, b, n, base: np.logspace(a, b, n, base=base),
+        kwargs={"base": 2},
+    ),
     method("new_zeros", [A(2), 3], lambda x, n: np.zeros(n)),
     method("new_ones", [A(2), (3, 1)], lambda x, size: np.ones(size)),
     method("new_full", [A(2), (3,), 1.5], lambda x, size, value: np.full(size, value)),
