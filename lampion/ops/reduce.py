@@ -111,6 +111,8 @@ def in_type(dtype: Any, run: Callable[[Tensor], Tensor], input: Tensor) -> Tenso
 
 def count(shape: tuple[int, ...], dim: Any) -> int:
     """How many elements go into one result."""
+    if dim.__class__ is int:
+        return shape[dim]
     return math.prod([shape[d] for d in normalize_dims(dim, len(shape))])
 
 
@@ -178,13 +180,16 @@ SUM = reduction(
 MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=numbered("Mean"))
 
 
-def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], None]) -> Callable:
+def reduction_call(
+    op: Op, of_all: Callable, rows: dict[int, ndarray], check_input: Callable[[Tensor], None]
+) -> Callable:
     """The public function of `sum` or `mean`; float32 and float64 take a short path as in
     `rules.unary_call`.
 
-    `of_all` is the kernel for all elements of an array.
+    `of_all` is the kernel for all elements of an array; for few it may be the product with the row
+    of that length in `rows`, which costs a third less than a reduction.
     """
-    kernel, plans, as_array = op.kernel.__wrapped__, op.plans, np.asarray
+    kernel, plans, as_array, product = op.kernel.__wrapped__, op.plans, np.asarray, np.vdot
 
     def general(
         input: Tensor, dim: Any, keepdim: bool, dtype: Any, axis: Any = None, keepdims: bool = False
@@ -214,7 +219,8 @@ def reduction_call(op: Op, of_all: Callable, check_input: Callable[[Tensor], Non
         if (d is not F32 and d is not F64) or mode == GENERAL or dtype is not None or others:
             return general(input, dim, keepdim, dtype, **others)
         if dim is None and not keepdim:
-            y = of_all(x)
+            row = rows.get(x.size)
+            y = of_all(x) if row is None else product(x, row)
         else:
             dim = reduced_dims(dim, x.ndim)
             y = kernel(x, dim, keepdim)
@@ -246,13 +252,14 @@ def check_mean_type(input: Tensor) -> None:
     )
 
 
-sum = reduction_call(SUM, lambda x: add_reduce(x, None), lambda input: None)
+ONES = {n: np.ones(n, F32) for n in range(1, 129)}
+sum = reduction_call(SUM, lambda x: add_reduce(x, None), ONES, lambda input: None)
 sum.__doc__ = """The sum of all elements, or over `dim` (an int or several); integers sum to int64.
 
 >>> torch.ones(2, 3).sum(1)
 tensor([3., 3.])
 """
-mean = reduction_call(MEAN, lambda x: add_reduce(x, None) / x.size, check_mean_type)
+mean = reduction_call(MEAN, lambda x: add_reduce(x, None) / x.size, {}, check_mean_type)
 mean.__doc__ = """The mean of all elements, or over `dim`; raises RuntimeError for integers.
 
 >>> torch.tensor([1.0, 2.0, 6.0]).mean()
