@@ -70,22 +70,22 @@ def factor_positive(A: Tensor, upper: bool, caller: str | None) -> tuple[Tensor,
 
 
 @linalg("cholesky")
-def linalg_cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
-    """Lower triangular L with `A = L L^H` for Hermitian positive-definite A; raises LinAlgError for another.
+def linalg_cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
+    """Lower triangular L with `input = L L^H` for Hermitian positive-definite matrices; raises LinAlgError for another.
 
     >>> torch.linalg.cholesky(torch.tensor([[4.0, 2.0], [2.0, 5.0]]))
     tensor([[2., 0.],
             [1., 2.]])
     """
-    check_square(A, "linalg.cholesky")
-    return factor_positive(A, upper, "linalg.cholesky")[0]
+    check_square(input, "linalg.cholesky")
+    return factor_positive(input, upper, "linalg.cholesky")[0]
 
 
 @linalg("cholesky_ex")
-def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
-    """L with `A = L L^H` and, for each matrix, the order of the first minor that is not positive (0: none)."""
-    check_square(A, "linalg.cholesky_ex")
-    return CholeskyEx(*factor_positive(A, upper, "linalg.cholesky_ex" if check_errors else None))
+def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+    """L with `input = L L^H` and, for each matrix, the order of the first minor that is not positive (0: none)."""
+    check_square(input, "linalg.cholesky_ex")
+    return CholeskyEx(*factor_positive(input, upper, "linalg.cholesky_ex" if check_errors else None))
 
 
 @public(out=True)
@@ -350,28 +350,28 @@ def triangle_argument(UPLO: str) -> str:
 
 
 @linalg("eigh")
-def eigh(A: Tensor, UPLO: str = "L") -> Any:
-    """`A = V diag(L) V^H` for Hermitian A, of which one triangle is read; L is real, in ascending order."""
-    check_square(A, "linalg.eigh")
-    return Eigh(*EIGH(A, uplo=triangle_argument(UPLO)))
+def eigh(input: Tensor, UPLO: str = "L") -> Any:
+    """`input = V diag(L) V^H` for Hermitian matrices, of which one triangle is read; L is real, in ascending order."""
+    check_square(input, "linalg.eigh")
+    return Eigh(*EIGH(input, uplo=triangle_argument(UPLO)))
 
 
 @linalg("eigvalsh")
-def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
+def eigvalsh(input: Tensor, UPLO: str = "L") -> Tensor:
     """The eigenvalues of Hermitian matrices, in ascending order: (*, n, n) -> (*, n)."""
-    check_square(A, "linalg.eigvalsh")
-    return EIGVALSH(A, uplo=triangle_argument(UPLO))
+    check_square(input, "linalg.eigvalsh")
+    return EIGVALSH(input, uplo=triangle_argument(UPLO))
 
 
 @linalg("eig")
-def eig(A: Tensor) -> Any:
-    """`A V = V diag(L)` for square A; L and V are complex, the columns of V have length 1."""
-    check_square(A, "linalg.eig")
-    return Eig(*EIG(A))
+def eig(input: Tensor) -> Any:
+    """`input V = V diag(L)` for square matrices; L and V are complex, the columns of V have length 1."""
+    check_square(input, "linalg.eig")
+    return Eig(*EIG(input))
 
 
 @linalg("eigvals")
-def eigvals(A: Tensor) -> Tensor:
+def eigvals(input: Tensor) -> Tensor:
     """The eigenvalues of square matrices, complex: (*, n, n) -> (*, n)."""
-    check_square(A, "linalg.eigvals")
-    return EIG(A)[0]
+    check_square(input, "linalg.eigvals")
+    return EIG(input)[0]

@@ -216,19 +216,19 @@ LDL_SOLVE = Op(
 
 
 @linalg("ldl_factor")
-def ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
-    """`A = L D L^T` (`L D L^H` if `hermitian`) of symmetric matrices by Bunch & Kaufman's pivoting, packed into one
+def ldl_factor(input: Tensor, *, hermitian: bool = False) -> Any:
+    """`input = L D L^T` (`L D L^H` if `hermitian`) of symmetric matrices by Bunch & Kaufman's pivoting, packed into one
     lower triangle; D has blocks of 1x1 and 2x2, whose pivots are negative."""
-    check_square(A, "torch.linalg.ldl_factor")
-    return LDLFactor(*LDL_FACTOR(A, hermitian=hermitian, caller="torch.linalg.ldl_factor")[:2])
+    check_square(input, "torch.linalg.ldl_factor")
+    return LDLFactor(*LDL_FACTOR(input, hermitian=hermitian, caller="torch.linalg.ldl_factor")[:2])
 
 
 @linalg("ldl_factor_ex")
-def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
+def ldl_factor_ex(input: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
     """`ldl_factor` and, for each matrix, the number of the first zero pivot (0: none)."""
-    check_square(A, "torch.linalg.ldl_factor_ex")
+    check_square(input, "torch.linalg.ldl_factor_ex")
     caller = "torch.linalg.ldl_factor_ex" if check_errors else None
-    return LDLFactorEx(*LDL_FACTOR(A, hermitian=hermitian, caller=caller))
+    return LDLFactorEx(*LDL_FACTOR(input, hermitian=hermitian, caller=caller))
 
 
 @linalg("ldl_solve")
@@ -292,10 +292,10 @@ def check_reflectors(name: str, A: Tensor, tau: Tensor) -> None:
 
 
 @linalg("householder_product")
-def householder_product(A: Tensor, tau: Tensor) -> Tensor:
-    """The first n columns of H_1 ... H_k, whose vectors stand below A's diagonal: (*, m, n), (*, k) -> (*, m, n)."""
-    check_reflectors("torch.linalg.householder_product", A, tau)
-    return reflect(A, tau, identity(A).narrow(-1, 0, A.shape[-1]))
+def householder_product(input: Tensor, tau: Tensor) -> Tensor:
+    """The first n columns of H_1 ... H_k, whose vectors stand below the diagonal: (*, m, n), (*, k) -> (*, m, n)."""
+    check_reflectors("torch.linalg.householder_product", input, tau)
+    return reflect(input, tau, identity(input).narrow(-1, 0, input.shape[-1]))
 
 
 @public(out=True)

@@ -27,6 +27,31 @@ def linalg(name: str) -> Any:
     return lambda function: public(function, name=name, **LINALG)
 
 
+REMOVED = {
+    "eig": "torch.linalg.eig, whose results are complex",
+    "symeig": "torch.linalg.eigh, which reads the lower triangle by default",
+    "solve": "torch.linalg.solve(A, B), where A comes first, or torch.linalg.lu_factor for the LU factors",
+    "lstsq": "torch.linalg.lstsq(A, B), where A comes first",
+    "matrix_rank": "torch.linalg.matrix_rank, where `symmetric` is called `hermitian`",
+}
+
+
+def removed(name: str) -> None:
+    """Publishes what PyTorch has instead of a function that it removed: one that names its successor."""
+
+    def call(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            f"[{name}] This function was deprecated since version 1.9 and is now removed; use {REMOVED[name]}"
+        )
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"Removed from PyTorch; use {REMOVED[name]}."
+    public(call, method=name != "matrix_rank")
+
+
+for _name in REMOVED:
+    removed(_name)
+
 # -- checks ------------------------------------------------------------------------------------
 
 

@@ -146,10 +146,10 @@ MATRIX_EXP = Op(
 
 
 @public(spaces=("torch", "linalg"))
-def matrix_exp(A: Tensor) -> Tensor:
+def matrix_exp(input: Tensor) -> Tensor:
     """`I + A + A^2 / 2 + A^3 / 6 + ...` of square matrices."""
-    check_square(A, "linalg.matrix_exp")
-    return MATRIX_EXP(A)
+    check_square(input, "linalg.matrix_exp")
+    return MATRIX_EXP(input)
 
 
 # -- rank and pseudoinverse --------------------------------------------------------------------
@@ -171,14 +171,14 @@ def tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[Tensor, Tensor]:
 
 @linalg("matrix_rank")
 def matrix_rank(
-    A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+    input: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
     """How many singular values are above `max(atol, rtol * the largest)`; see `pinv` for the defaults. `tol` is an
     atol with rtol 0."""
-    check_matrix(A, "linalg.matrix_rank", "input")
-    atol, rtol = tolerances(A, *((atol, rtol) if tol is None else (tol, 0.0)))
-    A = A.detach()
-    S = eigvalsh(A).abs() if hermitian else svdvals(A)
+    check_matrix(input, "linalg.matrix_rank", "input")
+    atol, rtol = tolerances(input, *((atol, rtol) if tol is None else (tol, 0.0)))
+    input = input.detach()
+    S = eigvalsh(input).abs() if hermitian else svdvals(input)
     if S.shape[-1] == 0:
         return (S > 0).sum(-1)
     limit = maximum(atol, rtol * S.amax(-1))
@@ -186,14 +186,15 @@ def matrix_rank(
 
 
 def pinv_kernel(a: ndarray, atol: ndarray, rtol: ndarray, hermitian: bool) -> ndarray:
-    """V S^+ U^H."""
+    """V S^+ U^H, for tolerances (..., 1, 1)."""
     if hermitian:
         values, u = hermitian_kernel(a, "L")
         vh = u.conj().swapaxes(-1, -2)
     else:
         u, values, vh = svd_kernel(a, False)
     size = np.abs(values)
-    limit = np.maximum(atol, rtol * size.max(-1, initial=0))[..., None]
+    largest = size.max(-1, initial=0)[..., None, None]
+    limit = np.maximum(atol, rtol * largest)[..., 0]  # (..., 1)
     inverse = np.where(size > limit, 1 / values, 0).astype(values.dtype)
     return (vh.conj().swapaxes(-1, -2) * inverse[..., None, :]) @ u.conj().swapaxes(-1, -2)
 
@@ -216,21 +217,25 @@ PINV = Op(
     pinv_kernel,
     outputs=("Y",),
     vjp={"A": pinv_gradient},
+    batch=batch_matrices,
     grad_name="LinalgPinvBackward0",
 )
 
 
 @linalg("pinv")
-def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
+def pinv(
+    input: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+) -> Tensor:
     """The pseudoinverse V S^+ U^H, where singular values up to `max(atol, rtol * the largest)` count as 0.
 
     atol defaults to 0 and rtol to the type's precision times the larger side (0 if atol is positive); `rcond` is an old
     name of rtol. With `hermitian`, eigenvalues of the lower triangle are used. The gradient needs a rank that stays.
     """
-    check_matrix(A, "linalg.pinv")
+    check_matrix(input, "linalg.pinv")
     if hermitian:
-        check_square(A, "linalg.pinv")
-    return PINV(A, *tolerances(A, *((atol, rtol) if rcond is None else (0.0, rcond))), hermitian=hermitian)
+        check_square(input, "linalg.pinv")
+    atol, rtol = tolerances(input, *((atol, rtol) if rcond is None else (0.0, rcond)))
+    return PINV(input, matrices(atol), matrices(rtol), hermitian=hermitian)
 
 
 @public
@@ -272,34 +277,37 @@ LSTSQ = Op(
 
 
 @linalg("lstsq")
-def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
-    """X that minimizes the Frobenius norm of `A X - B`, the shortest where there are several: A (*, m, n) and B
-    (*, m, k) or (*, m).
+def lstsq(input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
+    """X that minimizes the Frobenius norm of `input X - b`, the shortest where there are several: input (*, m, n) and
+    b (*, m, k) or (*, m).
 
     Also the squared residuals (for m > n and full rank, not for "gelsy"), the ranks (not for "gels") and the singular
     values (for "gelsd" and "gelss"); otherwise empty. `rcond` times the largest singular value counts as 0.
     """
-    check_matrix(A, "torch.linalg.lstsq", "input")
-    check(B.dim() >= 1, "torch.linalg.lstsq: other must have at least 1 dimension")
-    check_same_type("torch.linalg.lstsq", A, B, "input", "other")
+    check_matrix(input, "torch.linalg.lstsq", "input")
+    check(b.dim() >= 1, "torch.linalg.lstsq: other must have at least 1 dimension")
+    check_same_type("torch.linalg.lstsq", input, b, "input", "other")
     driver = driver or "gelsy"
     check(
         driver in DRIVERS,
         "torch.linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss)",
     )
-    vector = is_vector_side(A, B)
-    right = B.unsqueeze(-1) if vector else B
-    m, n = A.shape[-2:]
+    vector = is_vector_side(input, b)
+    right = b.unsqueeze(-1) if vector else b
+    m, n = input.shape[-2:]
     check(right.shape[-2] == m, "torch.linalg.lstsq: input.size(-2) should match other.size(-2)")
-    kind = A.dtype.to_real().numpy
+    kind = input.dtype.to_real().numpy
     cutoff = 0.0 if driver == "gels" else np.finfo(kind).eps * max(m, n) if rcond is None else rcond
-    X, rank, S = LSTSQ(A, right, cutoff=cutoff)
-    empty = rank.new_empty(0)
-    residuals = S.new_empty(0)
+    X, rank, S = LSTSQ(input, right, cutoff=cutoff)
     full = not isinstance(rank._data, ndarray) or (rank._data == n).all()
     if m > n and full and driver != "gelsy":
-        residuals = real((A @ X - right).abs().square()).sum(-2)
+        residuals = real((input @ X - right).abs().square()).sum(-2)  # (*, k)
         residuals = residuals.squeeze(-1) if vector else residuals
-    X = X.squeeze(-1) if vector else X
-    with_values = driver in ("gelsd", "gelss")
-    return Lstsq(X, residuals, empty if driver == "gels" else rank, S if with_values else S.new_empty(0))
+    else:
+        residuals = real(X).flatten().narrow(0, 0, 0)  # empty, but part of the graph
+    return Lstsq(
+        X.squeeze(-1) if vector else X,
+        residuals,
+        rank if driver != "gels" else rank.new_empty(0),
+        S if driver in ("gelsd", "gelss") else S.new_empty(0),
+    )

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from ..core.promotion import convert
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
 from . import distances
 from .comparison import where
@@ -30,7 +30,7 @@ def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False,
     check_same_kind(x, dtype, "linalg.vector_norm")
     dims = normalize_dims(dim if dim != () and dim != [] else None, x.dim())
     check(
-        ord >= 0 and ord != math.inf or all(x.shape[d] for d in dims),
+        0 <= ord < math.inf or x.dim() == 0 or all(x.shape[d] for d in dims),
         lambda: f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the operation does not have "
         "an identity",
     )
@@ -53,39 +53,45 @@ def check_same_kind(x: Tensor, dtype: Any, name: str) -> None:
 
 @linalg("matrix_norm")
 def matrix_norm(
-    A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+    input: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
     """The norms of the matrices in two dimensions: "fro" (the root of the sum of squares), "nuc" (the sum of singular
     values), 2 and -2 (the largest and smallest singular value), 1 and -1 (the largest and smallest sum of a column's
     sizes), inf and -inf (of a row's)."""
     name = "linalg.matrix_norm"
-    check_floating(A, name)
-    check(A.dim() >= 2, f"{name}: The input tensor A must have at least 2 dimensions.")
+    check_floating(input, name)
+    check(input.dim() >= 2, f"{name}: The input tensor A must have at least 2 dimensions.")
     check(
         not isinstance(dim, int) and len(dim) == 2,
         lambda: f"{name}: dim must be a 2-tuple. Got {dim}",
     )
-    dims = [d % A.dim() if -A.dim() <= d < A.dim() else normalize_dims(d, A.dim())[0] for d in dim]
+    dims = [normalize_dim(d, input.dim()) for d in dim]
     check(dims[0] != dims[1], lambda: f"{name}: dims must be different. Got ({dim[0]}, {dim[1]})")
     known = ord in ("fro", "nuc") if isinstance(ord, str) else abs(ord) in (1, 2, math.inf)
     check(known, lambda: f"{name}: Order {ord} not supported.")
     if dtype is not None:
-        check_same_kind(A, dtype, name)
-        A = convert(A, dtype_argument(dtype))
+        check_same_kind(input, dtype, name)
+        input = convert(input, dtype_argument(dtype))
     if ord == "fro":
-        return distances.vector_norm(A, 2, dims, keepdim)
+        return distances.vector_norm(input, 2, dims, keepdim)
     if ord == "nuc" or abs(ord) == 2:
-        S = svdvals(A.movedim(dims, (-2, -1)))
-        found = S.sum(-1) if ord == "nuc" else S.amax(-1) if ord > 0 else S.amin(-1)
-        return keep_dims(found, A.shape, dims, False) if keepdim else found
+        S = svdvals(input.movedim(dims, (-2, -1)))
+        found = S.sum(-1) if ord == "nuc" else extreme(S, ord, -1).squeeze(-1)
+        return keep_dims(found, input.shape, dims, False) if keepdim else found
     added, compared = dims if abs(ord) == 1 else dims[::-1]
-    sums = distances.vector_norm(A, 1, added, True)
-    found = sums.amax(compared, True) if ord > 0 else sums.amin(compared, True)
+    found = extreme(distances.vector_norm(input, 1, added, True), ord, compared)
     return found if keepdim else found.squeeze(dims)
 
 
+def extreme(sizes: Tensor, ord: float, dim: int) -> Tensor:
+    """The largest along `dim` for a positive order, 0 where there is none, the smallest for a negative one."""
+    if ord < 0:
+        return sizes.amin(dim, True)
+    return sizes.amax(dim, True) if sizes.shape[dim] else sizes.sum(dim, True)
+
+
 @linalg("norm")
-def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def norm(input: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """`matrix_norm` over two dimensions or of a matrix where `ord` is given, else `vector_norm`, by default of all
     elements and of order 2."""
     dims = (dim,) if isinstance(dim, int) else None if dim is None else tuple(dim)
@@ -94,30 +100,30 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
         lambda: f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}",
     )
     check(
-        dims is not None or ord is None or A.dim() in (1, 2),
-        lambda: f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.dim()}D",
+        dims is not None or ord is None or input.dim() in (1, 2),
+        lambda: f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {input.dim()}D",
     )
-    if ord is not None and len(dims if dims is not None else A.shape) == 2:
-        return matrix_norm(A, ord, dims or (0, 1), keepdim, dtype=dtype)
+    if ord is not None and len(dims if dims is not None else input.shape) == 2:
+        return matrix_norm(input, ord, dims or (0, 1), keepdim, dtype=dtype)
     check(not isinstance(ord, str), lambda: f"linalg.norm: Order {ord} not supported for vectors; give two dimensions")
-    return vector_norm(A, 2 if ord is None else ord, dims, keepdim, dtype=dtype)
+    return vector_norm(input, 2 if ord is None else ord, dims, keepdim, dtype=dtype)
 
 
 @linalg("cond")
-def cond(A: Tensor, p: Any = None) -> Tensor:
-    """The condition number `|A| |A^-1|` in the norm p, by default 2: how much a solution may magnify errors; inf for
+def cond(input: Tensor, p: Any = None) -> Tensor:
+    """The condition number `|input| |input^-1|` in the norm p, by default 2: how much a solution may magnify errors; inf for
     singular matrices."""
-    check_matrix(A, "linalg.cond")
+    check_matrix(input, "linalg.cond")
     if p is None or p in (2, -2):
-        S = svdvals(A)
+        S = svdvals(input)
         return S[..., -1] / S[..., 0] if p == -2 else S[..., 0] / S[..., -1]
     check(
         p in ("fro", "nuc", 1, -1, math.inf, -math.inf),
         lambda: f"linalg.cond got an invalid norm type: {p}",
     )
-    check_square(A, "linalg.cond")
-    inverse, info = inv_ex(A)
-    sizes = matrix_norm(A, p) * matrix_norm(where((info != 0)[..., None, None], 0.0, inverse), p)
+    check_square(input, "linalg.cond")
+    inverse, info = inv_ex(input)
+    sizes = matrix_norm(input, p) * matrix_norm(where((info != 0)[..., None, None], 0.0, inverse), p)
     return where(info != 0, math.inf, sizes)
 
 

@@ -147,7 +147,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
         lambda: f"linalg.matrix_power: The input tensor A must have at least 2 square dimensions, got {tuple(input.shape)}",
     )
     if n == 0:
-        return input.new_zeros(input.shape) + input.new_tensor([1]).expand(input.shape[-1]).diag()
+        return input.clone().zero_() + input.new_tensor([1]).expand(input.shape[-1]).diag()
     if n < 0:
         return matrix_power(input.inverse(), -n)
     result, square = None, input

@@ -215,32 +215,32 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
 
 
 @linalg("tensorinv")
-def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
-    """The tensor B with `tensordot(A, tensordot(B, x, ind), ind) = x`: the inverse of A, seen as a square matrix
+def tensorinv(input: Tensor, ind: int = 2) -> Tensor:
+    """The tensor B with `tensordot(B, tensordot(input, x), ind) = x`: the inverse of the input, seen as a square matrix
     whose rows are the first `ind` dimensions."""
     check(ind > 0, "Expected a strictly positive integer for 'ind'")
-    rows, columns = A.shape[:ind], A.shape[ind:]
+    rows, columns = input.shape[:ind], input.shape[ind:]
     n, m = math.prod(rows), math.prod(columns)
     check(
         n == m,
         lambda: "Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), but got "
         f"{m} != {n}",
     )
-    return inv(A.reshape(n, m)).reshape(*columns, *rows)
+    return inv(input.reshape(n, m)).reshape(*columns, *rows)
 
 
 @linalg("tensorsolve")
-def tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
-    """X with `tensordot(A, X, X.dim()) = B`; `dims` of A are moved to its end first."""
+def tensorsolve(input: Tensor, other: Tensor, dims: Any = None) -> Tensor:
+    """X with `tensordot(input, X, X.dim()) = other`; `dims` of the input are moved to its end first."""
     if dims is not None:
-        moved = [normalize_dim(d, A.dim()) for d in dims]
-        A = A.movedim(moved, list(range(A.dim() - len(moved), A.dim())))
-    shape = A.shape[B.dim() :]
-    n, m = math.prod(B.shape), math.prod(shape)
-    have = math.prod(A.shape[: B.dim()])
+        moved = [normalize_dim(d, input.dim()) for d in dims]
+        input = input.movedim(moved, list(range(input.dim() - len(moved), input.dim())))
+    shape = input.shape[other.dim() :]
+    n, m = math.prod(other.shape), math.prod(shape)
+    have = math.prod(input.shape[: other.dim()])
     check(
         m == have,
         lambda: "Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == "
         f"prod(self.shape[:other.ndim]), but got {m} != {have}",
     )
-    return solve(A.reshape(n, m), B.reshape(n)).reshape(shape)
+    return solve(input.reshape(n, m), other.reshape(n)).reshape(shape)
