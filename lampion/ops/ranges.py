@@ -102,14 +102,15 @@ def range_of(start: Any, end: Any, step: Any, dtype: dtypes.dtype | None, name: 
         all(math.isfinite(v) for v in (start, end)),
         lambda: f"[{name}] unsupported range: {start} -> {end}",
     )
-    if dtype.category == dtypes.INTEGER:
+    if dtype is dtypes.int64:  # the other integer types count before they truncate
         start, end, step = int(start), int(end), int(step)
     check(step != 0, f"[{name}] step must be nonzero", RuntimeError if ends[2] == 0 else ValueError)
     check(
         start == end or (start < end) == (step > 0),
         f"[{name}] upper bound and lower bound inconsistent with step sign",
     )
-    count = -((start - end) // step) if whole else math.ceil((end - start) / step)
+    exact = all(isinstance(v, int) for v in (start, end, step))
+    count = -((start - end) // step) if exact else math.ceil((end - start) / step)
     return apply(ARANGE, start=start, step=step, count=count, dtype=dtype, vectors=True)
 
 
@@ -175,6 +176,8 @@ def low_linspace(start: float, end: float, steps: int, dtype: dtypes.dtype) -> n
 def logspace_kernel(start: Any, end: Any, steps: int, base: float, dtype: dtypes.dtype) -> ndarray:
     """`base` to the powers `linspace(start, end, steps)`, which are kept in float64."""
     first, last = cast_kernel(np.array([start, end]), dtype)
+    if dtype.category == dtypes.INTEGER:
+        first, last = np.int64(first), np.int64(last)  # their difference may be negative
     wide: Any = np.complex128 if dtype.category == dtypes.COMPLEX else np.float64
     step = wide(last - first) / max(steps - 1, 1)
     index = np.arange(steps)
