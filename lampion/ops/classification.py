@@ -21,7 +21,8 @@ from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .comparison import where
 from .loss import F, chosen_reduction, reduced
-from .rules import EXPORTS, move_to_front
+from .rules import move_to_front
+from .shape import stack
 
 # -- targets -----------------------------------------------------------------------------------
 
@@ -98,7 +99,9 @@ def batch_classes(size: int, values: tuple, dims: tuple, params: dict, op: Op) -
     if dims[2] is not None:
         rows = [apply(op, *[v if v is None or d is None else v.select(d, i) for v, d in zip(values, dims)], **params)
                 for i in range(size)]  # fmt: skip
-        return EXPORTS["torch"]["stack"](rows), 0
+        if isinstance(rows[0], tuple):
+            return tuple(map(stack, zip(*rows))), (0, 0)
+        return stack(rows), 0
     x, target = (v.expand(size, *v._data.shape) if d is None else move_to_front(v, d)
                  for v, d in zip(values[:2], dims))  # fmt: skip
     out = apply(op, x.flatten(0, 1), target.flatten(0, 1), values[2], **{**params, "reduction": "none"})

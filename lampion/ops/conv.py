@@ -185,7 +185,7 @@ CONV_WEIGHT = Op(
     kind="fused",
     vjp={
         "x": lambda g, z, x_shape, steps: apply(
-            CONV_INPUT, z, g.conj(), None, size=x_shape[2:], steps=steps
+            CONV_INPUT, z.conj(), g, None, size=x_shape[2:], steps=steps
         ),
         "z": lambda g, x, z_shape, steps: like_conv(x.conj(), g, z_shape[2:], steps),
     },

@@ -393,11 +393,17 @@ def linear_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) ->
         return apply(op, move_to_front(x, dims[0]), w, b), 0
     x, w = move_to_front(x, dims[0]), move_to_front(w, dims[1])
     inner = x._data.ndim - (dims[0] is not None)
+    vector = w._data.ndim - (dims[1] is not None) == 1
+    if vector:
+        w = w.unsqueeze(-2)  # one output feature
     if inner == 1:
         x = x.unsqueeze(-2)
-    w = w.mT if dims[1] is None else w.mT.reshape((size, *(1,) * (max(inner, 2) - 2), *w.mT._data.shape[1:]))
+    w = w.mT
+    if dims[1] is not None:
+        w = w.reshape(size, *(1,) * (max(inner, 2) - 2), *w._data.shape[1:])  # (B, 1, ..., in, out)
     y = x @ w
     y = y.squeeze(-2) if inner == 1 else y
+    y = y.squeeze(-1) if vector else y
     if b is not None:
         b = move_to_front(b, dims[2])
         if dims[2] is not None:
