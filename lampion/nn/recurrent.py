@@ -1,19 +1,16 @@
 """Recurrent layers: `RNN`, `LSTM`, `GRU` and their cells. May import core and ops.
 
-A layer multiplies all inputs with the input weights at once and then walks through the steps.
-Packed sequences walk with a batch that shrinks (backwards: grows) where sequences end.
+The layers hold the weights and arrange inputs and states; `ops.recurrent` walks through the steps.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import check
-from . import functional as F
 from . import init
 from .module import Module
 from .names import torch
@@ -22,70 +19,6 @@ from .utils.rnn import PackedSequence
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 State = tuple[Tensor, ...]
-
-
-# -- one step ----------------------------------------------------------------------------------
-
-
-def lstm_step(
-    x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None
-) -> State:
-    """(h, c) after a step; x holds the input's share of the gates (N, 4 * hidden)."""
-    h, c = state
-    i, f, g, o = (x + F.linear(h, w_hh, b_hh)).chunk(4, 1)  # each (N, hidden)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    h = torch.sigmoid(o) * torch.tanh(c)
-    return (h if w_hr is None else F.linear(h, w_hr)), c
-
-
-def gru_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
-    """(h,) after a step; x holds the input's share of the gates (N, 3 * hidden)."""
-    (h,) = state
-    x_r, x_z, x_n = x.chunk(3, 1)  # each (N, hidden)
-    h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, 1)
-    z = torch.sigmoid(x_z + h_z)
-    n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
-    return (n + z * (h - n),)
-
-
-def tanh_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
-    """(h,) after a step of a simple network."""
-    return (torch.tanh(x + F.linear(state[0], w_hh, b_hh)),)
-
-
-def relu_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
-    """(h,) after a step of a simple network with ReLU."""
-    return (F.relu(x + F.linear(state[0], w_hh, b_hh)),)
-
-
-STEPS = {"LSTM": lstm_step, "GRU": gru_step, "RNN_TANH": tanh_step, "RNN_RELU": relu_step}
-
-
-def walk(
-    step: Callable[..., State], inputs: list[Tensor], start: State, weights: tuple, backwards: bool
-) -> tuple[Tensor, State]:
-    """(outputs of all steps one below the other, last state of every sequence).
-
-    inputs   the inputs of each step, (N_t, gates) with N_t never increasing
-    start    the states before the first step, (N, *)
-    """
-    state, ended, outputs = start, [], []
-    if backwards:
-        state = tuple(s[: inputs[-1].size(0)] for s in start)
-    for x in reversed(inputs) if backwards else inputs:
-        size, have = x.size(0), state[0].size(0)
-        if size < have:
-            ended.append(tuple(s[size:] for s in state))
-            state = tuple(s[:size] for s in state)
-        elif size > have:
-            state = tuple(torch.cat([s, s0[have:size]]) for s, s0 in zip(state, start, strict=True))
-        state = step(x, state, *weights)
-        outputs.append(state[0])
-    if backwards:
-        outputs.reverse()
-    if ended:
-        state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
-    return torch.cat(outputs), state
 
 
 # -- layers ------------------------------------------------------------------------------------
@@ -200,30 +133,38 @@ class RNNBase(Module):
         """Does nothing here: it arranges weights for cuDNN, which the CPU does not use."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        packed = isinstance(input, PackedSequence)
-        if packed:
-            batched, x, sizes = True, input.data, input.batch_sizes.tolist()
-            order, back = input.sorted_indices, input.unsorted_indices
-        else:
-            order = back = None
-            batched, x = self._as_batch(input)  # (T, N, input_size)
-            hx = self._state_as_batch(hx, batched)
-            sizes = [x.size(1)] * x.size(0)
-        self._check_input(x, 2 if packed else 3)
-        states = self._initial_states(hx, sizes[0] if sizes else x.size(1), x, order)
-        if not packed:
-            x = x.reshape(-1, self.input_size)  # (T * N, input_size)
-        out, states = self._run_layers(x, sizes, states)
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx)
+        batched, x = self._as_batch(input)  # (T, N, input_size)
+        self._check_input(x, 3)
+        states = self._initial_states(self._state_as_batch(hx, batched), x.size(1), x, None)
+        out, *last = self._run(x, *states)
+        out = out.transpose(0, 1) if batched and self.batch_first else out
+        if not batched:
+            out, last = out.squeeze(1), [s.squeeze(1) for s in last]
+        return out, self._state_of(last)
+
+    def _forward_packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        self._check_input(input.data, 2)
+        batch, back = int(input.batch_sizes[0]), input.unsorted_indices
+        states = self._initial_states(hx, batch, input.data, input.sorted_indices)
+        out, *last = self._run(input.data, *states, sizes=input.batch_sizes)
         if back is not None:
-            states = tuple(s.index_select(1, back) for s in states)
-        if packed:
-            result: Any = input._replace(data=out)
-        else:
-            out = out.reshape(len(sizes), -1, out.size(-1))  # (T, N, directions * output)
-            out = out.transpose(0, 1) if batched and self.batch_first else out
-            result = out if batched else out.squeeze(1)
-            states = states if batched else tuple(s.squeeze(1) for s in states)
-        return result, states if self.mode == "LSTM" else states[0]
+            last = [s.index_select(1, back) for s in last]
+        return input._replace(data=out), self._state_of(last)
+
+    def _run(self, x: Tensor, *states: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """(outputs of the last layer, last states of all layers); `sizes` of packed steps."""
+        run = getattr(torch, self.mode.lower())
+        settings = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
+        weights, hx = self._flat_weights, self._state_of(list(states))
+        if sizes is None:
+            return run(x, hx, weights, *settings, False)
+        return run(x, sizes, hx, weights, *settings)
+
+    def _state_of(self, states: list[Tensor]) -> Any:
+        """The states as the user sees them: (h, c) of an LSTM, else h."""
+        return tuple(states) if self.mode == "LSTM" else states[0]
 
     def _as_batch(self, input: Tensor) -> tuple[bool, Tensor]:
         """(whether the input is a batch, the input as (T, N, input_size))."""
@@ -290,27 +231,6 @@ class RNNBase(Module):
         if order is not None:
             states = tuple(s.index_select(1, order) for s in states)
         return states
-
-    def _run_layers(self, x: Tensor, sizes: list[int], states: State) -> tuple[Tensor, State]:
-        """(outputs of the last layer, last states of all layers) for inputs one below the other."""
-        directions, last = 1 + self.bidirectional, []
-        for layer in range(self.num_layers):
-            outs = []
-            for i in range(layer * directions, (layer + 1) * directions):
-                names = self._all_weights[i]
-                w_ih, w_hh = (getattr(self, n) for n in names[:2])
-                b_ih, b_hh = (getattr(self, n) for n in names[2:4]) if self.bias else (None, None)
-                w_hr = getattr(self, names[-1]) if self.proj_size else None
-                steps = list(F.linear(x, w_ih, b_ih).split(sizes))
-                start = tuple(s[i] for s in states)
-                weights = (w_hh, b_hh, w_hr)
-                out, state = walk(STEPS[self.mode], steps, start, weights, i % directions == 1)
-                outs.append(out)
-                last.append(state)
-            x = outs[0] if directions == 1 else torch.cat(outs, 1)
-            if self.dropout and layer < self.num_layers - 1:
-                x = F.dropout(x, self.dropout, self.training)
-        return x, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
@@ -458,52 +378,28 @@ class RNNCellBase(Module):
         for weight in self.parameters():
             init.uniform_(weight, -bound, bound)
 
-    def _step(self, mode: str, input: Tensor, states: State | None) -> State:
-        """The states after a step of `mode`, for input (N, input_size) or (input_size,)."""
-        name, count = self._get_name(), 2 if mode == "LSTM" else 1
+    def _step(self, kind: str, input: Tensor, states: State | None) -> State:
+        """The states after a step of a kind, for input (N, input_size) or (input_size,)."""
+        name, count = self._get_name(), 2 if kind == "lstm" else 1
         check(
             input.dim() in (1, 2),
             lambda: f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead",
             ValueError,
         )
-        batched = input.dim() == 2
-        x = input if batched else input.unsqueeze(0)  # (N, input_size)
-        check(
-            x.size(1) == self.input_size,
-            lambda: (
-                f"input has inconsistent input_size: got {x.size(1)} expected {self.input_size}"
-            ),
-        )
         if states is None:
-            zeros = torch.zeros((x.size(0), self.hidden_size), dtype=x.dtype)
+            zeros = torch.zeros((*input.shape[:-1], self.hidden_size), dtype=input.dtype)
             states = (zeros,) * count
-        else:
-            states = tuple(self._checked(h, i, x.size(0), batched) for i, h in enumerate(states))
-        gates = F.linear(x, self.weight_ih, self.bias_ih)
-        states = STEPS[mode](gates, states, self.weight_hh, self.bias_hh, None)
-        return states if batched else tuple(s.squeeze(0) for s in states)
-
-    def _checked(self, h: Tensor, place: int, batch: int, batched: bool) -> Tensor:
-        """A state (N, hidden_size)."""
-        what = f"hx[{place}]" if isinstance(self, LSTMCell) else "hidden"
-        check(
-            h.dim() in (1, 2),
-            lambda: f"{self._get_name()}: Expected {what} to be 1D or 2D, got {h.dim()}D instead",
-            ValueError,
-        )
-        h = h if batched else h.unsqueeze(0)
-        check(
-            h.size(0) == batch,
-            lambda: f"Input batch size {batch} doesn't match hidden{place} batch size {h.size(0)}",
-        )
-        check(
-            h.size(1) == self.hidden_size,
-            lambda: (
-                f"hidden{place} has inconsistent hidden_size: got {h.size(1)}, expected "
-                f"{self.hidden_size}"
-            ),
-        )
-        return h
+        for i, h in enumerate(states):
+            what = f"hx[{i}]" if count == 2 else "hidden"
+            message = f"{name}: Expected {what} to be 1D or 2D, got {h.dim()}D instead"
+            check(h.dim() in (1, 2), message, ValueError)
+        batched = input.dim() == 2
+        x, *rows = (t if batched else t.unsqueeze(0) for t in (input, *states))  # (N, *)
+        step = getattr(torch, f"{kind}_cell")
+        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        found = step(x, tuple(rows) if count == 2 else rows[0], *weights)
+        found = found if count == 2 else (found,)
+        return found if batched else tuple(s.squeeze(0) for s in found)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
@@ -532,7 +428,7 @@ class RNNCell(RNNCellBase):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         kind = self.nonlinearity
         check(kind in ("tanh", "relu"), lambda: f"Unknown nonlinearity: {kind}")
-        return self._step(f"RNN_{kind.upper()}", input, None if hx is None else (hx,))[0]
+        return self._step(f"rnn_{kind}", input, None if hx is None else (hx,))[0]
 
 
 class LSTMCell(RNNCellBase):
@@ -553,7 +449,7 @@ class LSTMCell(RNNCellBase):
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        h, c = self._step("LSTM", input, hx)
+        h, c = self._step("lstm", input, hx)
         return h, c
 
 
@@ -571,4 +467,4 @@ class GRUCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        return self._step("GRU", input, None if hx is None else (hx,))[0]
+        return self._step("gru", input, None if hx is None else (hx,))[0]

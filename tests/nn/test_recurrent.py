@@ -175,7 +175,7 @@ def test_dropout_only_between_layers():
         (
             lambda: nn.GRUCell(3, 4)(torch.ones(2, 3), torch.ones(3, 4)),
             RuntimeError,
-            "Input batch size 2 doesn't match hidden0 batch size 3",
+            "doesn't match hidden batch size",
         ),
         (lambda: nn.RNN(3, 4, nonlinearity="x"), ValueError, "Unknown nonlinearity 'x'"),
         (lambda: nn.LSTM(3, -1), ValueError, "hidden_size must be greater than zero"),
