@@ -25,9 +25,7 @@ from .create import factory, number_argument
 BLOCK_BYTES = 32  # PyTorch steps through floating ranges by vectors of this size
 
 
-def arange_kernel(
-    start: Any, step: Any, count: int, dtype: dtypes.dtype, vectors: bool
-) -> ndarray:
+def arange_kernel(start: Any, step: Any, count: int, dtype: dtypes.dtype, vectors: bool) -> ndarray:
     """start, start + step, ...: integers exactly; floats rounded once, or where vectors round."""
     if dtype.category == dtypes.INTEGER:
         steps = np.arange(count, dtype=np.int64)
@@ -175,17 +173,16 @@ def low_linspace(start: float, end: float, steps: int, dtype: dtypes.dtype) -> n
 
 def logspace_kernel(start: Any, end: Any, steps: int, base: float, dtype: dtypes.dtype) -> ndarray:
     """`base` to the powers `linspace(start, end, steps)`, which are kept in float64."""
+    wide: Any = np.complex128 if dtype.category == dtypes.COMPLEX else np.float64
+    if steps == 1:
+        return cast_kernel(np.array([wide(base) ** start]), dtype)
     first, last = cast_kernel(np.array([start, end]), dtype)
     if dtype.category == dtypes.INTEGER:
         first, last = np.int64(first), np.int64(last)  # their difference may be negative
-    wide: Any = np.complex128 if dtype.category == dtypes.COMPLEX else np.float64
     step = wide(last - first) / max(steps - 1, 1)
-    index = np.arange(steps)
-    powers = np.where(
-        index < (steps + 1) // 2 if steps == 1 else index < steps // 2,
-        wide(first) + step * index,
-        wide(last) - step * (steps - 1 - index),
-    )
+    up = np.arange(steps)
+    down = steps - 1 - up
+    powers = np.where(up < steps // 2, wide(first) + step * up, wide(last) - step * down)
     exact = powers if dtype.category == dtypes.COMPLEX else powers.astype(np.longdouble)
     values = np.power(exact.dtype.type(base), exact).astype(wide)
     return cast_kernel(values, dtype)
