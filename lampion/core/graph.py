@@ -56,19 +56,25 @@ class State(threading.local):
 STATE = State()
 
 
-class Node:
-    """One step of the graph: how to turn the gradient of an output into gradients of inputs.
+class Recorded:
+    """What every node sets; slots make a node cheaper, the rest stays in its dictionary.
 
     edges   for each input that requires grad, the node that made it, or the leaf tensor itself
     saved   what the backward needs, None once freed; seq orders nodes and writes
     """
 
+    __slots__ = ("plan", "edges", "saved", "seq", "shape", "dtype")
     plan: Plan
     edges: tuple
     saved: tuple | None
     seq: int
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+class Node(Recorded):
+    """One step of the graph: how to turn the gradient of an output into gradients of inputs."""
+
     params: dict = {}
     watched = False  # has hooks of any kind
     hooks: dict | None = None
@@ -185,19 +191,29 @@ def modified(node: Node, data: Any, storage: Storage) -> str:
     )
 
 
-class SavedOutput:
-    """An output kept for the backward without the tensor around it, so that no cycle is made."""
+class SavedOutput(Storage):
+    """An output kept for the backward without the tensor around it, so that no cycle is made.
+
+    It is itself the storage of a tensor that had none.
+    """
 
     slot: int | None = None  # its number among several differentiable outputs
     differentiable = True
     value: Any = None  # what an interpreter's tensor carries
+    other: Storage | None = None  # the storage that the tensor had already
 
     def __init__(self, t: Tensor) -> None:
+        self._data = t._data
         if t._storage is None:
-            t._storage = Storage()
-        self._data, self._storage = t._data, t._storage
+            t._storage = self
+        else:
+            self.other = t._storage
         if t.interpreter is not None:
             self.value = t.detached_value()
+
+    @property
+    def _storage(self) -> Storage:
+        return self.other or self
 
     def tensor(self, node: Node, data: Any) -> Tensor:
         """The output again, connected to `node`."""

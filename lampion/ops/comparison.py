@@ -212,7 +212,6 @@ CLAMP = Op(
     clamp,
     kind="elementwise",
     vjp={"x": inside_gradient, "low": low_gradient, "high": high_gradient},
-    promote="common",
     batch=batch_elementwise,
     grad_name="ClampBackward1",
 )
@@ -225,19 +224,19 @@ def clamp_between(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         min is not None or max is not None,
         "[clamp] At least one of 'min' or 'max' must not be None",
     )
-    return apply(CLAMP, input, min, max)
+    return apply(CLAMP, *common(input, min, max))
 
 
 @public(inplace=True, out=True)
 def clamp_min(input: Tensor, min: Any) -> Tensor:
     """`input` with values below `min` replaced by it."""
-    return apply(CLAMP, input, min, None)
+    return apply(CLAMP, *common(input, min, None))
 
 
 @public(inplace=True, out=True)
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """`input` with values above `max` replaced by it."""
-    return apply(CLAMP, input, None, max)
+    return apply(CLAMP, *common(input, None, max))
 
 
 # -- special values ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ..core.op import ARRAY_NAMES, TENSOR_NAMES
 from ..core.promotion import promote
 from ..core.tensor import Tensor, wrap
 from ..errors import check
-from .rules import elementwise, in_float32, inplace_call, public, reflected
+from .rules import elementwise, in_float32, inplace_call, public, reflected, scalar_like
 
 PRIVATE: dict[str, Any] = {
     "spaces": (),
@@ -29,6 +29,7 @@ PRIVATE: dict[str, Any] = {
 
 
 BOOL = dtypes.bool.numpy
+NUMBERS = (int, float)
 
 # -- helpers -----------------------------------------------------------------------------------
 
@@ -66,7 +67,10 @@ class Constant(dict):
 
 def common(*operands: Any) -> tuple[Tensor, ...]:
     """Tensors and Python numbers as tensors of their common type; None stays None."""
-    return promote(_add.op, operands)
+    first = operands[0]
+    kept = [scalar_like(first, t) if t.__class__ in NUMBERS else t for t in operands]
+    types = {t._data.dtype if isinstance(t, Tensor) else None for t in kept if t is not None}
+    return tuple(kept) if len(types) == 1 and None not in types else promote(_add.op, operands)
 
 
 def number(value: Any) -> Any:

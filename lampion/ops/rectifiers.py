@@ -200,6 +200,7 @@ def functional_relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 EXPORTS["nn.functional"].update(relu=functional_relu, relu_=Tensor.relu_)
+EXPORTS["torch"]["relu"] = relu  # which has no out= in PyTorch
 
 
 @public(**FUNCTIONAL)

@@ -214,8 +214,12 @@ SCALARS: dict[Any, dict] = {F32: {}, F64: {}, np.dtype(np.int64): {}, np.dtype(n
 
 def unary_call(op: Op) -> Callable:
     """The short path of a one-input operator."""
-    kernel, plan_of, floats_only = op.kernel, op.plans, op.promote == "float"
+    kernel, floats_only = op.kernel, op.promote == "float"
     differentiable = op.has_gradient
+    plan = op.plans[1] if differentiable else None
+    save = plan and plan.save
+    keeps_output = plan and plan.keeps_output
+    only_output = plan and plan.names == ("y",)
 
     def call(input: Any) -> Tensor:
         mode = STATE.mode
@@ -232,19 +236,20 @@ def unary_call(op: Op) -> Callable:
         t._data = d = d if d.__class__ is ndarray else asarray(d)
         if mode and differentiable and input._requires_grad:
             node = _new(Node)
-            node.plan = plan = plan_of[1]
+            node.plan = plan
             before = input.grad_fn
             node.edges = (input if before is None else before,)
             node.shape, node.dtype = d.shape, d.dtype
             t._requires_grad = True
             t.grad_fn = node
-            node.saved = plan.save(
-                input, SavedOutput(t) if plan.keeps_output else None
-            ) if plan.save else ()
+            if only_output:
+                node.saved = (SavedOutput(t),)
+            else:
+                node.saved = save(input, SavedOutput(t) if keeps_output else None) if save else ()
             node.seq = tick()
         return t
 
-    short = not differentiable or plan_of[1].short
+    short = plan is None or plan.short
     return call if short else lambda input: apply(op, input)
 
 

@@ -13,55 +13,68 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
+from ..core.inplace import type_name
 from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
+from ..dtypes import FROM_NUMPY
 from .create import empty_like
-from .elementwise import excluding
-from .rules import EXPORTS, dtype_argument, in_float32, move_to_front, public
+from .rules import EXPORTS, F32, F64, dtype_argument, move_to_front, public
 
 _max, _sum = np.maximum.reduce, np.add.reduce
+WIDE = (F32, F64)
 
 
-def shifted(x: ndarray, dim: int) -> ndarray:
-    """x less its largest element along `dim`."""
-    return x - _max(x, dim, None, None, True) if x.size else x.copy()
+def converted(kernel: Any, *arrays: ndarray, dim: int) -> ndarray:
+    """The kernel for other types than float32 and float64: halves compute in float32."""
+    dtype = arrays[0].dtype
+    if dtype.itemsize != 2 or dtype.kind in "iu":
+        raise NotImplementedError(
+            f"[softmax] not implemented for '{type_name(FROM_NUMPY[dtype])}'; pass dtype=torch.float32"
+        )
+    return kernel(*[x.astype(np.float32) for x in arrays], dim).astype(dtype)
 
 
 def softmax_kernel(x: ndarray, dim: int) -> ndarray:
     """exp(x) / sum(exp(x)) along `dim`."""
-    if x.ndim == 0:
-        return softmax_kernel(x.reshape(1), 0).reshape(())
-    y = shifted(x, dim)
-    np.exp(y, out=y)
-    y /= _sum(y, dim, None, None, True)
-    return y
+    if x.dtype not in WIDE:
+        return converted(softmax_kernel, x, dim=dim)
+    if not (x.ndim and x.size):
+        return np.ones_like(x)
+    y = x - _max(x, dim, None, None, True)
+    np.exp(y, y)
+    return np.divide(y, _sum(y, dim, None, None, True), y)
 
 
 def log_softmax_kernel(x: ndarray, dim: int) -> ndarray:
     """x - log(sum(exp(x))) along `dim`."""
-    if x.ndim == 0:
-        return log_softmax_kernel(x.reshape(1), 0).reshape(())
-    y = shifted(x, dim)
-    y -= np.log(_sum(np.exp(y), dim, None, None, True))
-    return y
+    if x.dtype not in WIDE:
+        return converted(log_softmax_kernel, x, dim=dim)
+    if not (x.ndim and x.size):
+        return np.zeros_like(x)
+    y = x - _max(x, dim, None, None, True)
+    total = _sum(np.exp(y), dim, None, None, True)
+    return np.subtract(y, np.log(total, total), y)
 
 
 def softmax_backward_kernel(t: ndarray, p: ndarray, dim: int) -> ndarray:
     """p (t - sum(t p)) along `dim`."""
+    if p.dtype not in WIDE:
+        return converted(softmax_backward_kernel, t, p, dim=dim)
     if p.ndim == 0:
         return np.zeros_like(p)
     y = t * p
-    y -= p * _sum(y, dim, None, None, True)
-    return y
+    return np.subtract(y, p * _sum(y, dim, None, None, True), y)
 
 
 def log_softmax_backward_kernel(t: ndarray, l: ndarray, dim: int) -> ndarray:  # noqa: E741
     """t - exp(l) sum(t) along `dim`."""
+    if l.dtype not in WIDE:
+        return converted(log_softmax_backward_kernel, t, l, dim=dim)
     if l.ndim == 0:
         return np.zeros_like(l)
     y = np.exp(l)
-    y *= _sum(t, dim, None, None, True)
-    return np.subtract(t, y, out=y)
+    np.multiply(y, _sum(t, dim, None, None, True), y)
+    return np.subtract(t, y, y)
 
 
 def batch_along(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
@@ -88,7 +101,7 @@ def log_softmax_gradient(g: Tensor, y: Tensor, dim: int) -> Tensor:
 SOFTMAX = Op(
     "softmax",
     ("x",),
-    excluding("biuc", softmax_kernel),
+    softmax_kernel,
     vjp={"x": softmax_gradient},
     jvp=lambda tangents, inputs, y, params: softmax_gradient(tangents[0], y, params["dim"]),
     batch=batch_along,
@@ -97,7 +110,7 @@ SOFTMAX = Op(
 LOG_SOFTMAX = Op(
     "log_softmax",
     ("x",),
-    excluding("biuc", log_softmax_kernel),
+    log_softmax_kernel,
     vjp={"x": log_softmax_gradient},
     jvp=lambda tangents, inputs, y, params: (
         tangents[0] - (y.exp() * tangents[0]).sum(params["dim"], keepdim=True)
@@ -108,7 +121,7 @@ LOG_SOFTMAX = Op(
 SOFTMAX_BACKWARD = Op(
     "softmax_backward",
     ("t", "p"),
-    in_float32(softmax_backward_kernel),
+    softmax_backward_kernel,
     vjp={
         "t": lambda g, p, dim: softmax_gradient(g, p, dim),
         "p": lambda g, t, p, dim: (
@@ -121,7 +134,7 @@ SOFTMAX_BACKWARD = Op(
 LOG_SOFTMAX_BACKWARD = Op(
     "log_softmax_backward",
     ("t", "l"),
-    in_float32(log_softmax_backward_kernel),
+    log_softmax_backward_kernel,
     vjp={
         "t": lambda g, l, dim: g - (g * l.exp()).sum(dim, keepdim=True),  # noqa: E741
         "l": lambda g, t, l, dim: -g * l.exp() * t.sum(dim, keepdim=True),  # noqa: E741
