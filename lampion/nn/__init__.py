@@ -2,7 +2,13 @@
 
 # ruff: noqa: I001  (names side by side, and `modules` after all of them)
 
-from . import functional as functional, init as init, parameter as parameter, utils as utils
+from . import (
+    functional as functional,
+    grad as grad,
+    init as init,
+    parameter as parameter,
+    utils as utils,
+)
 from .activation import (
     CELU as CELU, ELU as ELU, GELU as GELU, GLU as GLU, Hardshrink as Hardshrink,
     Hardsigmoid as Hardsigmoid, Hardswish as Hardswish, Hardtanh as Hardtanh,

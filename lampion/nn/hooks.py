@@ -17,7 +17,8 @@ from ..core.dispatch import apply
 from ..core.graph import STATE
 from ..core.hooks import RemovableHandle
 from ..core.op import TENSOR_NAMES, Op
-from ..core.tensor import Storage, Tensor
+from ..core.memory import Storage
+from ..core.tensor import Tensor
 from ..errors import check
 
 

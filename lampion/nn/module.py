@@ -389,6 +389,11 @@ def parse_to(*args: Any, **kwargs: Any) -> tuple[device | None, dtypes.dtype | N
             kind = arg
         elif isinstance(arg, (str, device, int)) and not isinstance(arg, bool):
             where = arg
+        elif arg is not None:
+            raise TypeError(
+                f"[to] expects a device, a dtype or a tensor, got {typename(arg)}; pass "
+                "to(device), to(dtype), to(device, dtype) or to(tensor)"
+            )
     return where if where is None else device(where), kind
 
 

@@ -146,6 +146,7 @@ def test_buffer_class_registers_itself():
             "complex dtypes, but got desired "
             "dtype=torch.int32",
         ),
+        (lambda n: n.to(3.5), TypeError, "[to] expects a device, a dtype or a tensor, got float"),
         (lambda n: n.foo, AttributeError, "'Net' object has no attribute 'foo'"),
         (
             lambda n: nn.Module(3),
