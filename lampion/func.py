@@ -232,48 +232,53 @@ def vmap(
     @functools.wraps(func)
     def run(*args: Any, **kwargs: Any) -> Any:
         leaves, spec = tree_flatten(args)
-        prefix = in_dims if isinstance(in_dims, int) or in_dims is None else tuple(in_dims)
-        check(
-            not isinstance(prefix, tuple) or len(prefix) == len(args),
-            lambda: f"vmap: in_dims has {len(prefix)} entries for {len(args)} arguments",
-            ValueError,
-        )
-        dims = broadcast_prefix(prefix, args)
-        dims = [
-            None if d is None or not isinstance(x, Tensor) else d % max(x.dim(), 1)
-            for x, d in zip(leaves, dims, strict=True)
-        ]
+        dims = _batch_dims(in_dims, args, leaves)
         size = _batch_size(leaves, dims)
-        if chunk_size is not None and chunk_size < size:
-            return _in_chunks(run_once, leaves, dims, spec, kwargs, size)
-        return run_once(leaves, dims, spec, kwargs, size)
 
-    def run_once(leaves: list, dims: list, spec: Any, kwargs: dict, size: int) -> Any:
-        with Vmap(size, randomness) as level:
-            batched = [
-                x if d is None else Batched(level, x, d) for x, d in zip(leaves, dims, strict=True)
-            ]
-            out = func(*tree_unflatten(batched, spec), **kwargs)
-        outs, out_spec = tree_flatten(out)
-        for o in outs:
-            check(
-                isinstance(o, Tensor),
-                lambda: f"vmap({getattr(func, '__name__', func)}): must only return Tensors, got {type(o)}",
-                ValueError,
-            )
-        places = broadcast_prefix(out_dims, out)
-        return tree_unflatten([level.rows(o, d) for o, d in zip(outs, places, strict=True)], out_spec)
+        def once(part: list, n: int) -> Any:
+            with Vmap(n, randomness) as level:
+                batched = [x if d is None else Batched(level, x, d) for x, d in zip(part, dims, strict=True)]
+                out = func(*tree_unflatten(batched, spec), **kwargs)
+            return _unbatched(func, out, out_dims, level)
 
-    def _in_chunks(once: Callable, leaves: list, dims: list, spec: Any, kwargs: dict, size: int) -> Any:
+        if chunk_size is None or chunk_size >= size:
+            return once(leaves, size)
         parts = []
-        for start in range(0, size, chunk_size):  # type: ignore[arg-type]
-            n = min(chunk_size, size - start)  # type: ignore[type-var]
+        for start in range(0, size, chunk_size):
+            n = min(chunk_size, size - start)
             part = [x if d is None else x.narrow(d, start, n) for x, d in zip(leaves, dims, strict=True)]
-            parts.append(once(part, dims, spec, kwargs, n))
+            parts.append(once(part, n))
         places = iter(broadcast_prefix(out_dims, parts[0]))
         return tree_map(lambda *rows: TENSOR_NAMES["cat"](list(rows), dim=next(places)), *parts)
 
     return run
+
+
+def _batch_dims(in_dims: Any, args: tuple, leaves: list) -> list[int | None]:
+    """The batch dimension of each leaf, counted from the front; None for what is not batched."""
+    prefix = in_dims if isinstance(in_dims, int) or in_dims is None else tuple(in_dims)
+    check(
+        not isinstance(prefix, tuple) or len(prefix) == len(args),
+        lambda: f"vmap: in_dims has {len(prefix)} entries for {len(args)} arguments",
+        ValueError,
+    )
+    return [
+        None if d is None or not isinstance(x, Tensor) else d % max(x.dim(), 1)
+        for x, d in zip(leaves, broadcast_prefix(prefix, args), strict=True)
+    ]
+
+
+def _unbatched(func: Callable, out: Any, out_dims: Any, level: Vmap) -> Any:
+    """The results with their batch dimensions where `out_dims` wants them."""
+    outs, spec = tree_flatten(out)
+    for o in outs:
+        check(
+            isinstance(o, Tensor),
+            lambda: f"vmap({getattr(func, '__name__', func)}): must only return Tensors, got {type(o)}",
+            ValueError,
+        )
+    places = broadcast_prefix(out_dims, out)
+    return tree_unflatten([level.rows(o, d) for o, d in zip(outs, places, strict=True)], spec)
 
 
 def _batch_size(leaves: list, dims: list) -> int:

@@ -45,6 +45,7 @@ LAYERS = [
 ORDER = {
     "core": [
         "op",
+        "memory",
         "printing",
         "tensor",
         "graph",

@@ -8,7 +8,8 @@ from typing import Any
 from ..core.graph import Node as Node
 from ..core.hooks import RemovableHandle as RemovableHandle
 from ..core.modes import saved_tensors_hooks as saved_tensors_hooks
-from ..core.tensor import Storage, Tensor
+from ..core.memory import Storage
+from ..core.tensor import Tensor
 
 
 class save_on_cpu(saved_tensors_hooks):  # noqa: N801

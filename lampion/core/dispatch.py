@@ -15,7 +15,8 @@ from weakref import ref
 from .graph import GENERAL, STATE, Node, Packed, SavedOutput, Slot
 from .op import Op
 from .promotion import promote, shape_error
-from .tensor import Storage, Tensor, _new, tick, wrap
+from .memory import Storage, tick
+from .tensor import Tensor, _new, wrap
 
 def apply(op: Op, *inputs: Any, **params: Any) -> Any:
     """Runs an operator: inputs by position (tensors, numbers, None), parameters by keyword."""

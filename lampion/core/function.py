@@ -11,7 +11,8 @@ from .dispatch import edge
 from .graph import FREED, STATE, Node, Packed, Slot, modified
 from .inplace import rebase
 from .op import TENSOR_NAMES
-from .tensor import Tensor, _new, tick
+from .memory import tick
+from .tensor import Tensor, _new
 from .transforms import Dual, Jvp, Vmap
 
 class FunctionCtx(Node):

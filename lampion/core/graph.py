@@ -16,7 +16,8 @@ import numpy as np
 from numpy import ndarray
 
 from .op import Op, Plan
-from .tensor import Storage, Tensor, tick, wrap
+from .memory import Storage, tick
+from .tensor import Tensor, wrap
 
 DIRECT, TAPE, GENERAL = range(3)
 

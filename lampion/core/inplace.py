@@ -15,7 +15,8 @@ from .dispatch import record
 from .graph import STATE
 from .op import Op
 from .promotion import CAST
-from .tensor import Storage, Tensor
+from .memory import Storage
+from .tensor import Tensor
 
 def check_writable(target: Tensor, name: str) -> None:
     """Raises RuntimeError where autograd or the memory forbids an in-place write."""

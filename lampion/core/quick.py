@@ -9,7 +9,8 @@ from typing import Any
 from weakref import ref
 
 from .graph import STATE, Node
-from .tensor import Storage, Tensor, _new, tick
+from .memory import Storage, tick
+from .tensor import Tensor, _new
 
 
 def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:

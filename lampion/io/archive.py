@@ -22,7 +22,8 @@ import safetensors.numpy
 from numpy import ndarray
 
 from .. import dtypes
-from ..core.tensor import Parameter, Size, Tensor, root_array, strides_of, wrap
+from ..core.memory import root_array, strides_of
+from ..core.tensor import Parameter, Size, Tensor, wrap
 from ..device import device, usable
 from ..errors import check
 from .atomic import replacing

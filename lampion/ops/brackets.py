@@ -20,7 +20,8 @@ from ..core.graph import GENERAL, STATE
 from ..core.inplace import assign, check_memory, check_writable, type_name
 from ..core.promotion import CAST
 from ..core.quick import quick_view
-from ..core.tensor import Storage, Tensor, wrap
+from ..core.memory import Storage
+from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .accumulate import from_front, index_key
 from .expand import expand_to

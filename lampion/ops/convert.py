@@ -19,7 +19,8 @@ from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import COPY, assign, check_memory, check_writable
 from ..core.promotion import CAST, cast_kernel
-from ..core.tensor import Storage, Tensor, _new, root_array, wrap
+from ..core.memory import Storage, root_array
+from ..core.tensor import Tensor, _new, wrap
 from ..device import CPU, usable
 from ..device import device as device_type
 from ..errors import check

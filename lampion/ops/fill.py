@@ -12,7 +12,8 @@ from ..core.graph import STATE
 from ..core.inplace import assign, check_memory, check_writable, rebase
 from ..core.op import Op
 from ..core.promotion import CAST
-from ..core.tensor import Storage, Tensor, wrap
+from ..core.memory import Storage
+from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .rules import batch_elementwise, public
 

@@ -19,7 +19,8 @@ from ..core.dispatch import apply, edge
 from ..core.graph import DIRECT, GENERAL, STATE, Node
 from ..core.inplace import type_name
 from ..core.op import Op
-from ..core.tensor import Tensor, _new, tick, wrap
+from ..core.memory import tick
+from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
 from .rules import EXPORTS, F32, F64, batch_elementwise, move_to_front, public
 

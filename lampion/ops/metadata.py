@@ -12,7 +12,8 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.inplace import check_writable
-from ..core.tensor import Storage, Tensor, _new
+from ..core.memory import Storage
+from ..core.tensor import Tensor, _new
 from ..errors import check
 from . import strided, views
 from .rules import EXPORTS, public, shape_argument

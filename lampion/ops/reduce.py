@@ -22,7 +22,8 @@ from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE, Node
 from ..core.op import Op
 from ..core.promotion import convert
-from ..core.tensor import Tensor, _new, normalize_dim, tick, wrap
+from ..core.memory import tick
+from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
 from .rules import (
     F32,

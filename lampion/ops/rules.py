@@ -23,7 +23,8 @@ from ..core.graph import DIRECT, GENERAL, STATE, Node, SavedOutput
 from ..core.inplace import assign, check_memory, check_writable, write_out
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
 from ..core.promotion import scalar_array, shape_error
-from ..core.tensor import Storage, Tensor, normalize_dim, tick, wrap
+from ..core.memory import Storage, tick
+from ..core.tensor import Tensor, normalize_dim, wrap
 
 EXPORTS: dict[str, dict[str, Any]] = defaultdict(dict)  # namespace -> name -> public function
 

@@ -16,7 +16,8 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.inplace import TYPE_NAMES
-from ..core.tensor import Tensor, memory_of, root_array, wrap
+from ..core.memory import memory_of, root_array
+from ..core.tensor import Tensor, wrap
 from ..device import CPU, device
 from ..errors import check
 from .data import array_from_list

@@ -14,7 +14,8 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.dispatch import apply
 from ..core.op import TENSOR_NAMES, Op
-from ..core.tensor import Tensor, root_array, strides_of, wrap
+from ..core.memory import root_array, strides_of
+from ..core.tensor import Tensor, wrap
 from ..errors import check
 from . import expand, slices, splits, views
 from .rules import move_to_front, public, shape_argument

@@ -17,7 +17,8 @@ from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.op import Op, parameters_of
 from ..core.quick import quick_view
-from ..core.tensor import Storage, Tensor, _new, normalize_dim
+from ..core.memory import Storage
+from ..core.tensor import Tensor, _new, normalize_dim
 from ..errors import check
 from ..layout import contiguous_format, format_order, inverse, is_dense_in
 from .rules import batch_first, move_to_front, normalize_dims, public, shape_argument

@@ -18,7 +18,8 @@ from .. import dtypes
 from ..core.graph import STATE
 from ..core.inplace import check_memory
 from ..core.modes import enable_grad, set_grad_enabled
-from ..core.tensor import Storage, Tensor, wrap
+from ..core.memory import Storage
+from ..core.tensor import Tensor, wrap
 from ..errors import check
 from ..ops.complex import view_as_real
 from .optimizer import Optimizer, ParamsT
