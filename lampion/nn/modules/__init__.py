@@ -24,6 +24,7 @@ tuples = SimpleNamespace(
 )
 
 FILES = {
+    "linear_cross_entropy_options": (linear_cross_entropy,),
     "activation": (activation, attention), "adaptive": (adaptive,), "batchnorm": (batchnorm, lazy),
     "channelshuffle": (vision,), "container": (container,), "conv": (conv, lazy),
     "distance": (distance,), "dropout": (dropout,), "flatten": (vision,), "fold": (conv,),

@@ -7,7 +7,7 @@ longest sequence first: its `batch_sizes` say how many there are at each step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,26 +57,6 @@ class PackedSequence(_Packed):
         """The data on a CUDA device; raises RuntimeError where there is none."""
         return self.to("cuda", *args, **kwargs)
 
-    def double(self) -> PackedSequence:
-        """The data as float64."""
-        return self._replace(data=self.data.double())
-
-    def float(self) -> PackedSequence:
-        """The data as float32."""
-        return self._replace(data=self.data.float())
-
-    def half(self) -> PackedSequence:
-        """The data as float16."""
-        return self._replace(data=self.data.half())
-
-    def long(self) -> PackedSequence:
-        """The data as int64."""
-        return self._replace(data=self.data.long())
-
-    def int(self) -> PackedSequence:
-        """The data as int32."""
-        return self._replace(data=self.data.int())
-
     def pin_memory(self) -> PackedSequence:
         """The sequence itself: without a CUDA device there is nothing to pin for."""
         return self
@@ -89,6 +69,20 @@ class PackedSequence(_Packed):
     def is_cuda(self) -> bool:
         """Whether the data is on a CUDA device."""
         return self.data.is_cuda
+
+
+def cast_to(name: str) -> Callable[[PackedSequence], PackedSequence]:
+    """A method that casts the data as the tensor method of that name does."""
+
+    def cast(self: PackedSequence) -> PackedSequence:
+        return self._replace(data=getattr(self.data, name)())
+
+    cast.__name__, cast.__doc__ = name, f"The sequence with `data.{name}()`."
+    return cast
+
+
+for _name in ("double", "float", "half", "long", "int", "short", "char", "byte"):
+    setattr(PackedSequence, _name, cast_to(_name))
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
