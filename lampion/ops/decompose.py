@@ -15,7 +15,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
 from .linalg import batch_matrices, check_matrix, check_square, diagonal, inverse_gaps, linalg, mirrored, skew
-from .matrix_kernels import cholesky as cholesky_kernel
+from .matrix_kernels import cholesky as lower_factor
 from .matrix_kernels import decompose
 from .return_types import return_type
 from .rules import public
@@ -46,9 +46,15 @@ def check_phase(free: Tensor, name: str, vectors: str) -> None:
 
 
 def cholesky_gradient(g: Tensor, L: Tensor) -> Tensor:
-    """L^-H phi L^-1, where phi is half of L^H g's lower triangle, mirrored."""
-    phi = mirrored((L.mH @ g).tril()) * 0.5
+    """L^-H phi L^-1, where phi is half of the lower triangle of L^H g, mirrored."""
+    phi = (L.mH @ g).tril()
+    phi = (phi + phi.tril(-1).mH) * 0.5
     return triangular(L, triangular(L.mH, phi, upper=True), upper=False, left=False)
+
+
+def cholesky_kernel(a: ndarray, upper: bool, caller: str | None) -> tuple[ndarray, ndarray]:
+    """L from the lower or the upper triangle."""
+    return lower_factor(a.swapaxes(-1, -2).conj() if upper else a, caller)
 
 
 CHOLESKY = Op(
@@ -65,7 +71,7 @@ CHOLESKY = Op(
 
 def factor_positive(A: Tensor, upper: bool, caller: str | None) -> tuple[Tensor, Tensor]:
     """The factor that reads and fills the lower triangle, or the upper one, and the codes."""
-    L, info = CHOLESKY(A.mH if upper else A, caller=caller)
+    L, info = CHOLESKY(A, upper=upper, caller=caller)
     return L.mH if upper else L, info
 
 
@@ -277,13 +283,13 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
 
 
 def eigh_gradient(g: list, L: Tensor, V: Tensor) -> Tensor:
-    """V [(V^H gV) / (L_j - L_i) + gL] V^H."""
+    """V [skew(V^H gV) / (2 (L_j - L_i)) + gL] V^H, which is Hermitian."""
     gL, gV = g
     if gV is None:
         return (V * gL.unsqueeze(-2)) @ V.mH
     inner = V.mH @ gV
     check_phase(diagonal(inner), "linalg_eigh_backward", "eigenvectors")
-    inner = inner * inverse_gaps(L)
+    inner = skew(inner) * (0.5 * inverse_gaps(L))
     return V @ (inner if gL is None else inner + gL.diag_embed()) @ V.mH
 
 

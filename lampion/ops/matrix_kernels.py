@@ -192,14 +192,23 @@ ALPHA = (1 + math.sqrt(17)) / 8  # balances the growth of one 2x2 step and of tw
 def ldl_factor(a: ndarray, hermitian: bool) -> tuple[ndarray, ndarray, ndarray]:
     """The lower triangle's `A = L D L^T` (or L^H): LD in LAPACK's packing, pivots from 1 (both negative for a 2x2
     block), and the code of the first zero pivot."""
-    lower = np.tril(a)
-    other = np.tril(a, -1).swapaxes(-1, -2)
-    ld = lower + (other.conj() if hermitian else other)
+    ld = from_lower(a, hermitian)
     pivots = np.zeros(a.shape[:-1], np.int32)
     info = no_failures(a)
     for i in np.ndindex(info.shape):
         info[i] = bunch_kaufman(ld[i], pivots[i], hermitian)
     return np.tril(ld), pivots, info
+
+
+def from_lower(a: ndarray, hermitian: bool) -> ndarray:
+    """The symmetric (or Hermitian) matrix with this lower triangle."""
+    other = np.tril(a, -1).swapaxes(-1, -2)
+    if not hermitian:
+        return np.tril(a) + other
+    whole = np.tril(a, -1) + other.conj()
+    i = np.arange(a.shape[-1])
+    whole[..., i, i] = a[..., i, i].real
+    return whole
 
 
 def bunch_kaufman(a: ndarray, pivots: ndarray, hermitian: bool) -> int:
@@ -213,7 +222,8 @@ def bunch_kaufman(a: ndarray, pivots: ndarray, hermitian: bool) -> int:
             swap_both(a[k:, k:], step - 1, p - k)
             block, below = a[k : k + step, k : k + step].copy(), a[k + step :, k : k + step].copy()
             factor = below / block if step == 1 else np.linalg.solve(block.T, below.T).T
-            a[k + step :, k + step :] -= factor @ (below.conj() if hermitian else below).T
+            rest = a[k + step :, k + step :]
+            rest[...] = from_lower(rest - factor @ (below.conj() if hermitian else below).T, hermitian)
             a[k + step :, k : k + step] = factor
         pivots[k : k + step] = p + 1 if step == 1 else -(p + 1)
         k += step
@@ -264,9 +274,7 @@ def ldl_substitute(ld: ndarray, pivots: ndarray, x: ndarray, hermitian: bool) ->
     for block, after, i, p in blocks:
         x[[i, p]] = x[[p, i]]
         x[after:] -= ld[after:, block] @ x[block]
-        d = np.tril(ld[block, block])
-        other = np.tril(d, -1).T
-        x[block] = np.linalg.solve(d + (other.conj() if hermitian else other), x[block])
+        x[block] = np.linalg.solve(from_lower(ld[block, block], hermitian), x[block])
     for block, after, i, p in reversed(blocks):
         factor = ld[after:, block].T
         x[block] -= (factor.conj() if hermitian else factor) @ x[after:]
