@@ -17,7 +17,7 @@ from ..errors import check
 from .comparison import where
 from .elementwise import PRIVATE, excluding
 from .powers import sigmoid_kernel
-from .rectifiers import BOTH, FUNCTIONAL, placed, publish_in_place
+from .rectifiers import BOTH, FUNCTIONAL, ZERO, placed, publish_in_place
 from .rules import EXPORTS, elementwise, move_to_front, public
 from .special_functions import erf
 
@@ -29,12 +29,14 @@ SELU = {"alpha": 1.6732632423543772, "scale": 1.0507009873554805}  # of Klambaue
 @functools.partial(excluding, "biuc")
 def elu_kernel(x: ndarray, alpha: float, scale: float, slope: float) -> ndarray:
     """scale * x where x is positive, else scale * alpha * (exp(slope * x) - 1)."""
-    y = np.asarray(np.minimum(x, x.dtype.type(0)))
+    y = np.asarray(np.minimum(x, ZERO[x.dtype]))
     if slope != 1:
         y *= slope
-    np.expm1(y, out=y)
-    y *= alpha * scale
-    return np.where(x > 0, x if scale == 1 else x * x.dtype.type(scale), y)
+    np.expm1(y, y)
+    if alpha * scale != 1:
+        y *= alpha * scale
+    positive = np.maximum(x, ZERO[x.dtype])
+    return np.add(y, positive if scale == 1 else scale * positive, y)
 
 
 def elu_gradient(g: Tensor, x: Tensor, alpha: float, scale: float, slope: float) -> Tensor:

@@ -202,11 +202,12 @@ def scalar_like(t: Any, value: Any) -> Any:
     kept = SCALARS.get(d)
     if kept is None or (value.__class__ is float and d.kind != "f"):
         return value
-    found = kept.get(value)
+    key = value or (0, math.copysign(1.0, value))  # 0.0 and -0.0 are equal
+    found = kept.get(key)
     if found is None:
         found = wrap(scalar_array(value, d))
-        if value != 0 and len(kept) < 4096:
-            kept[value] = found
+        if len(kept) < 4096:
+            kept[key] = found
     return found
 
 

@@ -29,7 +29,8 @@ def converted(kernel: Any, *arrays: ndarray, dim: int) -> ndarray:
     dtype = arrays[0].dtype
     if dtype.itemsize != 2 or dtype.kind in "iu":
         raise NotImplementedError(
-            f"[softmax] not implemented for '{type_name(FROM_NUMPY[dtype])}'; pass dtype=torch.float32"
+            f"[softmax] not implemented for '{type_name(FROM_NUMPY[dtype])}'; "
+            "pass dtype=torch.float32"
         )
     return kernel(*[x.astype(np.float32) for x in arrays], dim).astype(dtype)
 
