@@ -10,6 +10,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     trigonometry as trigonometry,
     rounding as rounding,
     bits as bits,
+    lists as lists,
     data as data,
     create as create,
     ranges as ranges,

@@ -33,7 +33,8 @@ from ..layout import (
     preserve_format,
     strided,
 )
-from .data import check_no_pinning, dtype_argument, integer_limits, tensor
+from .data import check_no_pinning, dtype_argument, tensor
+from .lists import integer_limits
 from .rules import EXPORTS, public, shape_argument
 
 Tensor.layout = strided  # type: ignore[assignment]

@@ -1,17 +1,10 @@
-"""Tensors from data: numbers, nested lists, arrays, buffers, DLPack. May import rules, core and the
-base.
-
-A nested list is taken apart level by level, which finds its shape, its types and every ragged place
-in a few passes at C speed; PyTorch's rules then choose the type, and NumPy converts the flat list
-once.
+"""Tensors from data: numbers, nested lists, arrays, buffers, DLPack. May import lists, rules, core
+and the base.
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,58 +15,15 @@ from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.op import Op
 from ..core.promotion import cast_kernel
-from ..core.tensor import LOW_FLOATS, Tensor, wrap
+from ..core.tensor import Tensor, wrap
 from ..device import usable
 from ..errors import check
 from ..layout import copy_in_order, order_of
+from .lists import array_from_list, checked_array
 from .rules import EXPORTS
 from .rules import dtype_argument as python_dtype
 
-NUMPY_TYPES = (
-    "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, "
-    "uint16, uint8, and bool"
-)
-TEXT = (str, bytes)
-NO_SEQUENCES = (str, bytes, dict, set, frozenset)
-
 # -- arrays ------------------------------------------------------------------------------------
-
-
-def checked_array(array: ndarray) -> ndarray:
-    """The array, of a dtype object that Lampion knows; raises for what a tensor cannot share memory
-    with.
-    """
-    dtype = array.dtype
-    check(
-        dtype.isnative,
-        "given numpy array has byte order different from the native byte order. Conversion between "
-        "byte orders is currently not supported; use array.astype(array.dtype.newbyteorder('='))",
-        ValueError,
-    )
-    known = dtypes.FROM_NUMPY.get(dtype)
-    check(
-        known is not None and known.name not in LOW_FLOATS,
-        lambda: (
-            f"can't convert np.ndarray of type numpy.{dtype.type.__name__}. The only supported "
-            f"types are: {NUMPY_TYPES}."
-        ),
-        TypeError,
-    )
-    check(
-        all(s >= 0 for s in array.strides),
-        "At least one stride in the given numpy array is negative, and tensors with negative "
-        "strides are not currently supported. (You can probably work around this by making a copy "
-        "of your array  with array.copy().) ",
-        ValueError,
-    )
-    check(
-        all(s % dtype.itemsize == 0 for s in array.strides),
-        "given numpy array strides not a multiple of the element byte size. Copy the numpy array "
-        "to reallocate the memory.",
-        ValueError,
-    )
-    assert known is not None
-    return array if dtype is known.numpy else array.view(known.numpy)
 
 
 def warn_read_only(what: str) -> None:
@@ -120,170 +70,6 @@ class Borrowed:
         address = array.__array_interface__["data"][0]
         self.__array_interface__ = {**array.__array_interface__, "data": (address, not writable)}
         self.array = array
-
-
-# -- nested lists ------------------------------------------------------------------------------
-
-
-def take_apart(data: Any) -> tuple[list, tuple[int, ...]]:
-    """The leaves of a nested sequence, in order, and its shape; raises for ragged rows."""
-    level, shape = [data], []
-    while True:
-        kinds = set(map(type, level))
-        nested = [k for k in kinds if k is list or k is tuple or is_sequence_type(k)]
-        if not nested:
-            return level, tuple(shape)
-        check_level(level, kinds, nested, len(shape))
-        sizes = set(map(len, level))
-        if len(sizes) > 1:
-            want = len(level[0])
-            got = next(len(row) for row in level if len(row) != want)
-            raise ValueError(f"expected sequence of length {want} at dim {len(shape)} (got {got})")
-        shape.append(sizes.pop())
-        level = list(chain.from_iterable(level))
-        if not level:
-            return level, tuple(shape)
-
-
-def is_sequence_type(kind: type) -> bool:
-    """Whether objects of this type are rows; tensors are numbers here, as in PyTorch."""
-    numbers = issubclass(kind, (*NO_SEQUENCES, Tensor, np.generic))
-    return not numbers and hasattr(kind, "__getitem__") and hasattr(kind, "__len__")
-
-
-def check_level(level: list, kinds: set[type], nested: list[type], dim: int) -> None:
-    """Raises TypeError where rows and numbers stand side by side."""
-    for kind in kinds:
-        if kind not in nested:
-            first = type(level[0])
-            problem = (
-                "not a sequence"
-                if first in nested
-                else f"must be a number, not {nested[0].__name__}"
-            )
-            raise TypeError(
-                f"[tensor] at dim {dim}: {problem}; rows and numbers stand side by side"
-            )
-
-
-LEAF_TYPES: dict[type, Callable[[], dtypes.dtype]] = {
-    bool: lambda: dtypes.bool,
-    int: lambda: dtypes.int64,
-    float: dtypes.get_default_dtype,
-    complex: lambda: dtypes.get_default_dtype().to_complex(),
-}
-
-
-def dtype_of_type(kind: type) -> dtypes.dtype:
-    """The type that numbers of a Python or NumPy class count as; raises for what is no number."""
-    if issubclass(kind, np.generic) and np.dtype(kind) in dtypes.FROM_NUMPY:
-        return dtypes.FROM_NUMPY[np.dtype(kind)]
-    for base in kind.__mro__:
-        if base in LEAF_TYPES:
-            return LEAF_TYPES[base]()
-    check(not issubclass(kind, TEXT), f"new(): invalid data type '{kind.__name__}'", TypeError)
-    raise RuntimeError(f"Could not infer dtype of {kind.__name__}")
-
-
-def infer_dtype(leaves: list) -> dtypes.dtype:
-    """The common type of a list's numbers; the default type of an empty list."""
-    kinds = set(map(type, leaves))
-    found = [dtype_of_type(k) for k in kinds if not issubclass(k, (Tensor, ndarray))]
-    if len(found) < len(kinds):
-        found += [wrap_leaf(x).dtype for x in leaves if isinstance(x, (Tensor, ndarray))]
-    return functools.reduce(dtypes.promote_types, found) if found else dtypes.get_default_dtype()
-
-
-def wrap_leaf(leaf: Any) -> Tensor:
-    """A tensor inside a list, or a 0-dim array as one."""
-    return leaf if isinstance(leaf, Tensor) else wrap(checked_array(leaf))
-
-
-def plain_numbers(leaves: list) -> list:
-    """The leaves with tensors and NumPy scalars turned into Python numbers; raises TypeError for
-    other things.
-    """
-    kinds = set(map(type, leaves))
-    if kinds <= LEAF_TYPES.keys():
-        return leaves
-    for kind in kinds:
-        check(
-            issubclass(kind, (*LEAF_TYPES, np.generic, ndarray, Tensor)),
-            f"must be real number, not {kind.__name__}",
-            TypeError,
-        )
-    return [leaf.item() if hasattr(leaf, "item") else leaf for leaf in leaves]
-
-
-def array_from_list(data: Any, dtype: dtypes.dtype | None) -> ndarray:
-    """A nested list of numbers as an array of `dtype`, by default of the type its numbers have in
-    common.
-    """
-    if type(data) is list and data and all(type(x) is ndarray and x.ndim for x in data):
-        return stack_arrays(data, dtype)
-    leaves, shape = take_apart(data)
-    if shape and leaves and isinstance(leaves[0], TEXT):
-        raise ValueError(f"too many dimensions '{type(leaves[0]).__name__}'")
-    target = dtype or infer_dtype(leaves)
-    return array_of_numbers(plain_numbers(leaves), target).reshape(shape)
-
-
-def stack_arrays(arrays: list[ndarray], dtype: dtypes.dtype | None) -> ndarray:
-    """A list of arrays as one; warns, as PyTorch does, that this is slow."""
-    warnings.warn(
-        "Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider "
-        "converting the list to a single numpy.ndarray with numpy.array() before converting to a "
-        "tensor.",
-        UserWarning,
-        stacklevel=6,
-    )
-    for array in arrays:
-        check(
-            array.shape == arrays[0].shape,
-            f"expected sequence of length {len(arrays[0])} at dim 1 (got {len(array)})",
-            ValueError,
-        )
-    target = dtype or infer_dtype(arrays)
-    return np.stack([cast_kernel(checked_array(a), target) for a in arrays])
-
-
-def array_of_numbers(numbers: list, target: dtypes.dtype) -> ndarray:
-    """Python numbers as a flat array; raises where an integer type cannot hold one."""
-    kinds = set(map(type, numbers))
-    if target.category < dtypes.COMPLEX and target is not dtypes.bool:
-        check(complex not in kinds, "must be real number, not complex", TypeError)
-    if target.category == dtypes.FLOAT:
-        return cast_kernel(np.array(numbers, np.float64), target)
-    if complex in kinds or target.category == dtypes.COMPLEX:
-        return cast_kernel(np.array(numbers, np.complex128), target)
-    try:
-        natural = np.array(numbers, np.float64 if float in kinds else np.int64)
-    except OverflowError:
-        check(target is dtypes.uint64, "Overflow when unpacking long long", ValueError)
-        return np.array(numbers, np.uint64)
-    check_fits(natural, target)
-    return cast_kernel(natural, target)
-
-
-def check_fits(values: ndarray, target: dtypes.dtype) -> None:
-    """Raises RuntimeError for a number outside an integer type; unsigned types take negative
-    numbers modulo.
-    """
-    if (
-        target is dtypes.bool
-        or not values.size
-        or (target is dtypes.int64 and values.dtype.kind == "i")
-    ):
-        return
-    low, high = integer_limits(target)
-    fits = bool(values.min() >= low and values.max() <= high)  # False for nan
-    check(fits, f"value cannot be converted to type {target.name} without overflow")
-
-
-def integer_limits(target: dtypes.dtype) -> tuple[int, int]:
-    """The least and the largest number that converts without overflow."""
-    info = dtypes.iinfo(target)
-    return (info.min, info.max) if info.min else (-info.max, info.max)
 
 
 # -- arguments ---------------------------------------------------------------------------------
@@ -347,9 +133,8 @@ def tensor(
     tensor([1.0000, 2.5000])
     """
     if data.__class__ is float and dtype is None and device is None and STATE.mode != GENERAL:
-        made = wrap(
-            np.asarray(data, dtypes.get_default_dtype().numpy)
-        )  # what scalar graphs start from
+        # what scalar graphs start from
+        made = wrap(np.asarray(data, dtypes.get_default_dtype().numpy))
         return made.requires_grad_() if requires_grad else made
     dtype = dtype_argument(dtype, "tensor")
     if device is not None:
@@ -518,7 +303,9 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     if not hasattr(ext_tensor, "__dlpack__"):
         ext_tensor = Capsule(ext_tensor)
     array = checked_array(np.from_dlpack(ext_tensor))
-    made = wrap(np.asarray(Borrowed(array, writable=True)))  # older capsules do not say: PyTorch writes
+    made = wrap(
+        np.asarray(Borrowed(array, writable=True))
+    )  # older capsules do not say: PyTorch writes
     return made.clone() if copy else made
 
 

@@ -20,7 +20,8 @@ from ..errors import check
 from ..layout import strided
 from .convert import cast
 from .create import size_argument
-from .data import array_from_list, from_numpy
+from .data import from_numpy
+from .lists import array_from_list
 from .rules import EXPORTS
 from .storage import is_storage
 

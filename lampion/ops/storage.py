@@ -20,7 +20,7 @@ from ..core.memory import memory_of, root_array
 from ..core.tensor import Tensor, wrap
 from ..device import CPU, device
 from ..errors import check
-from .data import array_from_list
+from .lists import array_from_list
 from .rules import EXPORTS, shape_argument
 
 
