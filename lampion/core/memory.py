@@ -9,6 +9,7 @@ from weakref import ref
 
 import numpy as np
 from numpy import ndarray
+from numpy.lib.stride_tricks import as_strided
 
 tick = count(1).__next__  # one clock orders graph nodes and writes into storages
 
