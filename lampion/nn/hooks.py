@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from ..core.dispatch import apply
 from ..core.graph import STATE
 from ..core.hooks import RemovableHandle
-from ..core.op import TENSOR_NAMES, Op
 from ..core.memory import Storage
+from ..core.op import TENSOR_NAMES, Op
 from ..core.tensor import Tensor
 from ..errors import check
 
