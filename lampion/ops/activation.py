@@ -107,7 +107,7 @@ _softplus = elementwise(
         "x": lambda g, x, beta, threshold: where(beta * x > threshold, g, g * (beta * x).sigmoid())
     },
     parameters={"beta": 1.0, "threshold": 20.0},
-    autocast="float32",
+    autocast="float32 on cuda",
     **PRIVATE,
 ).op
 logsigmoid = elementwise(

@@ -34,6 +34,18 @@ Tensor.__lt__, Tensor.__le__ = operator_of(lt), operator_of(le)
 Tensor.__gt__, Tensor.__ge__ = operator_of(gt), operator_of(ge)
 
 
+def contains(self: Tensor, element: Any) -> bool:
+    """Whether any element equals a number or a tensor."""
+    check(
+        isinstance(element, (Tensor, int, float, complex)),
+        lambda: f"[contains] only supports Tensor or scalar, but you passed in a {type(element)}",
+    )
+    return bool(eq(self, element).any())
+
+
+Tensor.__contains__ = contains
+
+
 def isclose_kernel(a: ndarray, b: ndarray, rtol: float, atol: float, equal_nan: bool) -> ndarray:
     """Equal, or both finite and at most `atol + rtol * |b|` apart."""
     close = a == b

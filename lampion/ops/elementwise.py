@@ -368,4 +368,4 @@ Tensor.__truediv__ = Tensor.__div__ = operator_of(_div)
 Tensor.__rtruediv__ = Tensor.__rdiv__ = operator_of(reflected(_div))
 Tensor.__neg__, Tensor.__pos__, Tensor.__abs__ = neg, positive, abs
 Tensor.__iadd__, Tensor.__isub__ = Tensor.add_, Tensor.sub_
-Tensor.__imul__, Tensor.__itruediv__ = Tensor.mul_, Tensor.div_
+Tensor.__imul__ = Tensor.mul_

@@ -106,7 +106,7 @@ SOFTMAX = Op(
     vjp={"x": softmax_gradient},
     jvp=lambda tangents, inputs, y, params: softmax_gradient(tangents[0], y, params["dim"]),
     batch=batch_along,
-    autocast="float32",
+    autocast="float32 on cuda",
 )
 LOG_SOFTMAX = Op(
     "log_softmax",
@@ -117,7 +117,7 @@ LOG_SOFTMAX = Op(
         tangents[0] - (y.exp() * tangents[0]).sum(params["dim"], keepdim=True)
     ),
     batch=batch_along,
-    autocast="float32",
+    autocast="float32 on cuda",
 )
 SOFTMAX_BACKWARD = Op(
     "softmax_backward",
