@@ -20,7 +20,8 @@ from ..dtypes import FROM_NUMPY
 from .create import empty_like
 from .rules import EXPORTS, F32, F64, dtype_argument, move_to_front, public
 
-_max, _sum = np.maximum.reduce, np.add.reduce
+_max: Any = np.maximum.reduce
+_sum: Any = np.add.reduce
 WIDE = (F32, F64)
 
 
