@@ -279,13 +279,14 @@ def deposit(
 
 
 def fill_slot(slot: Slot, g: Tensor, pending: dict, heap: list) -> None:
-    """Puts the gradient of one output into its node's tuple."""
+    """Adds the gradient of one output to its node's tuple; an output that was saved has a second slot."""
     node = slot.node
     grads = pending.get(node)
     if grads is None:
         grads = pending[node] = [None] * node.shape  # type: ignore[operator]
         heappush(heap, (-node.seq, node))
-    grads[slot.index] = g
+    before = grads[slot.index]
+    grads[slot.index] = g if before is None else before + g
 
 
 def fit(g: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
