@@ -5,7 +5,7 @@
 from . import (
     clip_grad as clip_grad, convert_parameters as convert_parameters, fusion as fusion,
     init as init, parametrizations as parametrizations, parametrize as parametrize,
-    prune as prune, rnn as rnn,
+    rnn as rnn,
 )  # fmt: skip
 from .clip_grad import (
     clip_grad_norm as clip_grad_norm, clip_grad_norm_ as clip_grad_norm_,
