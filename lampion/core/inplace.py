@@ -6,11 +6,14 @@ becomes "the base with the view replaced", and every view of it gets its history
 
 from __future__ import annotations
 
+from weakref import ref
+
 import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
 from ..errors import check
+from ..layout import Order, contiguous_format, inverse, order_of
 from .dispatch import record
 from .graph import STATE
 from .op import Op
@@ -27,7 +30,7 @@ def check_writable(target: Tensor, name: str) -> None:
                 "update in torch.no_grad(), or work on a .clone()"
             )
         base = target._base
-        if base is not None and base._requires_grad and base.grad_fn is None:
+        if base is not None and base.grad_fn is None:
             raise RuntimeError(
                 f"[{name}] a view of a leaf Variable that requires grad is being used in an in-place operation; "
                 "wrap the update in torch.no_grad(), or work on a .clone()"
@@ -107,7 +110,7 @@ def rebase(target: Tensor, result: Tensor) -> None:
     """Gives `target`, and through a view its base and all other views, the history of `result`."""
     if result._data.dtype is not target._data.dtype:
         result = CAST(result, dtype=target.dtype)
-    base = target._base
+    base, before = target._base, target.grad_fn
     if base is None:
         if result.grad_fn is None:
             result = COPY(target, result)
@@ -115,9 +118,12 @@ def rebase(target: Tensor, result: Tensor) -> None:
         base = target
     else:
         mask = base._requires_grad + 2 * result._requires_grad
-        params = {"chain": target._chain}
-        record(SCATTER_VIEW, mask, (base, result), params, base)
+        data = base._data
+        order = order_of(data) if isinstance(data, ndarray) else None
+        record(SCATTER_VIEW, mask, (base, result), {"chain": target._chain, "order": order}, base)
         refresh(target)
+    if target._retains_grad:
+        before.retained, target.grad_fn.retained, target.grad_fn.watched = None, ref(target), True
     for r in list(base._storage.views or ()):
         view = r()
         if view is not None and view._base is base and view is not target:
@@ -132,9 +138,15 @@ def refresh(view: Tensor) -> None:
     view._requires_grad, view.grad_fn = out._requires_grad, out.grad_fn
 
 
-def scatter_view_gradient(g: Tensor, chain: tuple) -> Tensor:
-    """The base keeps the gradient of what the write left alone."""
-    rest = g.clone()
+def scatter_view_gradient(g: Tensor, chain: tuple, order: Order) -> Tensor:
+    """The base keeps the gradient of what the write left alone.
+
+    Its copy lies in memory as the base does (`order`), so that each operator of the chain gives a view of it.
+    """
+    if order is None:
+        rest = g.clone(memory_format=contiguous_format)
+    else:
+        rest = g.permute(order).clone(memory_format=contiguous_format).permute(inverse(order))
     view = rest
     for op, params in chain:
         view = op(view, **params)
@@ -152,7 +164,7 @@ def take_view(g: Tensor, chain: tuple) -> Tensor:
 SCATTER_VIEW = Op(
     "scatter_view",
     ("base", "source"),
-    lambda base, source, chain: base,
+    lambda base, source, chain, order: base,
     vjp={"base": scatter_view_gradient, "source": take_view},
     grad_name="CopySlices",
 )

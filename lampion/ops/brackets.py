@@ -281,7 +281,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         return
     check_writable(self, "__setitem__")
     data = self._data
-    if not data.flags.writeable or 0 in data.strides:
+    if not data.flags.writeable:
         check_memory(data, "__setitem__")
     target, key = data, index
     if index.__class__ is Tensor and index._data.dtype in (INT64, BOOL):
@@ -296,6 +296,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             key = index_key(one_index(parsed.indices)._data, dims, target.ndim)
             for d in dims:
                 from_front(key[d], target.shape[d], d)
+    if given and 0 in data.strides:
+        check_memory(np.asarray(target[key]) if is_plain(key) else target, "__setitem__")
     write(target, key, value._data if given else value, self.dtype)
     if self._storage is None:
         self._storage = Storage()

@@ -12,28 +12,24 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.inplace import check_writable
-from ..core.memory import Storage
+from ..core.memory import Storage, memory_of, root_array
 from ..core.tensor import Tensor, _new
 from ..errors import check
 from . import strided, views
 from .rules import EXPORTS, public, shape_argument
-from .strided import memory_of
 
 
 def become_view(self: Tensor, view: Callable, args: tuple, kwargs: dict, name: str) -> Tensor:
     """`self` turns into a view of what it was; other views of it stay views of that."""
     check_writable(self, name)
-    was = self
-    if self._view is None:
-        was = _new(Tensor)
-        was._data, was._storage = self._data, self._storage
-        was._requires_grad, was.grad_fn = self._requires_grad, self.grad_fn
+    was = _new(Tensor)
+    was._data, was._storage, was._view = self._data, self._storage, self._view
+    was._requires_grad, was.grad_fn = self._requires_grad, self.grad_fn
     seen = view(was, *args, **kwargs)
-    if was is not self:
-        for r in seen._storage.views:
-            other = r()
-            if other is not None and other._view[0] is self:
-                other._view = (was, *other._view[1:])
+    for r in seen._storage.views:
+        other = r()
+        if other is not None and other._view[0] is self:
+            other._view = (was, *other._view[1:])
     self._data, self._storage, self._view = seen._data, seen._storage, seen._view
     self._requires_grad, self.grad_fn = seen._requires_grad, seen.grad_fn
     self._storage.write(name)
@@ -79,7 +75,7 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
         return self
     count = int(np.prod(shape, dtype=np.int64))
     start, item = self.storage_offset() if x.size else 0, x.dtype.itemsize
-    memory = memory_of(x)
+    memory = memory_of(root_array(x))
     if (start + count) * item > memory.size:
         grown = np.empty((start + count) * item, np.uint8)
         grown[: memory.size] = memory
@@ -89,6 +85,9 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
         self._data = ndarray(shape, x.dtype, memory, start * item)
     else:
         self._data = np.empty(shape, x.dtype)
+    if self._storage is None:
+        self._storage = Storage()
+    self._storage.write("resize_")
     return self
 
 

@@ -13,8 +13,8 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
+from ..core.memory import memory_of, root_array, strides_of
 from ..core.op import TENSOR_NAMES, Op
-from ..core.memory import root_array, strides_of
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from . import expand, slices, splits, views
@@ -25,22 +25,25 @@ from .views import ViewOp, view_of
 # -- as_strided --------------------------------------------------------------------------------
 
 
-def memory_of(x: ndarray) -> ndarray:
-    """The bytes of the array that owns x's memory, in the order of their addresses."""
-    root = root_array(x)
-    outermost_first = sorted(range(root.ndim), key=lambda d: -root.strides[d])
-    return root.transpose(outermost_first).reshape(-1).view(np.uint8)
-
-
 def strided_array(
     x: ndarray, size: tuple[int, ...], stride: tuple[int, ...], storage_offset: int, geometry: tuple
 ) -> ndarray:
-    """The storage of x with other sizes and strides."""
-    item = x.dtype.itemsize
+    """The storage of x with other sizes and strides; `geometry` is where x lay when the call was made.
+
+    An array that lies otherwise (a gradient, a tangent) is read as if it lay there, into a copy.
+    """
+    shape, strides, offset = geometry
+    root, item = root_array(x), x.dtype.itemsize
     if 0 in size:
         return np.empty(size, x.dtype)
-    steps = tuple([s * item for s in stride])
-    return ndarray(size, x.dtype, memory_of(x), storage_offset * item, steps)
+    if x.shape == shape and strides_of(x) == strides:
+        at = x.ctypes.data - root.ctypes.data + (storage_offset - offset) * item
+        steps = tuple([s * item for s in stride])
+        return ndarray(size, x.dtype, memory_of(root), at, steps)
+    into, out = positions(*geometry), positions(size, stride, storage_offset)
+    storage = np.zeros(max(into.max(initial=-1), out.max()) + 1, x.dtype)
+    storage[into] = x
+    return storage[out]
 
 
 def positions(size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> ndarray:
