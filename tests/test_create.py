@@ -41,6 +41,21 @@ DRAWS = [
 ]
 
 
+VMAP = "torch.vmap(lambda v: {}, randomness='{}')(torch.linspace(0, 1, 12).reshape(3, 4))"
+VMAPPED = [
+    "torch.rand(2) + v[0]",
+    "torch.randn(3) + v[0]",
+    "torch.randperm(5) + v[0]",
+    "torch.nn.functional.dropout(v)",
+    "v.clone().normal_()",
+    "torch.bernoulli(v)",
+    "torch.poisson(9 * v)",
+    "torch.normal(v)",
+    "torch.multinomial(1 + v, 2)",
+    "torch.vmap(lambda w: torch.rand(2) + w, randomness='different')(v)",
+]
+
+
 def expressions():
     """All that is compared."""
     yield from """torch.tensor([[1, 2], [3, 4]])
@@ -121,6 +136,10 @@ torch.nn.functional.dropout1d(torch.ones(3, 4), 0.4)
 torch.nn.functional.dropout2d(torch.ones(3, 4, 2, 2), 0.4)
 torch.nn.functional.dropout3d(torch.ones(3, 4, 1, 2, 2), 0.4)
 torch.nn.functional.feature_alpha_dropout(torch.ones(3, 4, 2), 0.4, True)""".splitlines()
+    for call in VMAPPED:
+        for randomness in ("different", "same"):
+            if randomness == "different" or "rand" in call and "lambda" not in call:
+                yield VMAP.format(call, randomness)
     for kind in FLOATS:
         for call in (
             "arange(-0.3, 7.1, 0.17",
@@ -268,6 +287,12 @@ def test_inference_mode_marks_what_is_made_in_it():
     with lampion.inference_mode():
         assert lampion.zeros(2).is_inference() and lampion.rand(2).is_inference()
     assert not lampion.zeros(2).is_inference()
+
+
+def test_vmap_forbids_random_numbers_unless_asked():
+    for draw in (lambda v: lampion.rand(2) + v, lampion.bernoulli, lambda v: v.normal_()):
+        with pytest.raises(RuntimeError, match="randomness error mode"):
+            lampion.vmap(draw)(lampion.zeros(3))
 
 
 def test_fork_rng_leaves_the_stream_alone():

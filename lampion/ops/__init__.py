@@ -49,6 +49,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     norms as norms,
     special as special,
     fft as fft,
+    draws as draws,
     random as random,
     lowrank as lowrank,
     dropout as dropout,

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import check
 from .create import like
-from .random import BERNOULLI_NUMBER, DROPOUT_NOISE, draw
+from .draws import BERNOULLI_NUMBER, DROPOUT_NOISE, draw
 from .rules import EXPORTS
 
 ALPHA = 1.7580993408473766  # SELU's value far below zero, negated

@@ -1,13 +1,10 @@
-"""Random tensors, drawn from PyTorch's streams. May import rules, create, convert, core and the
-base.
+"""Random tensors: new ones, by parameters in tensors, fills. May import rules, create, draws, core.
 
-The streams themselves are in lampion/random; here each becomes an operator, so that a trace draws
-anew. Fills walk a tensor in the order of its memory, as PyTorch does.
+Fills walk a tensor in the order of its memory, as PyTorch does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,89 +13,31 @@ from numpy import ndarray
 from .. import dtypes
 from .. import random as streams
 from ..core.dispatch import apply
+from ..core.graph import STATE
 from ..core.inplace import assign, check_writable, write_out
-from ..core.op import Op
+from ..core.op import TENSOR_NAMES, Op
 from ..core.tensor import Tensor, wrap
+from ..core.transforms import Batched
 from ..errors import check
 from ..layout import Order, inverse, order_of
 from ..random import Generator, default_generator
 from .create import factory, like, number_argument, size_argument
-from .rules import EXPORTS, public
-
-# -- drawing -----------------------------------------------------------------------------------
-
-
-def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
-    """The operator that draws an array of a shape with its dimensions in a given order."""
-
-    def kernel(
-        shape: tuple, order: Order, dtype: dtypes.dtype, generator: Any, **params: Any
-    ) -> ndarray:
-        if order is None:
-            return sampler(shape, dtype=dtype.numpy, generator=generator, **params)
-        inside = tuple([shape[d] for d in order])
-        drawn = sampler(inside, dtype=dtype.numpy, generator=generator, **params)
-        return drawn.transpose(inverse(order))
-
-    return Op(f"draw_{name}", (), kernel)
-
-
-def complex_uniform(
-    shape: tuple, low: float, high: float, dtype: np.dtype, generator: Any
-) -> ndarray:
-    """Uniform numbers; both parts of complex ones, one after the other."""
-    if dtype.kind != "c":
-        return streams.uniform(shape, low, high, dtype, generator)
-    parts = streams.uniform((*shape, 2), low, high, np.empty(0, dtype).real.dtype, generator)
-    return parts.view(dtype)[..., 0]
-
-
-def dropout_noise(shape: tuple, p: float, dtype: np.dtype, generator: Any) -> ndarray:
-    """1 / (1 - p) with probability 1 - p, else 0."""
-    kept = streams.bernoulli(shape, 1.0 - p, dtype, generator)
-    scale = 1 / (1.0 - p) if dtype.itemsize == 8 else np.float32(1) / np.float32(1.0 - p)
-    return kept * np.asarray(scale).astype(dtype)
-
-
-UNIFORM = drawing("uniform", complex_uniform)
-NORMAL = drawing("normal", streams.normal)
-RANDINT = drawing("randint", streams.randint)
-BERNOULLI_NUMBER = drawing("bernoulli", streams.bernoulli)
-EXPONENTIAL = drawing("exponential", streams.exponential)
-CAUCHY = drawing("cauchy", streams.cauchy)
-GEOMETRIC = drawing("geometric", streams.geometric)
-LOG_NORMAL = drawing("log_normal", streams.log_normal)
-DROPOUT_NOISE = drawing("dropout_noise", dropout_noise)
-RANDPERM = Op(
-    "randperm", (), lambda n, dtype, generator: streams.randperm(n, dtype.numpy, generator)
+from .draws import (
+    BERNOULLI_NUMBER,
+    CAUCHY,
+    EXPONENTIAL,
+    GEOMETRIC,
+    LOG_NORMAL,
+    NORMAL,
+    RANDINT,
+    RANDPERM,
+    UNIFORM,
+    check_generator,
+    draw,
+    draw_from,
+    level_of_rows,
 )
-
-
-def draw(
-    op: Op,
-    shape: tuple,
-    dtype: dtypes.dtype | None,
-    generator: Any,
-    order: Order = None,
-    **params: Any,
-) -> Tensor:
-    """A new tensor of draws, of the default type unless one is given."""
-    check_generator(generator, op.name)
-    dtype = dtype or dtypes.get_default_dtype()
-    return apply(op, shape=shape, order=order, dtype=dtype, generator=generator, **params)
-
-
-def check_generator(generator: Any, name: str) -> None:
-    """Raises TypeError for what is no generator."""
-    check(
-        generator is None or isinstance(generator, Generator),
-        lambda: (
-            f"{name}(): argument 'generator' must be torch.Generator, not "
-            f"{type(generator).__name__}"
-        ),
-        TypeError,
-    )
-
+from .rules import EXPORTS, batch_elementwise, move_to_front, public
 
 # -- new tensors -------------------------------------------------------------------------------
 
@@ -170,7 +109,13 @@ def randperm(n: int, *, dtype: Any = None, generator: Any = None) -> Tensor:
         TypeError,
     )
     check_generator(generator, "randperm")
-    return apply(RANDPERM, n=n.__index__(), dtype=dtype or dtypes.int64, generator=generator)
+    params = {"n": n.__index__(), "dtype": dtype or dtypes.int64, "generator": generator}
+    level = level_of_rows() if STATE.interpreters else None
+    if level is None:
+        return apply(RANDPERM, **params)
+    with STATE.set(interpreters=level.before):
+        rows = TENSOR_NAMES["stack"]([apply(RANDPERM, **params) for _ in range(level.size)])
+    return Batched(level, rows, 0)
 
 
 @factory
@@ -236,31 +181,39 @@ def normal_kernel(x: ndarray | None, std: ndarray | None, number: float, generat
     return streams.normal_of(number if x is None else x, number if std is None else std, generator)
 
 
-BERNOULLI = Op("bernoulli", ("x",), bernoulli_kernel, vjp={"x": no_gradient})
-POISSON = Op(
-    "poisson", ("x",), lambda x, generator: streams.poisson(x, generator), vjp={"x": no_gradient}
-)
+def batch_draw(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """All rows in one draw."""
+    return apply(op, move_to_front(values[0], dims[0]), **params), 0
+
+
+def batch_multinomial(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """All rows of all batches in one draw."""
+    x = move_to_front(values[0], dims[0])
+    drawn = apply(op, x.reshape(-1, x._data.shape[-1]), **params)
+    return drawn.reshape(*x._data.shape[:-1], params["num_samples"]), 0
+
+
+def multinomial_kernel(x: ndarray, num_samples: int, replacement: bool, generator: Any) -> ndarray:
+    """The indices, row by row in memory."""
+    return np.ascontiguousarray(streams.multinomial(x, num_samples, replacement, generator))
+
+
+BERNOULLI = Op("bernoulli", ("x",), bernoulli_kernel, vjp={"x": no_gradient}, batch=batch_draw)
+POISSON = Op("poisson", ("x",), streams.poisson, vjp={"x": no_gradient}, batch=batch_draw)
 BINOMIAL = Op(
     "binomial",
     ("x", "prob"),
-    lambda x, prob, generator: streams.binomial(x, prob, generator),
-    vjp={
-        "x": no_gradient,
-        "prob": lambda g, prob_shape: g.new_zeros(prob_shape),
-    },
+    streams.binomial,
+    vjp={"x": no_gradient, "prob": lambda g, prob_shape: g.new_zeros(prob_shape)},
+    batch=batch_elementwise,
 )
-MULTINOMIAL = Op(
-    "multinomial",
-    ("x",),
-    lambda x, num_samples, replacement, generator: np.ascontiguousarray(
-        streams.multinomial(x, num_samples, replacement, generator)
-    ),
-)
+MULTINOMIAL = Op("multinomial", ("x",), multinomial_kernel, batch=batch_multinomial)
 NORMAL_OF = Op(
     "normal",
     ("x", "std"),
     normal_kernel,
     vjp={"x": no_gradient, "std": lambda g, std_shape: g.new_zeros(std_shape)},
+    batch=batch_elementwise,
 )
 
 
@@ -289,7 +242,7 @@ def normal(
     check(any(t is not None for t in tensors), "normal() of two numbers needs a size", TypeError)
     number = number_argument("normal", "std", std) if tensors[1] is None else mean
     number = 0.0 if isinstance(number, Tensor) else number
-    made = apply(NORMAL_OF, *tensors, number=float(number), generator=generator)
+    made = draw_from(NORMAL_OF, *tensors, number=float(number), generator=generator)
     return made if out is None else write_out(out, made, "normal")
 
 
@@ -307,7 +260,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     """1 with the probability in each element of `input` (or with `p`), else 0."""
     check_generator(generator, "bernoulli")
     if p is None:
-        return apply(BERNOULLI, input, order=None, generator=generator)
+        return draw_from(BERNOULLI, input, order=None, generator=generator)
     return draw(BERNOULLI_NUMBER, tuple(input._data.shape), input.dtype, generator, p=p)
 
 
@@ -319,7 +272,7 @@ def multinomial(
     (N, n).
     """
     check_generator(generator, "multinomial")
-    return apply(
+    return draw_from(
         MULTINOMIAL, input, num_samples=num_samples, replacement=replacement, generator=generator
     )
 
@@ -328,14 +281,14 @@ def multinomial(
 def poisson(input: Tensor, generator: Any = None) -> Tensor:
     """Counts of the Poisson distribution with these rates."""
     check_generator(generator, "poisson")
-    return apply(POISSON, input, generator=generator)
+    return draw_from(POISSON, input, generator=generator)
 
 
 @public(method=False)
 def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
     """How many of `count` trials succeed that each succeed with probability `prob`."""
     check_generator(generator, "binomial")
-    return apply(BINOMIAL, count, prob, generator=generator)
+    return draw_from(BINOMIAL, count, prob, generator=generator)
 
 
 # -- fills -------------------------------------------------------------------------------------
@@ -408,7 +361,7 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     check_writable(self, "bernoulli_")
     check_generator(generator, "bernoulli_")
     order = fill_order(self)
-    drawn = apply(BERNOULLI, p.expand(self._data.shape), order=order, generator=generator)
+    drawn = draw_from(BERNOULLI, p.expand(self._data.shape), order=order, generator=generator)
     return assign(self, drawn.to(self.dtype), "bernoulli_")
 
 
