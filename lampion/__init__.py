@@ -51,6 +51,9 @@ _LATER = {  # names of packages that load on first use
     "save": "serialization",
     "load": "serialization",
     "vmap": "func",
+    "autocast": "amp",
+    "is_autocast_enabled": "amp.autocast",
+    "get_autocast_dtype": "amp.autocast",
 }
 
 __all__ = sorted([*(_name for _name in globals() if not _name.startswith("_")), *_LATER])

@@ -29,6 +29,7 @@ class Op:
     jvp        f(tangents, inputs, outputs, params) -> tangents; "linear": the op itself on the tangent;
                None: derived from the partials or from the vjp
     batch      f(size, values, dims, params, op) -> (result, dim); None: a loop
+    autocast   "lower" | "float32", either also "... on cuda": the type it computes in under autocast
     promote    "common" | "float" | "none": how operands are brought to one type
     outputs    names of the results; `(name, ...)` where their number depends on the call
     """

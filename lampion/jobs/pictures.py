@@ -31,6 +31,7 @@ def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
         for part, style in (("training", "-"), ("validation", "--")):
             axes.plot(epochs, [row[f"{part} {what}"] for row in history], style, label=part)
         axes.set(xlabel="epoch", ylabel=what)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
     loss.set_yscale("log")

@@ -7,6 +7,7 @@ Both kernels take the same `plan`, which says all that is particular to a call.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,6 +48,9 @@ def adjoint_pair(
     return pair
 
 
+DENSE_WIDTH = 64  # elements that a dense product reads in the time in which a sparse one gathers one
+
+
 class Mixing:
     """A sparse matrix along one dimension: output i is the sum of `weights[i, t] * x[indices[i, t]]` over t.
 
@@ -56,6 +60,7 @@ class Mixing:
     def __init__(self, indices: ndarray, weights: ndarray | None, size: int) -> None:
         self.indices, self.weights, self.size = indices, weights, size  # (O, T), (O, T), the input's size
         self._transposed: Mixing | None = None
+        self._dense: ndarray | None = None
 
     @property
     def transposed(self) -> Mixing:
@@ -80,16 +85,41 @@ class Mixing:
         filled[source, place] = weights.ravel()[used][order]
         return Mixing(indices, filled, rows)
 
+    @property
+    def dense(self) -> ndarray:
+        """The matrix (O, size) itself; made once."""
+        if self._dense is None:
+            self._dense = np.zeros((len(self.indices), self.size))
+            np.add.at(self._dense, (np.arange(len(self.indices))[:, None], self.indices), self.weights)
+        return self._dense
+
     def apply(self, x: ndarray, axis: int) -> ndarray:
         """The matrix applied along an axis, counted from the end."""
-        ones = (1,) * (-axis - 1)
-        y = np.take(x, self.indices[:, 0], axis)
         if self.weights is None:
-            return y
+            return np.take(x, self.indices[:, 0], axis)
+        if x.dtype.kind == "f" and self.size <= DENSE_WIDTH * self.weights.shape[1]:
+            y = self.multiply(x, axis)
+            if np.isfinite(y).all():  # else 0 * inf may have brought in NaN
+                return y
+        return self.gather(x, axis)
+
+    def multiply(self, x: ndarray, axis: int) -> ndarray:
+        """By a dense matrix, which BLAS makes up for."""
+        matrix = self.dense.astype(x.dtype)
+        if axis == -1:
+            return np.matmul(x, matrix.T)
+        shape = x.shape
+        flat = x.reshape(*shape[:axis], shape[axis], math.prod(shape[axis + 1 :]))
+        return np.matmul(matrix, flat).reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
+
+    def gather(self, x: ndarray, axis: int) -> ndarray:
+        """Term by term; absent ones must not bring in NaN."""
+        ones = (1,) * (-axis - 1)
         weights = self.weights.astype(x.dtype).reshape(*self.weights.shape, *ones)  # (O, T, 1, ...)
-        at = (..., *[slice(None)] * len(ones))
+        rest = (slice(None),) * len(ones)
+        y = np.take(x, self.indices[:, 0], axis)
         y *= weights[:, 0]
-        y[(*at[:1], self.weights[:, 0] == 0, *at[1:])] = 0  # absent terms must not bring in NaN
+        y[(..., self.weights[:, 0] == 0, *rest)] = 0
         for t in range(1, self.weights.shape[1]):
             rows = np.flatnonzero(self.weights[:, t])
             term = np.take(x, self.indices[rows, t], axis)
@@ -97,7 +127,7 @@ class Mixing:
             if len(rows) == len(weights):
                 y += term
             else:
-                y[(*at[:1], rows, *at[1:])] += term
+                y[(..., rows, *rest)] += term
         return y
 
 

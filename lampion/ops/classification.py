@@ -194,9 +194,26 @@ def nll_loss(
 # -- cross-entropy -----------------------------------------------------------------------------
 
 
+def plain(x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int) -> bool:
+    """Whether these are (N, C) and classes that all count the same: the common case, which is short."""
+    if x.ndim != 2 or w is not None or target.dtype != np.int64 or 0 <= ignore_index < x.shape[1] or not x.size:
+        return False
+    return target.view(np.uint64).max() < x.shape[1]  # negative ones are huge then
+
+
 def cross_entropy_kernel(x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int, reduction: str) -> tuple:
     """The loss and log(sum(exp(x))) over the classes, (N, *)."""
     given, x = x.dtype, wide(x)
+    if plain(x, target, w, ignore_index):
+        largest = np.maximum.reduce(x, 1)
+        lse = x - largest[:, None]
+        np.exp(lse, out=lse)
+        lse = np.log(np.add.reduce(lse, 1))
+        lse += largest
+        losses = lse - x[np.arange(len(x)), target]
+        if reduction != "none":
+            losses = np.add.reduce(losses) / (len(x) if reduction == "mean" else 1)
+        return np.asarray(losses).astype(given, copy=False), lse
     classes, weights = target_weights(target, w, ignore_index, x.shape[1], x.dtype)
     if x.size:
         largest = np.maximum.reduce(x, 1, keepdims=True)
@@ -215,6 +232,12 @@ def cross_entropy_gradient_kernel(
 ) -> ndarray:
     """(softmax(x) - one_hot(target)) g, in one array."""
     given, x = x.dtype, wide(x)
+    if plain(x, target, w, ignore_index):
+        gx = x - lse[:, None]
+        np.exp(gx, out=gx)
+        gx[np.arange(len(x)), target] -= 1
+        gx *= g / len(x) if reduction == "mean" else g if reduction == "sum" else g[:, None]
+        return gx.astype(given, copy=False)
     classes, weights = target_weights(target, w, ignore_index, x.shape[1], x.dtype)
     scale = position_scale(g.astype(x.dtype, copy=False), weights, reduction)[:, None]
     gx = x - lse[:, None]

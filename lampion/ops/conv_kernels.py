@@ -208,9 +208,18 @@ def by_group(wide: ndarray, groups: int) -> ndarray:
 
 def taps(image: ndarray, kernel: tuple, steps: Steps, out: tuple) -> Iterator[tuple[tuple, ndarray]]:
     """For each element of a kernel its place and the part of a padded (N, C, *size) that it reads."""
+    for at, part in tap_slices(kernel, steps, out):
+        yield at, image[part]
+
+
+@functools.lru_cache(256)
+def tap_slices(kernel: tuple, steps: Steps, out: tuple) -> list[tuple[tuple, tuple]]:
+    """The places and slices of `taps`."""
+    found = []
     for at in itertools.product(*map(range, kernel)):
         begins = [k * d for k, d in zip(at, steps.dilation)]
-        yield at, image[(..., *[slice(b, b + (o - 1) * s + 1, s) for b, o, s in zip(begins, out, steps.stride)])]
+        found.append((at, (..., *[slice(b, b + (o - 1) * s + 1, s) for b, o, s in zip(begins, out, steps.stride)])))
+    return found
 
 
 def unfold(x: ndarray, kernel: tuple, steps: Steps) -> ndarray:

@@ -52,7 +52,7 @@ CUMSUM = running(
     lambda x, dim: accumulate(np.add, x, dim),
     reverse_cumsum,
     jvp="linear",
-    autocast="float32",
+    autocast="float32 on cuda",
 )
 
 
@@ -103,7 +103,7 @@ def cumprod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:
 
 
 CUMPROD = running(
-    "cumprod", lambda x, dim: accumulate(np.multiply, x, dim), cumprod_gradient, autocast="float32"
+    "cumprod", lambda x, dim: accumulate(np.multiply, x, dim), cumprod_gradient, autocast="float32 on cuda"
 )
 
 

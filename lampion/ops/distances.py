@@ -65,7 +65,7 @@ NORM = reduction(
     norm_kernel,
     norm_gradient,
     grad_name="LinalgVectorNormBackward0",
-    autocast="float32",
+    autocast="float32 on cuda",
 )
 
 

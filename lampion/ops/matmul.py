@@ -117,7 +117,7 @@ MV = Op(
         "v": lambda g, a: a.mH @ g,
     },
     batch=mv_batch,
-    autocast="lower",
+    autocast="lower on cuda",
 )
 DOT = Op(
     "dot",

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.dispatch import apply
-from ..core.graph import DIRECT, STATE
+from ..core.graph import DIRECT, GENERAL, STATE
 from ..core.op import Op
-from ..core.tensor import Size, Tensor, wrap
+from ..core.tensor import Size, Storage, Tensor, wrap
 from ..dtypes import finfo
 from ..errors import check
 from .norm_kernels import fixed_norm_kernel, norm_gradient_kernel, norm_kernel, seen_as
@@ -79,7 +79,7 @@ def norm_op(name: str, grad_name: str) -> Op:
         outputs=("y", "mean", "variance"),
         constant_outputs=("mean", "variance"),
         grad_name=grad_name,
-        autocast="float32" if "batch" not in name else None,
+        autocast="float32 on cuda" if "batch" not in name else None,
     )
 
 
@@ -151,8 +151,18 @@ def batch_statistics(x: Tensor, w: Tensor | None, b: Tensor | None, eps: float) 
 
 
 def update_running(running: Tensor | None, new: Tensor, momentum: float) -> None:
-    if running is not None:
+    """Moves a running statistic by `momentum`, in place and unrecorded."""
+    if running is None:
+        return
+    if STATE.mode == GENERAL or running._data.dtype != new._data.dtype or running._requires_grad:
         running.mul_(1 - momentum).add_(new.to(running.dtype) * momentum)
+        return
+    data = running._data
+    data *= 1 - momentum
+    data += new._data * momentum
+    if running._storage is None:
+        running._storage = Storage()
+    running._storage.write("batch_norm")
 
 
 def general_batch_norm(
@@ -176,7 +186,7 @@ def general_batch_norm(
         shape = (channels, *[1] * (x._data.ndim - 2))
         return apply(FIXED_NORM, x, w, b, running_mean, running_var, shape=shape, eps=eps), None, None
     y, mean, variance = batch_statistics(x, w, b, eps)
-    mean, variance = mean.reshape(-1), variance.reshape(-1)
+    mean, variance = mean.view(-1), variance.view(-1)
     count = x._data.size // channels
     update_running(running_mean, mean, momentum)
     if running_var is not None:
@@ -254,22 +264,24 @@ def native_batch_norm(
 
 def check_features(x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tensor | None = None) -> None:
     """Raises RuntimeError unless the input ends with `shape` and the weights have it."""
-    check(
-        len(shape) > 0,
-        lambda: "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
-        f"normalized_shape = {list(shape)}",
-    )
-    for what, t in (("weight", w), ("bias", b)):
-        check(
-            t is None or t._data.shape == shape,
-            lambda what=what, t=t: f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape "
-            f"{list(t._data.shape)} and normalized_shape = {list(shape)}",
-        )
     given = x._data.shape
-    check(
-        len(given) >= len(shape) and given[len(given) - len(shape) :] == shape,
-        lambda: f"Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but "
-        f"got input of size{list(given)}",
+    fits = shape and given[-len(shape) :] == shape
+    if fits and (w is None or w._data.shape == shape) and (b is None or b._data.shape == shape):
+        return
+    if not shape:
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
+            "normalized_shape = []"
+        )
+    for what, t in (("weight", w), ("bias", b)):
+        if t is not None and t._data.shape != shape:
+            raise RuntimeError(
+                f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape "
+                f"{list(t._data.shape)} and normalized_shape = {list(shape)}"
+            )
+    raise RuntimeError(
+        f"Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but got input "
+        f"of size{list(given)}"
     )
 
 

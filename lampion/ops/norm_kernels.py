@@ -5,9 +5,10 @@ Half-precision arrays are computed in float32; means and variances stay in float
 
 from __future__ import annotations
 
+import functools
 import math
 import string
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -20,13 +21,37 @@ def widest(*arrays: ndarray | None) -> list:
     return [a.astype(F32) if a is not None and a.dtype.itemsize < 4 else a for a in arrays]
 
 
-def sum_of_products(a: ndarray, b: ndarray, dims: tuple[int, ...]) -> ndarray:
-    """The sum of a * b over `dims`, which keep size 1; makes no array of the products."""
-    letters = string.ascii_letters[: a.ndim]
-    gone = {d % a.ndim for d in dims}
+class Layout(NamedTuple):
+    """What follows from shapes alone: how many elements share a mean, whether a weight is one number for them, over
+    which dimensions a weight's gradient is summed, and the sums of products over either."""
+
+    count: int
+    one_weight: bool
+    summed: tuple[int, ...]
+    over_dims: tuple[str, tuple[int, ...]]
+    over_summed: tuple[str, tuple[int, ...]]
+
+
+@functools.lru_cache(512)
+def layout(size: tuple[int, ...], dims: tuple[int, ...], shape: tuple[int, ...]) -> Layout:
+    """The layout of an array of this size, its means over `dims`, its weights seen in `shape`."""
+    ndim = len(size)
+    summed = tuple(d for d in range(-ndim, 0) if -d > len(shape) or shape[d] == 1)
+    return Layout(
+        max(math.prod(size[d] for d in dims), 1),
+        all(-d > len(shape) or shape[d] == 1 for d in dims),
+        summed,
+        product_sum(size, dims),
+        product_sum(size, summed),
+    )
+
+
+def product_sum(size: tuple[int, ...], dims: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """The subscripts of `einsum` for the sum of a * b over `dims`, and the shape with these as 1."""
+    letters = string.ascii_letters[: len(size)]
+    gone = {d % len(size) for d in dims}
     kept = "".join(c for i, c in enumerate(letters) if i not in gone)
-    y = np.einsum(f"{letters},{letters}->{kept}", a, b)
-    return y.reshape([1 if i in gone else n for i, n in enumerate(a.shape)])
+    return f"{letters},{letters}->{kept}", tuple(1 if i in gone else n for i, n in enumerate(size))
 
 
 def seen_as(x: Any, view: tuple[int, ...]) -> Any:
@@ -41,14 +66,15 @@ def norm_kernel(
     given, outer = x.dtype, x.shape
     x, w, b = widest(x, w, b)
     x = seen_as(x, view)
-    count = max(math.prod(x.shape[d] for d in dims), 1)
-    mean = np.add.reduce(x, dims, keepdims=True)
-    mean /= count
+    plan = layout(x.shape, dims, shape)
+    mean = np.add.reduce(x, dims, None, None, True)
+    mean /= plan.count
     y = x - mean
-    variance = sum_of_products(y, y, dims)
-    variance /= count
+    subscripts, reduced = plan.over_dims
+    variance = np.einsum(subscripts, y, y).reshape(reduced)
+    variance /= plan.count
     scale = 1 / np.sqrt(variance + eps)
-    if w is not None and all(-d > len(shape) or shape[d] == 1 for d in dims):
+    if w is not None and plan.one_weight:
         scale *= w.reshape(shape)  # one number for all that is normalised together
         w = None
     y *= scale
@@ -70,16 +96,16 @@ def norm_gradient_kernel(
     scale = 1 / np.sqrt(variance + eps)
     n = x - mean
     n *= scale
-    summed = tuple(d for d in range(-g.ndim, 0) if -d > len(shape) or shape[d] == 1)
-    gw = sum_of_products(g, n, summed).reshape(-1) if needs[1] else None
-    gb = np.add.reduce(g, summed).reshape(-1) if needs[2] else None
+    plan = layout(x.shape, dims, shape)
+    gw = np.einsum(plan.over_summed[0], g, n).reshape(-1) if needs[1] else None
+    gb = np.add.reduce(g, plan.summed).reshape(-1) if needs[2] else None
     gx = None
     if needs[0]:
         h = g if w is None else g * w.reshape(shape)
-        count = math.prod(x.shape[d] for d in dims)
-        n *= sum_of_products(h, n, dims) / -count
+        subscripts, reduced = plan.over_dims
+        n *= np.einsum(subscripts, h, n).reshape(reduced) / -plan.count
         n += h
-        n -= np.add.reduce(h, dims, keepdims=True) / count
+        n -= np.add.reduce(h, dims, None, None, True) / plan.count
         n *= scale
         gx = n.reshape(outer).astype(given, copy=False)
     return gx, gw, gb

@@ -50,12 +50,22 @@ def windows(
     name: str, x: Tensor, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Windows:
     """The windows that the arguments of a pooling function describe; raises RuntimeError where they make no sense."""
-    kernel = pool_dims(kernel, n, "kernel_size", name)
     no_stride = stride is None or (isinstance(stride, (tuple, list)) and not stride)
-    stride = kernel if no_stride else pool_dims(stride, n, "stride", name)
+    given = (kernel, kernel if no_stride else stride, padding, dilation)
+    given = tuple([v if v.__class__ is int else tuple(v) for v in given])
+    check_image(name, x, n)
+    return plan_windows(name, x._data.shape[-n - 1 :], n, *given, bool(ceil_mode))
+
+
+@functools.lru_cache(512)
+def plan_windows(
+    name: str, shape: tuple, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> Windows:
+    """`windows` for an input whose last dimensions, channels first, are `shape`."""
+    kernel = pool_dims(kernel, n, "kernel_size", name)
+    stride = pool_dims(stride, n, "stride", name)
     padding = pool_dims(padding, n, "padding", name)
     dilation = pool_dims(dilation, n, "dilation", name)
-    check_image(name, x, n)
     check(min(kernel) > 0, lambda: f"[{name}] kernel size should be greater than zero, but got {kernel}")
     check(min(stride) > 0, lambda: f"[{name}] stride should not be zero, got {stride}")
     check(min(dilation) > 0, lambda: f"[{name}] dilation should be greater than zero, but got {dilation}")
@@ -66,12 +76,12 @@ def windows(
             lambda p=p, k=k, d=d: f"[{name}] pad should be at most half of effective kernel size, but got pad={p}, "
             f"kernel_size={k} and dilation={d}",
         )
-    size = x._data.shape[-n:]
+    channels, *size = shape
     out = tuple(map(window_count, size, kernel, stride, padding, dilation, (ceil_mode,) * n))
     check(
         min(out) > 0,
-        lambda: f"[{name}] Given input size: ({'x'.join(map(str, x._data.shape[-n - 1 :]))}). Calculated output size: "
-        f"({'x'.join(map(str, (x._data.shape[-n - 1], *out)))}). Output size is too small",
+        lambda: f"[{name}] Given input size: ({'x'.join(map(str, shape))}). Calculated output size: "
+        f"({'x'.join(map(str, (channels, *out)))}). Output size is too small",
     )
     return Windows(tuple(size), kernel, Steps(stride, padding, dilation), out)
 

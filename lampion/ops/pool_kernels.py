@@ -7,6 +7,7 @@ of a maximum is the number of the window's element that it was, found when a gra
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -80,6 +81,7 @@ def reduce_windows(x: ndarray, plan: Windows, ufunc: np.ufunc, fill: float) -> n
 # -- averages ----------------------------------------------------------------------------------
 
 
+@functools.lru_cache(256)
 def divisors(plan: Windows, dtype: np.dtype) -> ndarray:
     """How many elements each window's sum is divided by, as an array that broadcasts."""
     if plan.divisor is not None:

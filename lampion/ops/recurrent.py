@@ -28,7 +28,10 @@ State = tuple[Tensor, ...]
 
 
 def sigmoid(x: ndarray) -> ndarray:
-    return 1 / (1 + np.exp(-x))
+    y = np.negative(x)
+    np.exp(y, out=y)
+    y += 1
+    return np.reciprocal(y, out=y)
 
 
 def parts(x: Any, count: int) -> list:
@@ -44,10 +47,12 @@ def joined(values: Sequence[Any]) -> Any:
 
 def lstm_gates(gates: Any) -> tuple:
     """Input, forget, cell and output gate of arrays or tensors."""
-    i, f, g, o = parts(gates, 4)
+    g = parts(gates, 4)[2]
     if isinstance(gates, Tensor):
-        return i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-    return sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        i, f, _, o = parts(gates.sigmoid(), 4)
+        return i, f, g.tanh(), o
+    i, f, _, o = parts(sigmoid(gates), 4)  # one pass over all is shorter than three over parts
+    return i, f, np.tanh(g), o
 
 
 def lstm_kernel(gates: ndarray, c: ndarray) -> tuple[ndarray, ndarray]:

@@ -176,7 +176,7 @@ def numbered(name: str) -> Callable[[dict], str]:
 
 
 SUM = reduction(
-    "sum", sum_kernel, sum_gradient, jvp="linear", grad_name=numbered("Sum"), autocast="float32"
+    "sum", sum_kernel, sum_gradient, jvp="linear", grad_name=numbered("Sum"), autocast="float32 on cuda"
 )
 MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=numbered("Mean"))
 
