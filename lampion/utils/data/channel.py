@@ -1,8 +1,9 @@
-"""Messages between a program and its worker processes, over pairs of sockets. Imports nothing of lampion.
+"""Messages between a program and its worker processes, over pairs of sockets. Imports nothing of
+lampion.
 
-A message is pickled with protocol 5, the arrays beside it. Large ones lie in memory that both processes map: the
-worker writes them into a file without a name and sends its descriptor, so they are copied once, and nothing is left
-behind if a process is killed.
+A message is pickled with protocol 5, the arrays beside it. Large ones lie in memory that both
+processes map: the worker writes them into a file without a name and sends its descriptor, so they
+are copied once, and nothing is left behind if a process is killed.
 """
 
 from __future__ import annotations

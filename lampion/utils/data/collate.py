@@ -140,6 +140,8 @@ def collate_tensor_fn(batch: Sequence, *, collate_fn_map: Table | None = None) -
 def collate_numpy_array_fn(batch: Sequence, *, collate_fn_map: Table | None = None) -> Any:
     """Arrays of numbers, stacked."""
     check(not is_text(batch[0]), lambda: f"{FOUND}{batch[0].dtype}", TypeError)
+    if collate_fn_map is not None and collate_fn_map.get(Tensor) is not collate_tensor_fn:
+        return collate([as_tensor(array) for array in batch], collate_fn_map=collate_fn_map)
     check_shapes([array.shape for array in batch])
     return as_tensor(np.stack(batch))
 

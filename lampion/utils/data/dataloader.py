@@ -1,6 +1,8 @@
-"""`DataLoader`: batches of a dataset, in order, made here or ahead of time by workers. May import all of this folder.
+"""`DataLoader`: batches of a dataset, in order, made here or ahead of time by workers. May import
+all of this folder.
 
-What it draws from the random streams, and when, is what PyTorch's draws, so the same seed gives the same batches.
+What it draws from the random streams, and when, is what PyTorch's draws, so the same seed gives the
+same batches.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from typing import Any, Generic, TypeVar
 
 from ... import random
 from ...errors import check
-from .collate import default_collate as default_collate, default_convert as default_convert
+from .collate import default_collate as default_collate
+from .collate import default_convert as default_convert
 from .dataset import Dataset, IterableDataset
 from .pool import ProcessPool, ThreadPool, Timeout
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
-from .worker import End, Failure, Job, Task, get_worker_info as get_worker_info
+from .worker import End, Failure, Job, Task
+from .worker import get_worker_info as get_worker_info
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -48,7 +52,7 @@ class DataLoader(Generic[T_co]):
     persistent_workers  keep the workers for the next pass
     in_order            False: whichever batch is ready first
 
-    >>> data = TensorDataset(torch.arange(5))
+    >>> data = torch.utils.data.TensorDataset(torch.arange(5))
     >>> [batch.tolist() for batch, in DataLoader(data, batch_size=2)]
     [[0, 1], [2, 3], [4]]
     """
@@ -100,7 +104,7 @@ class DataLoader(Generic[T_co]):
         if batch_sampler is not None:
             batch_size = None
         elif batch_size is not None:
-            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)  # type: ignore[arg-type]
         self.batch_size, self.drop_last = batch_size, drop_last
         self.sampler, self.batch_sampler = sampler, batch_sampler
         if collate_fn is None:
@@ -112,7 +116,9 @@ class DataLoader(Generic[T_co]):
 
     @property
     def multiprocessing_context(self) -> Any:
-        """How worker processes are started: a name such as "spawn", or a context of multiprocessing."""
+        """How worker processes are started: a name such as "spawn", or a context of
+        multiprocessing.
+        """
         return self._multiprocessing_context
 
     @multiprocessing_context.setter
@@ -166,9 +172,11 @@ class DataLoader(Generic[T_co]):
         if self.workers == "process" and self.num_workers > most:
             warnings.warn(
                 f"This DataLoader will create {self.num_workers} worker processes in total. Our "
-                f"suggested max number of worker in current system is {most}, which is smaller than "
+                f"suggested max number of worker in current system is {most}, which is smaller "
+                "than "
                 "what this DataLoader is going to create. Please be aware that excessive worker "
-                "creation might get DataLoader running slow or even freeze, lower the worker number "
+                "creation might get DataLoader running slow or even freeze, lower the worker "
+                "number "
                 "to avoid potential slowness/freeze if necessary.",
                 stacklevel=3,
             )
@@ -191,7 +199,8 @@ def check_workers(
         (timeout >= 0, "timeout option should be non-negative"),
         (
             num_workers > 0 or prefetch_factor is None,
-            "prefetch_factor option could only be specified in multiprocessing. let num_workers > 0 "
+            "prefetch_factor option could only be specified in multiprocessing. let num_workers > "
+            "0 "
             "to enable multiprocessing, otherwise set prefetch_factor to None.",
         ),
         (
@@ -251,7 +260,8 @@ def check_context(context: Any, num_workers: int) -> Any:
 
     check(
         num_workers > 0,
-        "multiprocessing_context can only be used with multi-process loading (num_workers > 0), but "
+        "multiprocessing_context can only be used with multi-process loading (num_workers > 0), "
+        "but "
         f"got num_workers={num_workers}",
         ValueError,
     )
@@ -266,7 +276,8 @@ def check_context(context: Any, num_workers: int) -> Any:
         return multiprocessing.get_context(context)
     check(
         isinstance(context, multiprocessing.context.BaseContext),
-        "multiprocessing_context option should be a valid context object or a string specifying the "
+        "multiprocessing_context option should be a valid context object or a string specifying "
+        "the "
         f"start method, but got multiprocessing_context={context}",
         TypeError,
     )
@@ -288,7 +299,11 @@ class BaseIterator:
         self.base_seed = draw_seed(loader.generator)
         self.yielded = 0
         self.job = Job(
-            loader.dataset, loader._auto_collation, loader.collate_fn, loader.drop_last, self.base_seed
+            loader.dataset,
+            loader._auto_collation,
+            loader.collate_fn,
+            loader.drop_last,
+            self.base_seed,
         )
 
     def __iter__(self) -> Any:

@@ -1,4 +1,5 @@
-"""Datasets: anything with `__getitem__` and `__len__`, or with `__iter__`. May import core and random.
+"""Datasets: anything with `__getitem__` and `__len__`, or with `__iter__`. May import core and
+random.
 
 `TensorDataset`, and `Subset`s of one, also know how to give a whole batch at once.
 """
@@ -94,7 +95,9 @@ class StackDataset(Dataset):
         """Several samples, from datasets' own `__getitems__` where they have one."""
         if isinstance(self.datasets, dict):
             columns = [samples_of(dataset, indices) for dataset in self.datasets.values()]
-            return [dict(zip(self.datasets, row, strict=True)) for row in zip(*columns, strict=True)]
+            return [
+                dict(zip(self.datasets, row, strict=True)) for row in zip(*columns, strict=True)
+            ]
         return list(zip(*[samples_of(dataset, indices) for dataset in self.datasets], strict=True))
 
     def __len__(self) -> int:
@@ -185,7 +188,7 @@ class Subset(Dataset[T_co]):
 
 
 def samples_of(dataset: Any, indices: list) -> list:
-    """Several samples of a dataset; raises ValueError if its `__getitems__` returns fewer or more."""
+    """Several samples of a dataset; raises ValueError if its `__getitems__` returns too few."""
     if not callable(getattr(dataset, "__getitems__", None)):
         return [dataset[i] for i in indices]
     samples = dataset.__getitems__(indices)
@@ -200,7 +203,7 @@ def samples_of(dataset: Any, indices: list) -> list:
 
 
 def rows_of(dataset: Any) -> TensorDataset | None:
-    """The `TensorDataset` whose rows are a dataset's samples, be it through `Subset`s; else None."""
+    """The `TensorDataset` whose rows are the samples, be it through `Subset`s; else None."""
     while type(dataset) is Subset:
         dataset = dataset.dataset
     return dataset if type(dataset) is TensorDataset else None
@@ -256,6 +259,5 @@ def random_split(
     order = random.randperm(size, generator=generator).tolist()
     ends = list(accumulate(lengths))
     return [
-        Subset(dataset, order[end - count : end])  # type: ignore[misc]
-        for end, count in zip(ends, lengths, strict=True)
+        Subset(dataset, order[end - count : end]) for end, count in zip(ends, lengths, strict=True)
     ]

@@ -1,7 +1,9 @@
-"""The workers of one loader: processes or threads, with one interface. May import worker and channel.
+"""The workers of one loader: processes or threads, with one interface. May import worker and
+channel.
 
-`put` gives a task to a worker, `get` waits for any result, `close` ends all of them. Processes and the program
-watch each other by the ends of their sockets: when one is gone, the other one knows at once.
+`put` gives a task to a worker, `get` waits for any result, `close` ends all of them. Processes and
+the program watch each other by the ends of their sockets: when one is gone, the other one knows at
+once.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ import socket
 import sys
 import threading
 import time
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any
 
 from .channel import receive, send
 from .worker import Failure, Job, Result, Task, serve_in_process, serve_in_thread
 
 PATIENCE = 5.0  # seconds that workers have to finish what they do when they are no longer needed
-WATCH = 5.0  # seconds between two looks of a worker at whether its program is still there
+WATCH = 2.0  # seconds between two looks of a worker at whether its program is still there
 
 
 class Timeout(Exception):
@@ -39,7 +41,9 @@ class ThreadPool:
         for i, tasks in enumerate(self.tasks):
             arguments = (job, i, tasks, self.results.put)
             name = f"lampion-loader-{i}"
-            thread = threading.Thread(target=serve_in_thread, args=arguments, name=name, daemon=True)
+            thread = threading.Thread(
+                target=serve_in_thread, args=arguments, name=name, daemon=True
+            )
             thread.start()
             self.threads.append(thread)
 
@@ -49,11 +53,10 @@ class ThreadPool:
 
     def get(self, timeout: float | None) -> Result:
         """Waits for a result; raises Timeout."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while deadline is None or time.monotonic() < deadline:
-            with contextlib.suppress(Exception):
-                return self.results.get(timeout=0.5)
-        raise Timeout
+        try:
+            return self.results.get(timeout=timeout)
+        except Empty:
+            raise Timeout from None
 
     def close(self) -> None:
         """Ends the workers; a thread inside a dataset's code ends when that returns."""
@@ -64,7 +67,9 @@ class ThreadPool:
 
 
 class ProcessPool:
-    """Workers that are processes: started with the given method, by default forked where that is possible."""
+    """Workers that are processes: started with the given method, by default forked where that is
+    possible.
+    """
 
     def __init__(self, job: Job, context: Any = None) -> None:
         import multiprocessing
@@ -129,7 +134,9 @@ class ProcessPool:
         if os.getpid() != self.owner:  # the copy of this object in a forked worker
             return
         self.selector.close()
-        for channel in self.channels:
+        for channel in self.channels:  # later forks may hold copies, which closing would not reach
+            with contextlib.suppress(OSError):
+                channel.shutdown(socket.SHUT_RDWR)
             channel.close()
         deadline = time.monotonic() + PATIENCE
         for process in self.processes:
@@ -146,7 +153,9 @@ def run_process(
     """A worker process, from its start to its end."""
     for other in inherited:
         other.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends its workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the program, which ends its workers
     tasks: Queue = Queue()
     threading.Thread(target=listen, args=(channel, tasks, parent), daemon=True).start()
 
@@ -155,7 +164,7 @@ def run_process(
             send(channel, result)
         except (BrokenPipeError, ConnectionResetError):
             tasks.put(None)
-        except Exception as error:  # noqa: BLE001  (the batch, or its exception, cannot be pickled)
+        except Exception as error:
             where = f"in DataLoader worker process {number}, which cannot send its result"
             failure = result.data if isinstance(result.data, Failure) else Failure(error, where)
             failure.kind = RuntimeError

@@ -1,6 +1,7 @@
 """What a worker does, be it a process or a thread: fetches batches. May import the files before it.
 
-Seeds are PyTorch's: worker i's streams start from base seed + i, and NumPy's from a mixture of the two.
+Seeds are PyTorch's: worker i's streams start from base seed + i, and NumPy's from a mixture of the
+two.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import random
-from .collate import collate_tensor_fn, default_collate, default_collate_fn_map
 from ...core.tensor import Tensor
+from .collate import collate_tensor_fn, default_collate, default_collate_fn_map
 from .dataset import IterableDataset, rows, rows_of
 
 
@@ -43,7 +44,9 @@ class WorkerInfo:
 
 
 class Place(threading.local):
-    """Where the code of this thread runs; a worker process writes to the class, for all its threads."""
+    """Where the code of this thread runs; a worker process writes to the class, for all its
+    threads.
+    """
 
     info: WorkerInfo | None = None
 
@@ -52,7 +55,9 @@ PLACE = Place()
 
 
 def get_worker_info() -> WorkerInfo | None:
-    """In a worker of a `DataLoader`: its id, the number of workers, its seed, its dataset. Else None."""
+    """In a worker of a `DataLoader`: its id, the number of workers, its seed, its dataset. Else
+    None.
+    """
     return PLACE.info
 
 
@@ -60,18 +65,20 @@ class Failure:
     """An exception that a worker met, as text, on its way to the program."""
 
     def __init__(self, error: BaseException, where: str) -> None:
-        self.kind: type[BaseException] = type(error)
+        special = isinstance(error, (SystemExit, StopIteration))  # they would end program or loop
+        self.kind: type[BaseException] = RuntimeError if special else type(error)
+        self.name = type(error).__name__
         self.text = "".join(traceback.format_exception(error))
         self.where = where
 
     def reraise(self) -> None:
         """Raises an exception of the same class, with the worker's traceback in its message."""
-        message: Any = f"Caught {self.kind.__name__} {self.where}.\nOriginal {self.text}"
+        message: Any = f"Caught {self.name} {self.where}.\nOriginal {self.text}"
         if self.kind is KeyError:
             message = Verbatim(message)
         try:
             error = self.kind(message)
-        except Exception:  # noqa: BLE001  (a class with arguments of its own)
+        except Exception:
             raise RuntimeError(message) from None
         raise error
 
@@ -166,7 +173,7 @@ def serve(job: Job, where: str, number: int, tasks: Queue, send: Callable[[Resul
     if job.worker_init_fn is not None:
         try:
             job.worker_init_fn(number)
-        except Exception as error:  # noqa: BLE001  (raised again where the batch is asked for)
+        except Exception as error:
             failure = Failure(error, where)
     while (task := tasks.get()) is not None:
         try:
@@ -174,9 +181,8 @@ def serve(job: Job, where: str, number: int, tasks: Queue, send: Callable[[Resul
                 epoch, fetch = task.epoch, job.fetcher()
             data = failure or fetch(task.index)  # type: ignore[misc]
         except StopIteration as error:
-            iterable = isinstance(job.dataset, IterableDataset)
-            data = END if iterable else Failure(error, where)
-        except Exception as error:  # noqa: BLE001
+            data = END if isinstance(job.dataset, IterableDataset) else Failure(error, where)
+        except (Exception, SystemExit) as error:
             data = Failure(error, where)
         send(Result(task.epoch, task.number, data))
 
