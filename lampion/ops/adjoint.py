@@ -1,8 +1,9 @@
-"""Linear operators that come in pairs, each the other's adjoint. May import rules, core and
-the base.
+"""Linear operators that come in pairs, each the other's adjoint. May import rules, core and the
+base.
 
-Pooling and spreading, sampling and scattering, padding and cropping: the gradient of one is the other, of every order.
-Both kernels take the same `plan`, which says all that is particular to a call.
+Pooling and spreading, sampling and scattering, padding and cropping: the gradient of one is the
+other, of every order. Both kernels take the same `plan`, which says all that is particular to a
+call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from .rules import in_float32, move_to_front
 
 def batch_leading(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
     """For kernels that only look at the last dimensions: the batch dimension goes in front."""
-    return apply(op, *[v if d is None else move_to_front(v, d) for v, d in zip(values, dims)], **params), 0
+    return apply(
+        op, *[v if d is None else move_to_front(v, d) for v, d in zip(values, dims)], **params
+    ), 0
 
 
 def adjoint_pair(
@@ -30,7 +33,9 @@ def adjoint_pair(
     backward: Callable[[ndarray, Any], ndarray],
     grad_name: Callable[[dict], str] | str | None = None,
 ) -> tuple[Op, Op]:
-    """The records of `forward(x, plan)` and of its adjoint `backward(g, plan)`, linear over the last dimensions."""
+    """The records of `forward(x, plan)` and of its adjoint `backward(g, plan)`, linear over the
+    last dimensions.
+    """
 
     def make(name: str, kernel: Callable, grad_name: Any) -> Op:
         return Op(
@@ -48,17 +53,24 @@ def adjoint_pair(
     return pair
 
 
-DENSE_WIDTH = 64  # elements that a dense product reads in the time in which a sparse one gathers one
+DENSE_WIDTH = (
+    64  # elements that a dense product reads in the time in which a sparse one gathers one
+)
 
 
 class Mixing:
-    """A sparse matrix along one dimension: output i is the sum of `weights[i, t] * x[indices[i, t]]` over t.
+    """A sparse matrix along one dimension: output i is the sum of `weights[i, t] * x[indices[i,
+    t]]` over t.
 
     Weights of 0 fill up rows; None stands for weights of 1 in rows of one.
     """
 
     def __init__(self, indices: ndarray, weights: ndarray | None, size: int) -> None:
-        self.indices, self.weights, self.size = indices, weights, size  # (O, T), (O, T), the input's size
+        self.indices, self.weights, self.size = (
+            indices,
+            weights,
+            size,
+        )  # (O, T), (O, T), the input's size
         self._transposed: Mixing | None = None
         self._dense: ndarray | None = None
 
@@ -90,7 +102,9 @@ class Mixing:
         """The matrix (O, size) itself; made once."""
         if self._dense is None:
             self._dense = np.zeros((len(self.indices), self.size))
-            np.add.at(self._dense, (np.arange(len(self.indices))[:, None], self.indices), self.weights)
+            np.add.at(
+                self._dense, (np.arange(len(self.indices))[:, None], self.indices), self.weights
+            )
         return self._dense
 
     def apply(self, x: ndarray, axis: int) -> ndarray:
@@ -132,7 +146,9 @@ class Mixing:
 
 
 class Separable(NamedTuple):
-    """A matrix along each of the last dimensions, None leaving one alone, and what their gradient is called."""
+    """A matrix along each of the last dimensions, None leaving one alone, and what their gradient
+    is called.
+    """
 
     mixings: tuple[Mixing | None, ...]
     grad_name: str = "ResampleBackward0"

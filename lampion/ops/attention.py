@@ -1,16 +1,15 @@
-"""Attention: softmax(q k^T / sqrt(d)) v, and its form with several heads and projections. May import rules, earlier
-families, core and the base.
+"""Attention: softmax(q k^T / sqrt(d)) v, and its form with several heads and projections. May
+import rules, earlier families, core and the base.
 
-The fused record goes through the scores block by block, so no (queries x keys) matrix of the whole batch is ever in
-memory; it keeps the logarithms of the rows' sums, from which the backward pass makes the blocks again. After
-FlashAttention (Dao et al., 2022).
+The fused record goes through the scores block by block, so no (queries x keys) matrix of the whole
+batch is ever in memory; it keeps the logarithms of the rows' sums, from which the backward pass
+makes the blocks again. After FlashAttention (Dao et al., 2022).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -48,7 +47,9 @@ def blocks(dims: tuple[int, ...], row: int) -> Iterator[tuple[slice, ...]]:
 
 def spread_out(q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None) -> tuple:
     """All with the same batch dimensions, as views; half precision in float32."""
-    batch = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], mask.shape[:-2] if mask is not None else ())
+    batch = np.broadcast_shapes(
+        q.shape[:-2], k.shape[:-2], v.shape[:-2], mask.shape[:-2] if mask is not None else ()
+    )
     wide = [a.astype(F32) if a.dtype.itemsize == 2 else a for a in (q, k, v)]
     q, k, v = (np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in wide)
     if mask is not None:
@@ -57,7 +58,9 @@ def spread_out(q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None) -> tupl
     return q, k, v, mask
 
 
-def scores(q: ndarray, k: ndarray, mask: ndarray | None, at: tuple, scale: float, is_causal: bool) -> ndarray:
+def scores(
+    q: ndarray, k: ndarray, mask: ndarray | None, at: tuple, scale: float, is_causal: bool
+) -> ndarray:
     """The masked scores of a block of queries, (..., queries, keys)."""
     s = np.matmul(q[at], k[at[:-1]].swapaxes(-1, -2))
     s *= scale
@@ -75,7 +78,9 @@ def scores(q: ndarray, k: ndarray, mask: ndarray | None, at: tuple, scale: float
 def attention_kernel(
     q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, scale: float, is_causal: bool
 ) -> tuple[ndarray, ndarray]:
-    """The weighted values (..., L, D) and log(sum(exp(scores))) of each query (..., L); 0 for a query that sees nothing."""
+    """The weighted values (..., L, D) and log(sum(exp(scores))) of each query (..., L); 0 for a
+    query that sees nothing.
+    """
     given = q.dtype
     q, k, v, mask = spread_out(q, k, v, mask)
     y = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
@@ -124,11 +129,15 @@ def attention_gradient_kernel(
 # -- the record --------------------------------------------------------------------------------
 
 
-def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, is_causal: bool) -> Tensor:
+def masked_scores(
+    q: Tensor, k: Tensor, mask: Tensor | None, scale: float, is_causal: bool
+) -> Tensor:
     """The scores in public operators."""
     s = (q * scale) @ k.mT
     if is_causal:
-        seen = EXPORTS["torch"]["ones"](s._data.shape[-2], s._data.shape[-1], dtype=dtypes.bool).tril()
+        seen = EXPORTS["torch"]["ones"](
+            s._data.shape[-2], s._data.shape[-1], dtype=dtypes.bool
+        ).tril()
         s = s.masked_fill(~seen, -math.inf)
     if mask is not None:
         s = s.masked_fill(~mask, -math.inf) if mask._data.dtype.kind == "b" else s + mask
@@ -181,11 +190,13 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """`softmax(query @ key.mT * scale + mask) @ value`: (*, L, E), (*, S, E), (*, S, D) -> (*, L, D).
+    """`softmax(query @ key.mT * scale + mask) @ value`: (*, L, E), (*, S, E), (*, S, D) -> (*, L,
+    D).
 
-    A boolean mask says what is seen, a floating one is added; `is_causal` lets query i see keys up to i. The scale is
-    1 / sqrt(E) unless given. `enable_gqa` lets groups of query heads share a key head. A query that sees nothing
-    gives zeros. Raises RuntimeError where types, ranks or sizes do not fit.
+    A boolean mask says what is seen, a floating one is added; `is_causal` lets query i see keys up
+    to i. The scale is 1 / sqrt(E) unless given. `enable_gqa` lets groups of query heads share a key
+    head. A query that sees nothing gives zeros. Raises RuntimeError where types, ranks or sizes do
+    not fit.
     """
     check_attention(query, key, value, attn_mask, is_causal)
     factor = 1 / math.sqrt(max(query._data.shape[-1], 1)) if scale is None else float(scale)
@@ -194,23 +205,37 @@ def scaled_dot_product_attention(
     if dropout_p > 0:
         p = safe_softmax(masked_scores(query, key, attn_mask, factor, is_causal))
         return FUNCTIONAL["dropout"](p, dropout_p) @ value
-    return apply(ATTENTION, query, key, value, attn_mask, scale=factor, is_causal=bool(is_causal))[0]
+    return apply(ATTENTION, query, key, value, attn_mask, scale=factor, is_causal=bool(is_causal))[
+        0
+    ]
 
 
 def grouped_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, is_causal: bool, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> Tensor:
     """Attention in which several query heads (*, H, L, E) share each key head (*, K, S, E)."""
     heads, kept = q._data.shape[-3], k._data.shape[-3]
     check(
         heads % kept == 0,
-        lambda: f"[scaled_dot_product_attention] Number of heads in key and value must divide the number of heads in query, "
-        f"got {kept} and {heads}",
+        lambda: (
+            "[scaled_dot_product_attention] Number of heads in key and value must divide the "
+            f"number of heads in query, got {kept} and {heads}"
+        ),
     )
     if mask is not None and mask._data.ndim > 2:
-        mask = mask.unflatten(-3, (kept, -1)) if mask._data.shape[-3] == heads else mask.unsqueeze(-3)
+        mask = (
+            mask.unflatten(-3, (kept, -1)) if mask._data.shape[-3] == heads else mask.unsqueeze(-3)
+        )
     q = q.unflatten(-3, (kept, heads // kept))  # (*, K, H / K, L, E)
-    y = scaled_dot_product_attention(q, k.unsqueeze(-3), v.unsqueeze(-3), mask, dropout_p, is_causal, scale)
+    y = scaled_dot_product_attention(
+        q, k.unsqueeze(-3), v.unsqueeze(-3), mask, dropout_p, is_causal, scale
+    )
     return y.flatten(-4, -3)
 
 
@@ -219,29 +244,39 @@ def check_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_cau
     ranks = [t._data.ndim for t in (q, k, v)]
     check(
         min(ranks) >= 2,
-        lambda: f"Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: {ranks[0]} key.dim: "
-        f"{ranks[1]} and value.dim: {ranks[2]} instead.",
+        lambda: (
+            "Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: "
+            f"{ranks[0]} key.dim: {ranks[1]} and value.dim: {ranks[2]} instead."
+        ),
     )
     names = [SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (q, k, v)]
     check(
         len(set(names)) == 1 or STATE.autocast is not None,
-        lambda: f"Expected query, key, and value to have the same dtype, but got query.dtype: {names[0]} key.dtype: "
-        f"{names[1]} and value.dtype: {names[2]} instead.",
+        lambda: (
+            "Expected query, key, and value to have the same dtype, but got query.dtype: "
+            f"{names[0]} key.dtype: {names[1]} and value.dtype: {names[2]} instead."
+        ),
     )
     check(
         q._data.shape[-1] == k._data.shape[-1] and k._data.shape[-2] == v._data.shape[-2],
-        lambda: "[scaled_dot_product_attention] expects query (*, L, E), key (*, S, E) and value (*, S, D), got "
-        f"{tuple(q._data.shape)}, {tuple(k._data.shape)} and {tuple(v._data.shape)}",
+        lambda: (
+            "[scaled_dot_product_attention] expects query (*, L, E), key (*, S, E) and value (*, "
+            f"S, D), got {tuple(q._data.shape)}, {tuple(k._data.shape)} and {tuple(v._data.shape)}"
+        ),
     )
     if mask is not None:
         check(
             not is_causal,
-            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True",
+            "_scaled_dot_product_attention: Explicit attn_mask should not be set when "
+            "is_causal=True",
         )
         check(
             mask._data.dtype.kind == "b" or mask.is_floating_point(),
-            lambda: "Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
-            f"{SCALAR_NAMES.get(mask.dtype.name)} and  query.dtype: {names[0]} instead.",
+            lambda: (
+                "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
+                f"attn_mask.dtype: {SCALAR_NAMES.get(mask.dtype.name)} and  query.dtype: "
+                f"{names[0]} instead."
+            ),
         )
 
 

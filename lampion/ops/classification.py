@@ -1,8 +1,7 @@
-"""Losses of classifiers: cross-entropy, negative log likelihood, margins between classes, distances between samples.
-May import rules, loss, earlier families, core and the base.
+"""Losses of classifiers: cross-entropy and negative log likelihood. May import rules, loss, earlier families, core and the base.
 
-`cross_entropy` of class indices is one record: it keeps only the logarithm of the sum of exponentials of each
-position, and its gradient is `softmax(x) - one_hot(target)` in one array.
+`cross_entropy` of class indices is one record: it keeps only the logarithm of the sum of
+exponentials of each position, and its gradient is `softmax(x) - one_hot(target)` in one array.
 """
 
 from __future__ import annotations
@@ -32,7 +31,9 @@ def check_targets(target: ndarray, classes: int, ignore_index: int) -> ndarray:
     counts = target != ignore_index
     wrong = counts & ((target < 0) | (target >= classes))
     if wrong.any():
-        raise IndexError(f"Target {target[wrong].flat[0]} is out of bounds; it must be in [0, {classes - 1}].")
+        raise IndexError(
+            f"Target {target[wrong].flat[0]} is out of bounds; it must be in [0, {classes - 1}]."
+        )
     return counts
 
 
@@ -41,7 +42,9 @@ def picked(x: ndarray, target: ndarray) -> ndarray:
     return np.take_along_axis(x, target[:, None], 1)[:, 0]
 
 
-def target_weights(target: ndarray, w: ndarray | None, ignore_index: int, classes: int, dtype: np.dtype) -> tuple:
+def target_weights(
+    target: ndarray, w: ndarray | None, ignore_index: int, classes: int, dtype: np.dtype
+) -> tuple:
     """The classes, 0 where they do not count, and each position's weight."""
     counts = check_targets(target, classes, ignore_index)
     classes_met = np.where(counts, target, 0).astype(np.intp)
@@ -71,7 +74,9 @@ def wide(x: ndarray) -> ndarray:
 # -- negative log likelihood -------------------------------------------------------------------
 
 
-def nll_kernel(x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int, reduction: str) -> Any:
+def nll_kernel(
+    x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int, reduction: str
+) -> Any:
     """-w[t] x[t] of (N, C, *) and targets (N, *)."""
     given, x = x.dtype, wide(x)
     classes, weights = target_weights(target, w, ignore_index, x.shape[1], x.dtype)
@@ -86,7 +91,9 @@ def nll_gradient(g, x_shape, target, w, ignore_index, reduction):  # type: ignor
     return blank.scatter(1, classes.unsqueeze(1), -scale.unsqueeze(1)), None, None
 
 
-def tensor_scale(g: Tensor, target: Tensor, w: Tensor | None, ignore_index: int, reduction: str) -> tuple:
+def tensor_scale(
+    g: Tensor, target: Tensor, w: Tensor | None, ignore_index: int, reduction: str
+) -> tuple:
     """`position_scale` and the classes, in public operators."""
     counts = target != ignore_index
     classes = where(counts, target, 0).long()
@@ -104,7 +111,9 @@ def batch_classes(size: int, values: tuple, dims: tuple, params: dict, op: Op) -
         return stack(rows), 0
     x, target = (v.expand(size, *v._data.shape) if d is None else move_to_front(v, d)
                  for v, d in zip(values[:2], dims))  # fmt: skip
-    out = apply(op, x.flatten(0, 1), target.flatten(0, 1), values[2], **{**params, "reduction": "none"})
+    out = apply(
+        op, x.flatten(0, 1), target.flatten(0, 1), values[2], **{**params, "reduction": "none"}
+    )
     losses = out[0] if isinstance(out, tuple) else out
     losses = losses.unflatten(0, (size, -1))
     if params["reduction"] != "none":
@@ -115,7 +124,6 @@ def batch_classes(size: int, values: tuple, dims: tuple, params: dict, op: Op) -
     if isinstance(out, tuple):
         return (losses, out[1].unflatten(0, (size, -1))), (0, 0)
     return losses, 0
-
 
 
 NLL_LOSS = Op(
@@ -133,35 +141,58 @@ NLL_LOSS = Op(
 def with_samples(function: Callable, name: str) -> Callable:
     """A loss of (N, C, *) that also takes one unbatched sample (C,), its sizes and types checked."""
 
-    def call(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, *options: Any) -> Tensor:
+    def call(
+        input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, *options: Any
+    ) -> Tensor:
         x, t = input._data.shape, target._data.shape
         check(
             target._data.dtype in (np.int64, np.uint8),
-            lambda: f"[{name}] expected target dtype to be Long or Byte, but got {target.dtype}; convert with .long()",
+            lambda: (
+                f"[{name}] expected target dtype to be Long or Byte, but got {target.dtype}; "
+                "convert with .long()"
+            ),
         )
         check(
-            input.is_floating_point(), lambda: f'[{name}] "{name}" not implemented for {input.dtype}', NotImplementedError
+            input.is_floating_point(),
+            lambda: f'[{name}] "{name}" not implemented for {input.dtype}',
+            NotImplementedError,
         )
         if len(x) == 1:
-            check(len(t) == 0, lambda: f"Expected input batch_size (1) to match target batch_size ({t}).", ValueError)
+            check(
+                len(t) == 0,
+                lambda: f"Expected input batch_size (1) to match target batch_size ({t}).",
+                ValueError,
+            )
             loss = call(input.unsqueeze(0), target.unsqueeze(0), weight, reduction, *options)
             return loss.squeeze(0) if reduction == "none" else loss
-        check(len(x) > 1, lambda: f"[{name}] Expected 2 or more dimensions (got {len(x)})", ValueError)
+        check(
+            len(x) > 1, lambda: f"[{name}] Expected 2 or more dimensions (got {len(x)})", ValueError
+        )
         check(
             len(t) > 0 and x[0] == t[0],
-            lambda: f"Expected input batch_size ({x[0]}) to match target batch_size ({t[0] if t else 1}).",
+            lambda: (
+                f"Expected input batch_size ({x[0]}) to match target batch_size "
+                f"({t[0] if t else 1})."
+            ),
             ValueError,
         )
         expected = (x[0], *x[2:])
         check(
             len(t) == len(expected) or len(x) != 4,
-            lambda: f"only batches of spatial targets supported (3D tensors) but got targets of dimension: {len(t)}",
+            lambda: (
+                "only batches of spatial targets supported (3D tensors) but got targets of "
+                f"dimension: {len(t)}"
+            ),
         )
-        check(t == expected, lambda: f"[{name}] Expected target size {list(expected)}, got {list(t)}")
+        check(
+            t == expected, lambda: f"[{name}] Expected target size {list(expected)}, got {list(t)}"
+        )
         check(
             weight is None or weight._data.shape == (x[1],),
-            lambda: f"weight tensor should be defined either for all {x[1]} classes or no classes but got weight tensor of "
-            f"shape: {list(weight._data.shape)}",
+            lambda: (
+                f"weight tensor should be defined either for all {x[1]} classes or no classes but "
+                f"got weight tensor of shape: {list(weight._data.shape)}"
+            ),
         )
         return function(input, target, weight, reduction, *options)
 
@@ -169,7 +200,9 @@ def with_samples(function: Callable, name: str) -> Callable:
 
 
 negative_log_likelihood = with_samples(
-    lambda x, t, w, reduction, ignore: apply(NLL_LOSS, x, t, w, ignore_index=ignore, reduction=reduction),
+    lambda x, t, w, reduction, ignore: apply(
+        NLL_LOSS, x, t, w, ignore_index=ignore, reduction=reduction
+    ),
     "nll_loss",
 )
 
@@ -183,7 +216,8 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """`-weight[t] * input[t]` of log-probabilities (N, C, *) and classes (N, *); a mean divides by the weights met.
+    """`-weight[t] * input[t]` of log-probabilities (N, C, *) and classes (N, *); a mean divides by
+    the weights met.
 
     Raises IndexError for a target that is no class and not `ignore_index`.
     """
@@ -195,13 +229,23 @@ def nll_loss(
 
 
 def plain(x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int) -> bool:
-    """Whether these are (N, C) and classes that all count the same: the common case, which is short."""
-    if x.ndim != 2 or w is not None or target.dtype != np.int64 or 0 <= ignore_index < x.shape[1] or not x.size:
+    """Whether these are (N, C) and classes that all count the same: the common case, which is
+    short.
+    """
+    if (
+        x.ndim != 2
+        or w is not None
+        or target.dtype != np.int64
+        or 0 <= ignore_index < x.shape[1]
+        or not x.size
+    ):
         return False
     return target.view(np.uint64).max() < x.shape[1]  # negative ones are huge then
 
 
-def cross_entropy_kernel(x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int, reduction: str) -> tuple:
+def cross_entropy_kernel(
+    x: ndarray, target: ndarray, w: ndarray | None, ignore_index: int, reduction: str
+) -> tuple:
     """The loss and log(sum(exp(x))) over the classes, (N, *)."""
     given, x = x.dtype, wide(x)
     if plain(x, target, w, ignore_index):
@@ -228,7 +272,13 @@ def cross_entropy_kernel(x: ndarray, target: ndarray, w: ndarray | None, ignore_
 
 
 def cross_entropy_gradient_kernel(
-    g: ndarray, x: ndarray, target: ndarray, w: ndarray | None, lse: ndarray, ignore_index: int, reduction: str
+    g: ndarray,
+    x: ndarray,
+    target: ndarray,
+    w: ndarray | None,
+    lse: ndarray,
+    ignore_index: int,
+    reduction: str,
 ) -> ndarray:
     """(softmax(x) - one_hot(target)) g, in one array."""
     given, x = x.dtype, wide(x)
@@ -271,7 +321,9 @@ CROSS_ENTROPY = Op(
     autocast="float32",
 )
 cross_entropy_of_classes = with_samples(
-    lambda x, t, w, reduction, ignore: apply(CROSS_ENTROPY, x, t, w, ignore_index=ignore, reduction=reduction)[0],
+    lambda x, t, w, reduction, ignore: apply(
+        CROSS_ENTROPY, x, t, w, ignore_index=ignore, reduction=reduction
+    )[0],
     "cross_entropy",
 )
 
@@ -286,10 +338,11 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """`-weight[t] * log_softmax(input)[t]` of logits (N, C, *) and classes (N, *), or probabilities (N, C, *).
+    """`-weight[t] * log_softmax(input)[t]` of logits (N, C, *) and classes (N, *), or probabilities
+    (N, C, *).
 
-    `label_smoothing` mixes the target with the uniform distribution. Raises IndexError for a target that is no class
-    and not `ignore_index`.
+    `label_smoothing` mixes the target with the uniform distribution. Raises IndexError for a target
+    that is no class and not `ignore_index`.
 
     >>> F.cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))
     tensor(1.3863)
@@ -306,7 +359,9 @@ def cross_entropy(
     if label_smoothing == 0:
         return loss
     smooth = uniform_cross_entropy(input, target, weight, reduction, ignore_index)
-    return loss * (1 - label_smoothing) + smooth * (label_smoothing / input._data.shape[input._data.ndim > 1])
+    return loss * (1 - label_smoothing) + smooth * (
+        label_smoothing / input._data.shape[input._data.ndim > 1]
+    )
 
 
 def beside_classes(weight: Tensor, ndim: int) -> Tensor:
@@ -314,14 +369,18 @@ def beside_classes(weight: Tensor, ndim: int) -> Tensor:
     return weight.reshape(-1, *[1] * (ndim - 2)) if ndim > 2 else weight
 
 
-def soft_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float) -> Tensor:
+def soft_cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float
+) -> Tensor:
     """Cross-entropy with probabilities as targets."""
     dim = int(x._data.ndim > 1)
     classes = x._data.shape[dim]
     check(
         weight is None or weight._data.shape == (classes,),
-        lambda: f"cross_entropy: weight tensor should be defined either for all {classes} classes or no classes but got "
-        f"weight tensor of shape: {list(weight._data.shape)}",
+        lambda: (
+            f"cross_entropy: weight tensor should be defined either for all {classes} classes or "
+            f"no classes but got weight tensor of shape: {list(weight._data.shape)}"
+        ),
     )
     if smoothing:
         target = target * (1 - smoothing) + smoothing / classes
@@ -329,7 +388,9 @@ def soft_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None, reducti
     if weight is not None:
         loss = loss * beside_classes(weight, x._data.ndim)
     loss = -loss.sum(dim)
-    return loss.sum() / (x._data.size / classes) if reduction == "mean" else reduced(loss, reduction)
+    return (
+        loss.sum() / (x._data.size / classes) if reduction == "mean" else reduced(loss, reduction)
+    )
 
 
 def uniform_cross_entropy(
@@ -362,7 +423,9 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: Any = None,
 ) -> Tensor:
-    """`cross_entropy(linear(input, linear_weight, linear_bias), target)`; a weight (C, *out, in) gives (N, C, *out)."""
+    """`cross_entropy(linear(input, linear_weight, linear_bias), target)`; a weight (C, *out, in)
+    gives (N, C, *out).
+    """
     check(
         1 <= input._data.ndim <= 2,
         lambda: f"expected input with dimensionality 1 or 2, got {input._data.ndim}",
@@ -374,89 +437,13 @@ def linear_cross_entropy(
     logits = logits.reshape(*input._data.shape[:-1], classes, *out)
     ignore_index = -100 if ignore_index is None else ignore_index
     return cross_entropy(
-        logits, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+        logits,
+        target,
+        weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
     )
 
 
-# -- margins between classes -------------------------------------------------------------------
-
-
-def multi_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    p: int = 1,
-    margin: float = 1.0,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """`sum over other classes of weight[t] max(0, margin - x[t] + x[c])^p / C` of scores (N, C) and classes (N,)."""
-    reduction = chosen_reduction(size_average, reduce, reduction)
-    check(p in (1, 2), "only p == 1 and p == 2 supported", ValueError)
-    check(weight is None or weight._data.ndim == 1, "weight must be one-dimensional", ValueError)
-    x = input if input._data.ndim > 1 else input.reshape(1, -1)
-    t = target.reshape(-1, 1).long()  # (N, 1)
-    classes = x._data.shape[1]
-    check(
-        t._data.shape[0] == x._data.shape[0],
-        lambda: f"inconsistent target size, expected {x._data.shape[0]} targets, got {t._data.shape[0]}",
-    )
-    check(not bool(((t < 0) | (t >= classes)).any()), "[multi_margin_loss] target out of range")
-    short = (margin - x.gather(1, t) + x).relu()
-    if p == 2:
-        short = short * short
-    if weight is not None:
-        short = short * weight[t]
-    loss = short.scatter(1, t, 0.0).sum(1) / classes
-    return reduced(loss if target._data.ndim else loss.squeeze(0), reduction)
-
-
-def multilabel_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """`sum of max(0, 1 - x[j] + x[c]) / C` over the target's classes j (up to the first -1) and all others c."""
-    reduction = chosen_reduction(size_average, reduce, reduction)
-    check(
-        input._data.shape == target._data.shape,
-        lambda: f"inconsistent target size: {list(target._data.shape)} for input of size: {list(input._data.shape)}",
-    )
-    x, t = (v if v._data.ndim > 1 else v.reshape(1, -1) for v in (input, target))  # (N, C)
-    classes = x._data.shape[1]
-    check(
-        not bool(((t < -1) | (t >= classes)).any()), "[multilabel_margin_loss] argument #2 'target' is out of range"
-    )
-    listed = (t >= 0).long().cumprod(1)  # (N, C), 1 up to the first -1
-    places = (t * listed).long()
-    among = x.new_zeros(x._data.shape).scatter_add(1, places, listed.to(x.dtype)) > 0
-    short = (1 - x.gather(1, places).unsqueeze(2) + x.unsqueeze(1)).relu()  # (N, target, class)
-    short = short * listed.to(x.dtype).unsqueeze(2) * (~among).to(x.dtype).unsqueeze(1)
-    loss = short.sum((1, 2)) / classes
-    return reduced(loss if input._data.ndim > 1 else loss.squeeze(0), reduction)
-
-
-def multilabel_soft_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """The mean over classes of the binary cross-entropy of each label's logit."""
-    reduction = chosen_reduction(size_average, reduce, reduction)
-    loss = -(target * F["logsigmoid"](input) + (1 - target) * F["logsigmoid"](-input))
-    if weight is not None:
-        loss = loss * weight
-    return reduced(loss.sum(-1) / input._data.shape[-1], reduction)
-
-
-F.update(
-    nll_loss=nll_loss, cross_entropy=cross_entropy, linear_cross_entropy=linear_cross_entropy,
-    multi_margin_loss=multi_margin_loss, multilabel_margin_loss=multilabel_margin_loss,
-    multilabel_soft_margin_loss=multilabel_soft_margin_loss,
-)  # fmt: skip
+F.update(nll_loss=nll_loss, cross_entropy=cross_entropy, linear_cross_entropy=linear_cross_entropy)

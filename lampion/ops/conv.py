@@ -1,8 +1,9 @@
-"""Convolutions over one, two and three dimensions, and their sliding blocks. May import rules, conv_kernels, earlier
-families, core and the base.
+"""Convolutions over one, two and three dimensions. May import rules, conv_kernels, earlier families,
+core and the base.
 
-Three bilinear records are each other's derivatives: the convolution of x and w, the gradient of its input (which is the
-transposed convolution) and the gradient of its weight; so derivatives of every order are convolutions again.
+Three bilinear records are each other's derivatives: the convolution of x and w, the gradient of its
+input (which is the transposed convolution) and the gradient of its weight; so derivatives of every
+order are convolutions again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
 from . import conv_kernels as kernels
-from .conv_kernels import Steps, output_size
+from .conv_kernels import Steps
 from .matmul import SCALAR_NAMES
 from .rules import EXPORTS, move_to_front
 
@@ -34,8 +35,10 @@ def per_dimension(value: Any, n: int, name: str, operator: str) -> tuple[int, ..
     values = tuple([int(v) for v in value])
     check(
         len(values) in (1, n),
-        lambda: f"[{operator}] expected {name} to be a single integer value or a list of {n} values to match the "
-        f"convolution dimensions, but got {name}={list(values)}",
+        lambda: (
+            f"[{operator}] expected {name} to be a single integer value or a list of {n} values to "
+            f"match the convolution dimensions, but got {name}={list(values)}"
+        ),
     )
     return values * n if len(values) == 1 else values
 
@@ -50,13 +53,17 @@ def check_groups(name: str, w: Tensor, groups: int) -> None:
     check(groups > 0, lambda: f"[{name}] non-positive groups is not supported, got {groups}")
     check(
         rows >= groups,
-        lambda: f"[{name}] Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got "
-        f"weight of size {sizes(w)} instead",
+        lambda: (
+            f"[{name}] Given groups={groups}, expected weight to be at least {groups} at dimension "
+            f"0, but got weight of size {sizes(w)} instead"
+        ),
     )
     check(
         rows % groups == 0,
-        lambda: f"[{name}] Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got "
-        f"weight of size {sizes(w)} instead",
+        lambda: (
+            f"[{name}] Given groups={groups}, expected weight to be divisible by {groups} at "
+            f"dimension 0, but got weight of size {sizes(w)} instead"
+        ),
     )
 
 
@@ -64,47 +71,62 @@ def check_operands(name: str, x: Tensor, w: Tensor, b: Tensor | None, n: int) ->
     """Raises RuntimeError for ranks and types that do not belong together."""
     check(
         x._data.ndim in (n + 1, n + 2),
-        lambda: f"[{name}] Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: "
-        f"{sizes(x)}",
+        lambda: (
+            f"[{name}] Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but "
+            f"got input of size: {sizes(x)}"
+        ),
     )
     check(
         w._data.ndim == n + 2,
-        lambda: f"[{name}] expects a weight of {n + 2} dimensions, (channels, channels, {n} sizes of the kernel), got "
-        f"shape {sizes(w)}",
+        lambda: (
+            f"[{name}] expects a weight of {n + 2} dimensions, (channels, channels, {n} sizes of "
+            f"the kernel), got shape {sizes(w)}"
+        ),
     )
     if STATE.autocast is not None:
         return
     check(
         x._data.dtype == w._data.dtype,
-        lambda: f"[{name}] Input type (torch.{type_name(x.dtype)}Tensor) and weight type "
-        f"(torch.{type_name(w.dtype)}Tensor) should be the same; convert one with .to()",
+        lambda: (
+            f"[{name}] Input type (torch.{type_name(x.dtype)}Tensor) and weight type "
+            f"(torch.{type_name(w.dtype)}Tensor) should be the same; convert one with .to()"
+        ),
     )
     check(
         b is None or x._data.dtype == b._data.dtype,
-        lambda: f"[{name}] Input type ({SCALAR_NAMES.get(x.dtype.name)}) and bias type "
-        f"({SCALAR_NAMES.get(b.dtype.name)}) should be the same; convert one with .to()",
+        lambda: (
+            f"[{name}] Input type ({SCALAR_NAMES.get(x.dtype.name)}) and bias type "
+            f"({SCALAR_NAMES.get(b.dtype.name)}) should be the same; convert one with .to()"
+        ),
     )
 
 
 def check_bias(name: str, w: Tensor, b: Tensor | None, channels: int, given: str) -> None:
     check(
         b is None or b._data.shape == (channels,),
-        lambda: f"[{name}] Given {given}weight of size {sizes(w)}, expected bias to be 1-dimensional with {channels} "
-        f"elements, but got bias of size {sizes(b)} instead",
+        lambda: (
+            f"[{name}] Given {given}weight of size {sizes(w)}, expected bias to be 1-dimensional "
+            f"with {channels} elements, but got bias of size {sizes(b)} instead"
+        ),
     )
 
 
 def check_steps(name: str, stride: tuple, padding: tuple, dilation: tuple) -> None:
     check(min(padding) >= 0, lambda: f"[{name}] negative padding is not supported, got {padding}")
     check(min(stride) > 0, lambda: f"[{name}] non-positive stride is not supported, got {stride}")
-    check(min(dilation) > 0, lambda: f"[{name}] non-positive dilation is not supported, got {dilation}")
+    check(
+        min(dilation) > 0,
+        lambda: f"[{name}] non-positive dilation is not supported, got {dilation}",
+    )
 
 
 # -- records -----------------------------------------------------------------------------------
 
 
 def like_conv(x: Tensor, w: Tensor, out: tuple, steps: Steps) -> Tensor:
-    """conv(x, w) cut to the size `out`: output padding may leave the kernel room for further positions."""
+    """conv(x, w) cut to the size `out`: output padding may leave the kernel room for further
+    positions.
+    """
     y = apply(CONV, x, w, None, steps=steps)
     for d, n in enumerate(out, 2):
         if y._data.shape[d] != n:
@@ -158,7 +180,9 @@ CONV = Op(
         "x": lambda g, w, x_shape, steps: apply(
             CONV_INPUT, g, w.conj(), None, size=x_shape[2:], steps=steps
         ),
-        "w": lambda g, x, w_shape, steps: apply(CONV_WEIGHT, x.conj(), g, kernel=w_shape[2:], steps=steps),
+        "w": lambda g, x, w_shape, steps: apply(
+            CONV_WEIGHT, x.conj(), g, kernel=w_shape[2:], steps=steps
+        ),
         "b": bias_gradient,
     },
     batch=batch_conv,
@@ -171,7 +195,9 @@ CONV_INPUT = Op(
     kind="fused",
     vjp={
         "x": lambda g, w, x_shape, steps: like_conv(g, w.conj(), x_shape[2:], steps),
-        "w": lambda g, x, w_shape, steps: apply(CONV_WEIGHT, g, x.conj(), kernel=w_shape[2:], steps=steps),
+        "w": lambda g, x, w_shape, steps: apply(
+            CONV_WEIGHT, g, x.conj(), kernel=w_shape[2:], steps=steps
+        ),
         "b": bias_gradient,
     },
     batch=batch_conv,
@@ -213,16 +239,20 @@ def make_conv(n: int) -> Callable:
         dilation = per_dimension(dilation, n, "dilation", name)
         check_operands(name, input, weight, bias, n)
         if isinstance(padding, str):
-            return conv_named_padding(name, input, weight, bias, Steps(stride, (), dilation, groups), padding)
+            return conv_named_padding(
+                name, input, weight, bias, Steps(stride, (), dilation, groups), padding
+            )
         padding = per_dimension(padding, n, "padding", name)
         return general_conv(name, input, weight, bias, Steps(stride, padding, dilation, groups))
 
     function.__name__ = function.__qualname__ = name
     size = ", *size" if n > 1 else ", length"
-    function.__doc__ = f"""The {n}-d cross-correlation of (N, C{size}) with weights (O, C / groups, *kernel) -> (N, O, *out).
+    function.__doc__ = f"""The {n}-d cross-correlation of (N, C{size}) with weights (O, C / groups,
+    *kernel) -> (N, O, *out).
 
-    Each size becomes `(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1`; `padding` may be "same" or
-    "valid". An input without N is one sample. Raises RuntimeError where channels, sizes or types do not fit.
+    Each size becomes `(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1`; `padding`
+    may be "same" or "valid". An input without N is one sample. Raises RuntimeError where channels,
+    sizes or types do not fit.
     """
     return function
 
@@ -236,34 +266,50 @@ def general_conv(name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps
     channels, given = w._data.shape[1] * steps.groups, x._data.shape[1]
     check(
         given == channels,
-        lambda: f"[{name}] Given groups={steps.groups}, weight of size {sizes(w)}, expected input{sizes(x)} to have "
-        f"{channels} channels, but got {given} channels instead; set in_channels={given}",
+        lambda: (
+            f"[{name}] Given groups={steps.groups}, weight of size {sizes(w)}, expected "
+            f"input{sizes(x)} to have {channels} channels, but got {given} channels instead; set "
+            f"in_channels={given}"
+        ),
     )
     check_bias(name, w, b, w._data.shape[0], "")
     padded = [s + 2 * p for s, p in zip(x._data.shape[2:], steps.padding)]
     reach = [d * (k - 1) + 1 for k, d in zip(w._data.shape[2:], steps.dilation)]
     check(
         all(r <= s for r, s in zip(reach, padded)),
-        lambda: f"[{name}] Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
-        f"({' x '.join(map(str, reach))}). Kernel size can't be greater than actual input size",
+        lambda: (
+            f"[{name}] Calculated padded input size per channel: ({' x '.join(map(str, padded))}). "
+            f"Kernel size: ({' x '.join(map(str, reach))}). Kernel size can't be greater than "
+            "actual input size"
+        ),
     )
     return apply(CONV, x, w, b, steps=steps)
 
 
-def conv_named_padding(name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps, padding: str) -> Tensor:
+def conv_named_padding(
+    name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps, padding: str
+) -> Tensor:
     """A convolution with padding "valid" (none) or "same" (the output is as large as the input)."""
-    check(padding in ("same", "valid"), lambda: f"[{name}] Invalid padding string: {padding!r}; use 'same' or 'valid'")
+    check(
+        padding in ("same", "valid"),
+        lambda: f"[{name}] Invalid padding string: {padding!r}; use 'same' or 'valid'",
+    )
     kernel = w._data.shape[2:]
     if padding == "valid":
         return general_conv(name, x, w, b, steps._replace(padding=(0,) * len(kernel)))
     check(
         math.prod(steps.stride) == 1,
-        lambda: f"[{name}] padding='same' is not supported for strided convolutions, got stride={steps.stride}",
+        lambda: (
+            f"[{name}] padding='same' is not supported for strided convolutions, got "
+            f"stride={steps.stride}"
+        ),
     )
     total = [d * (k - 1) for k, d in zip(kernel, steps.dilation)]
     y = general_conv(name, x, w, b, steps._replace(padding=tuple([-(-t // 2) for t in total])))
     for dim, t in zip(range(-len(kernel), 0), total):
-        if t % 2:  # the larger half of the padding is on the right: the first position is one too many
+        if (
+            t % 2
+        ):  # the larger half of the padding is on the right: the first position is one too many
             y = y.narrow(dim, 1, y._data.shape[dim] - 1)
     return y
 
@@ -282,7 +328,12 @@ def make_conv_transpose(n: int) -> Callable:
         groups: int = 1,
         dilation: Any = 1,
     ) -> Tensor:
-        given = {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": output_padding}
+        given = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "output_padding": output_padding,
+        }
         check(
             not isinstance(padding, str),
             lambda: f"{name}(): argument 'padding' must be tuple of ints, not str",
@@ -290,13 +341,16 @@ def make_conv_transpose(n: int) -> Callable:
         )
         stride, padding, dilation, extra = (per_dimension(v, n, k, name) for k, v in given.items())
         check_operands(name, input, weight, bias, n)
-        return general_conv_transpose(name, input, weight, bias, Steps(stride, padding, dilation, groups), extra)
+        return general_conv_transpose(
+            name, input, weight, bias, Steps(stride, padding, dilation, groups), extra
+        )
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""The transpose of conv{n}d as a linear map: (N, O, *size) with weights (O, C / groups, *kernel) -> (N, C, *out).
+    function.__doc__ = f"""The transpose of conv{n}d as a linear map: (N, O, *size) with weights (O,
+    C / groups, *kernel) -> (N, C, *out).
 
-    Each size becomes `(size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1`. Raises
-    RuntimeError where channels, sizes or types do not fit.
+    Each size becomes `(size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding
+    + 1`. Raises RuntimeError where channels, sizes or types do not fit.
     """
     return function
 
@@ -311,14 +365,18 @@ def general_conv_transpose(
         return general_conv_transpose(name, x.unsqueeze(0), w, b, steps, extra).squeeze(0)
     check(
         x._data.shape[1] == w._data.shape[0],
-        lambda: f"[{name}] Given transposed=1, weight of size {sizes(w)}, expected input{sizes(x)} to have "
-        f"{w._data.shape[0]} channels, but got {x._data.shape[1]} channels instead",
+        lambda: (
+            f"[{name}] Given transposed=1, weight of size {sizes(w)}, expected input{sizes(x)} to "
+            f"have {w._data.shape[0]} channels, but got {x._data.shape[1]} channels instead"
+        ),
     )
     check_bias(name, w, b, w._data.shape[1] * steps.groups, "transposed=1, ")
     check(
         all(0 <= e < max(s, d) for e, s, d in zip(extra, steps.stride, steps.dilation)),
-        lambda: f"[{name}] output padding must be smaller than either stride or dilation, but got output_padding: "
-        f"{extra} stride: {steps.stride} dilation: {steps.dilation}",
+        lambda: (
+            f"[{name}] output padding must be smaller than either stride or dilation, but got "
+            f"output_padding: {extra} stride: {steps.stride} dilation: {steps.dilation}"
+        ),
     )
     size = tuple(
         (i - 1) * s - 2 * p + d * (k - 1) + e + 1
@@ -326,15 +384,19 @@ def general_conv_transpose(
     )
     check(
         min(size) > 0,
-        lambda: f"[{name}] Given input size per channel: {tuple(x._data.shape[2:])}. Calculated output size per channel: "
-        f"{size}. Output size is too small",
+        lambda: (
+            f"[{name}] Given input size per channel: {tuple(x._data.shape[2:])}. Calculated output "
+            f"size per channel: {size}. Output size is too small"
+        ),
     )
     return apply(CONV_INPUT, x, w, b, size=size, steps=steps)
 
 
 for _n in (1, 2, 3):
     for _function in (make_conv(_n), make_conv_transpose(_n)):
-        EXPORTS["nn.functional"][_function.__name__] = EXPORTS["torch"][_function.__name__] = _function
+        EXPORTS["nn.functional"][_function.__name__] = EXPORTS["torch"][_function.__name__] = (
+            _function
+        )
 conv1d = EXPORTS["nn.functional"]["conv1d"]
 
 
@@ -351,8 +413,15 @@ def convolution(
 ) -> Tensor:
     """Any convolution, transposed or not; the number of dimensions is the weight's."""
     n = weight._data.ndim - 2
-    given = {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": output_padding}
-    stride, padding, dilation, extra = (per_dimension(v, n, k, "convolution") for k, v in given.items())
+    given = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "output_padding": output_padding,
+    }
+    stride, padding, dilation, extra = (
+        per_dimension(v, n, k, "convolution") for k, v in given.items()
+    )
     steps = Steps(stride, padding, dilation, groups)
     if transposed:
         return general_conv_transpose("convolution", input, weight, bias, steps, extra)
@@ -367,103 +436,3 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tenso
 
 EXPORTS["torch"].update(convolution=convolution, conv_tbc=conv_tbc)
 EXPORTS["nn.functional"]["conv_tbc"] = conv_tbc
-
-# -- sliding blocks ----------------------------------------------------------------------------
-
-
-def batch_blocks(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
-    """The batch joins the samples."""
-    x = move_to_front(values[0], dims[0])
-    y = apply(op, x.reshape(-1, *x._data.shape[2:]), **params)
-    return y.reshape(size, -1, *y._data.shape[1:]), 0
-
-
-UNFOLD = Op(
-    "unfold_blocks",
-    ("x",),
-    kernels.unfold,
-    kind="linear",
-    vjp={"x": lambda g, x_shape, kernel, steps: apply(FOLD, g, size=x_shape[2:], kernel=kernel, steps=steps)},
-    jvp="linear",
-    batch=batch_blocks,
-    grad_name="Im2ColBackward0",
-)
-FOLD = Op(
-    "fold_blocks",
-    ("x",),
-    kernels.fold,
-    kind="linear",
-    vjp={"x": lambda g, kernel, steps: apply(UNFOLD, g, kernel=kernel, steps=steps)},
-    jvp="linear",
-    batch=batch_blocks,
-    grad_name="Col2ImBackward0",
-)
-
-
-def block_steps(name: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple[tuple, Steps]:
-    """The arguments of unfold and fold as pairs."""
-    kernel = per_dimension(kernel_size, 2, "kernel_size", name)
-    pairs = [per_dimension(v, 2, k, name) for k, v in
-             (("stride", stride), ("padding", padding), ("dilation", dilation))]  # fmt: skip
-    check(
-        min(kernel) > 0,
-        lambda: f"[{name}] kernel size should be greater than zero, but got kernel_height: {kernel[0]} kernel_width: "
-        f"{kernel[1]}",
-    )
-    check_steps(name, *pairs)
-    return kernel, Steps(*pairs)
-
-
-def unfold(
-    input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
-    """The blocks of an image under a sliding kernel, as columns: (N, C, H, W) -> (N, C * kernel, blocks)."""
-    kernel, steps = block_steps("unfold", kernel_size, dilation, padding, stride)
-    shape = input._data.shape
-    check(
-        len(shape) in (3, 4) and 0 not in shape[-3:],
-        lambda: "[unfold] Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions "
-        f"for input, but got: {list(shape)}",
-    )
-    out = tuple(map(output_size, shape[-2:], kernel, *steps[:3]))
-    check(
-        min(out) > 0,
-        lambda: f"[unfold] Given input with spatial size {tuple(shape[-2:])}, kernel_size={kernel}, dilation="
-        f"{steps.dilation}, padding={steps.padding}, calculated shape of the array of sliding blocks as {out}, but its "
-        "components must be at least one.",
-    )
-    if len(shape) == 3:
-        return apply(UNFOLD, input.unsqueeze(0), kernel=kernel, steps=steps).squeeze(0)
-    return apply(UNFOLD, input, kernel=kernel, steps=steps)
-
-
-def fold(
-    input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
-    """The adjoint of `unfold`: adds columns of blocks up to an image, (N, C * kernel, blocks) -> (N, C, H, W)."""
-    kernel, steps = block_steps("fold", kernel_size, dilation, padding, stride)
-    size = per_dimension(output_size, 2, "output_size", "fold")
-    shape, area = input._data.shape, math.prod(kernel)
-    check(
-        len(shape) in (2, 3) and 0 not in shape[-2:],
-        lambda: "[fold] Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero "
-        f"dimensions for input, but got: {list(shape)}",
-    )
-    check(
-        shape[-2] % area == 0,
-        lambda: "[fold] Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got "
-        f"input.size(1)={shape[-2]} and kernel_size={kernel}.",
-    )
-    out = tuple(map(kernels.output_size, size, kernel, *steps[:3]))
-    check(
-        min(out) > 0 and math.prod(out) == shape[-1],
-        lambda: f"[fold] Given output_size={size}, kernel_size={kernel}, dilation={steps.dilation}, padding="
-        f"{steps.padding}, stride={steps.stride}, expected size of input's dimension 2 to match the calculated number of "
-        f"sliding blocks {' * '.join(map(str, out))} = {math.prod(out)}, but got input.size(2)={shape[-1]}.",
-    )
-    if len(shape) == 2:
-        return apply(FOLD, input.unsqueeze(0), size=size, kernel=kernel, steps=steps).squeeze(0)
-    return apply(FOLD, input, size=size, kernel=kernel, steps=steps)
-
-
-EXPORTS["nn.functional"].update(unfold=unfold, fold=fold)

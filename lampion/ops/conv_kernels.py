@@ -1,10 +1,12 @@
-"""The three sums of convolution on arrays: result, gradient of the input, gradient of the weight. Imports NumPy and rules only.
+"""The three sums of convolution on arrays: result, gradient of the input, gradient of the weight.
+Imports NumPy and rules only.
 
-All three are one matrix product per block of samples between the weight, the images' columns and the result. Images lie
-in a flat layout in which moving the kernel by one output position moves every element it reads by one: rows follow
-each other with their left padding between them (which serves as the right padding of the row before), and an input with
-strides is split into phases. A column of the matrix is then one contiguous piece of memory; positions
-between the rows are computed too and dropped. The columns of a block stay below `COLUMN_BYTES`.
+All three are one matrix product per block of samples between the weight, the images' columns and
+the result. Images lie in a flat layout in which moving the kernel by one output position moves
+every element it reads by one: rows follow each other with their left padding between them (which
+serves as the right padding of the row before), and an input with strides is split into phases. A
+column of the matrix is then one contiguous piece of memory; positions between the rows are computed
+too and dropped. The columns of a block stay below `COLUMN_BYTES`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ COLUMN_BYTES = 1 << 21  # small enough for the caches, large enough for BLAS
 
 
 class Steps(NamedTuple):
-    """How a kernel moves: one number per dimension each, and the groups that the channels are divided into."""
+    """How a kernel moves: one number per dimension each, and the groups that the channels are
+    divided into.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -55,7 +59,9 @@ class Sliding:
         self.grid = (max(-(-(size[0] + 2 * padding[0]) // stride[0]), out[0]), *fitted[1:])
         self.steps = tuple(math.prod(self.grid[d + 1 :]) for d in range(len(size)))
         self.length = 1 + sum((o - 1) * f for o, f in zip(out, self.steps))
-        taps = list(itertools.product(*[[k * d for k in range(n)] for n, d in zip(kernel, dilation)]))
+        taps = list(
+            itertools.product(*[[k * d for k in range(n)] for n, d in zip(kernel, dilation)])
+        )
         residues = [tuple(i % s for i, s in zip(t, stride)) for t in taps]
         self.phases = sorted(set(residues))
         shifts = [sum(i // s * f for i, s, f in zip(t, stride, self.steps)) for t in taps]
@@ -63,8 +69,12 @@ class Sliding:
         self.total = max(math.prod(self.grid), max(shifts) + self.length)
         self.pointwise = math.prod(kernel) == math.prod(stride) == 1 and not any(padding)
 
-    def blocks(self, samples: int, channels: int, dtype: np.dtype) -> Iterator[tuple[slice, list[slice], ndarray]]:
-        """Slices of samples, within each of positions, whose columns fit the limit, and memory for them."""
+    def blocks(
+        self, samples: int, channels: int, dtype: np.dtype
+    ) -> Iterator[tuple[slice, list[slice], ndarray]]:
+        """Slices of samples, within each of positions, whose columns fit the limit, and memory for
+        them.
+        """
         row = max(channels * len(self.offsets) * dtype.itemsize, 1)
         count = min(max(COLUMN_BYTES // (row * self.length), 1), samples)
         width = min(max(COLUMN_BYTES // row, 256), self.length) if count == 1 else self.length
@@ -101,20 +111,26 @@ class Sliding:
             to[...] = source
 
     def columns(self, flat: ndarray, positions: slice, memory: ndarray) -> ndarray:
-        """(N, C, phases, total) -> (C, K, N, positions): what each element of the kernel reads, laid into `memory`."""
+        """(N, C, phases, total) -> (C, K, N, positions): what each element of the kernel reads,
+        laid into `memory`.
+        """
         n, c = flat.shape[:2]
         shape = (c, len(self.offsets), n, positions.stop - positions.start)
         columns = memory[: math.prod(shape)].reshape(shape)
         channels_first = flat.transpose(1, 0, 2, 3)
         for k, (phase, offset) in enumerate(self.offsets):
-            columns[:, k] = channels_first[:, :, phase, offset + positions.start : offset + positions.stop]
+            columns[:, k] = channels_first[
+                :, :, phase, offset + positions.start : offset + positions.stop
+            ]
         return columns
 
     def add_columns(self, columns: ndarray, flat: ndarray, positions: slice) -> None:
         """The reverse of `columns`: adds what belongs to each element read."""
         channels_first = flat.transpose(1, 0, 2, 3)
         for k, (phase, offset) in enumerate(self.offsets):
-            channels_first[:, :, phase, offset + positions.start : offset + positions.stop] += columns[:, k]
+            channels_first[:, :, phase, offset + positions.start : offset + positions.stop] += (
+                columns[:, k]
+            )
 
     def rows(self, wide: ndarray) -> ndarray:
         """(O, N, length) -> a view (N, O, *out) without the positions between the rows."""
@@ -144,13 +160,17 @@ def conv(x: ndarray, w: ndarray, b: ndarray | None, steps: Steps) -> ndarray:
     bias = 0 if b is None else b.reshape(-1, *[1] * len(out))
     matrix = w.reshape(groups, o // groups, -1)  # (G, O/G, C/G * K)
     if plan.pointwise:
-        np.matmul(matrix, x.reshape(n, groups, c // groups, -1), out=y.reshape(n, groups, o // groups, -1))
+        np.matmul(
+            matrix, x.reshape(n, groups, c // groups, -1), out=y.reshape(n, groups, o // groups, -1)
+        )
         return y if b is None else np.add(y, bias, out=y)
     for samples, positions, memory in plan.blocks(n, c, x.dtype):
         flat = plan.flatten(x[samples])
         wide = np.empty((o, len(flat), plan.length), x.dtype)
         for part in positions:
-            columns = plan.columns(flat, part, memory).reshape(groups, matrix.shape[2], -1)  # (G, C/G * K, N * P)
+            columns = plan.columns(flat, part, memory).reshape(
+                groups, matrix.shape[2], -1
+            )  # (G, C/G * K, N * P)
             np.matmul(matrix, columns, out=by_group(wide[..., part], groups))
         np.add(plan.rows(wide), bias, out=y[samples], casting="unsafe")
     return y
@@ -158,14 +178,18 @@ def conv(x: ndarray, w: ndarray, b: ndarray | None, steps: Steps) -> ndarray:
 
 @in_float32
 def conv_input(x: ndarray, w: ndarray, b: ndarray | None, size: tuple, steps: Steps) -> ndarray:
-    """(N, O, *out), (O, C/G, *kernel), (C,) -> (N, C, *size): the gradient of the input, the transposed convolution."""
+    """(N, O, *out), (O, C/G, *kernel), (C,) -> (N, C, *size): the gradient of the input, the
+    transposed convolution.
+    """
     (n, o), (_, c, *kernel), groups = x.shape[:2], w.shape, steps.groups
     c *= groups
     plan = sliding(size, tuple(kernel), steps, x.shape[2:])
     y = np.empty((n, c, *size), x.dtype)
     matrix = w.reshape(groups, o // groups, -1).swapaxes(1, 2)  # (G, C/G * K, O/G)
     if plan.pointwise and x.shape[2:] == size:
-        np.matmul(matrix, x.reshape(n, groups, o // groups, -1), out=y.reshape(n, groups, c // groups, -1))
+        np.matmul(
+            matrix, x.reshape(n, groups, o // groups, -1), out=y.reshape(n, groups, c // groups, -1)
+        )
     else:
         for samples, positions, memory in plan.blocks(n, c, x.dtype):
             wide = plan.widen(x[samples])
@@ -186,27 +210,39 @@ def conv_weight(x: ndarray, z: ndarray, kernel: tuple, steps: Steps) -> ndarray:
     plan = sliding(x.shape[2:], kernel, steps, z.shape[2:])
     w = np.zeros((groups, o // groups, c // groups * math.prod(kernel)), x.dtype)
     if plan.pointwise and x.shape[2:] == z.shape[2:]:
-        columns = x.reshape(n, c, -1).swapaxes(0, 1).reshape(groups, c // groups, -1)  # (G, C/G, N * P)
+        columns = (
+            x.reshape(n, c, -1).swapaxes(0, 1).reshape(groups, c // groups, -1)
+        )  # (G, C/G, N * P)
         w = np.matmul(by_group(plan.widen(z), groups), columns.swapaxes(1, 2))
     else:
         for samples, positions, memory in plan.blocks(n, c, x.dtype):
             flat, wide = plan.flatten(x[samples]), plan.widen(z[samples])
             for part in positions:
-                columns = plan.columns(flat, part, memory).reshape(groups, w.shape[2], -1)  # (G, C/G * K, N * P)
+                columns = plan.columns(flat, part, memory).reshape(
+                    groups, w.shape[2], -1
+                )  # (G, C/G * K, N * P)
                 w += np.matmul(by_group(wide[..., part], groups), columns.swapaxes(1, 2))
     return w.reshape(o, c // groups, *kernel)
 
 
 def by_group(wide: ndarray, groups: int) -> ndarray:
-    """(O, N, P) -> (G, O/G, N * P), a view: a part of the positions is taken of single samples only."""
+    """(O, N, P) -> (G, O/G, N * P), a view: a part of the positions is taken of single samples
+    only.
+    """
     o, n, p = wide.shape
-    return wide.reshape(groups, o // groups, n * p) if n != 1 else wide[:, 0].reshape(groups, o // groups, p)
+    return (
+        wide.reshape(groups, o // groups, n * p)
+        if n != 1
+        else wide[:, 0].reshape(groups, o // groups, p)
+    )
 
 
 # -- sliding blocks ----------------------------------------------------------------------------
 
 
-def taps(image: ndarray, kernel: tuple, steps: Steps, out: tuple) -> Iterator[tuple[tuple, ndarray]]:
+def taps(
+    image: ndarray, kernel: tuple, steps: Steps, out: tuple
+) -> Iterator[tuple[tuple, ndarray]]:
     """For each element of a kernel its place and the part of a padded (N, C, *size) that it reads."""
     for at, part in tap_slices(kernel, steps, out):
         yield at, image[part]
@@ -218,7 +254,18 @@ def tap_slices(kernel: tuple, steps: Steps, out: tuple) -> list[tuple[tuple, tup
     found = []
     for at in itertools.product(*map(range, kernel)):
         begins = [k * d for k, d in zip(at, steps.dilation)]
-        found.append((at, (..., *[slice(b, b + (o - 1) * s + 1, s) for b, o, s in zip(begins, out, steps.stride)])))
+        found.append(
+            (
+                at,
+                (
+                    ...,
+                    *[
+                        slice(b, b + (o - 1) * s + 1, s)
+                        for b, o, s in zip(begins, out, steps.stride)
+                    ],
+                ),
+            )
+        )
     return found
 
 
@@ -233,11 +280,17 @@ def unfold(x: ndarray, kernel: tuple, steps: Steps) -> ndarray:
 
 
 def fold(x: ndarray, size: tuple, kernel: tuple, steps: Steps) -> ndarray:
-    """(N, C * K, L) -> (N, C, *size): the sum of the blocks, each at its place; the adjoint of `unfold`."""
+    """(N, C * K, L) -> (N, C, *size): the sum of the blocks, each at its place; the adjoint of
+    `unfold`.
+    """
     out = tuple(map(output_size, size, kernel, *steps[:3]))
     channels = x.shape[1] // math.prod(kernel)
     blocks = x.reshape(len(x), channels, *kernel, *out)
-    padded = np.zeros((len(x), channels, *[n + 2 * p for n, p in zip(size, steps.padding)]), x.dtype)
+    padded = np.zeros(
+        (len(x), channels, *[n + 2 * p for n, p in zip(size, steps.padding)]), x.dtype
+    )
     for at, part in taps(padded, kernel, steps, out):
         part += blocks[(slice(None), slice(None), *at)]
-    return np.ascontiguousarray(padded[(..., *[slice(p, p + n) for n, p in zip(size, steps.padding)])])
+    return np.ascontiguousarray(
+        padded[(..., *[slice(p, p + n) for n, p in zip(size, steps.padding)])]
+    )

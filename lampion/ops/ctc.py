@@ -1,5 +1,6 @@
-"""Connectionist temporal classification: the loss of a sequence of labels whose alignment is unknown. May import rules,
-loss, core and the base. After Graves et al. (2006): sums over alignments by the forward and backward recursions.
+"""Connectionist temporal classification: the loss of a sequence of labels whose alignment is
+unknown. May import rules, loss, core and the base. After Graves et al. (2006): sums over alignments
+by the forward and backward recursions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from .rules import EXPORTS
 
 
 class Lattice(NamedTuple):
-    """The states of each sample's alignment: its labels with blanks between and around, (N, states)."""
+    """The states of each sample's alignment: its labels with blanks between and around, (N,
+    states).
+    """
 
     labels: ndarray
     skip: ndarray  # whether a state may be reached from the one before the last
@@ -40,7 +43,9 @@ def lattice(targets: ndarray, lengths: ndarray, blank: int) -> Lattice:
 
 
 def step(before: ndarray, skip: ndarray) -> ndarray:
-    """The logarithm of what flows into each state: from itself, the last one and, over a blank, the one before."""
+    """The logarithm of what flows into each state: from itself, the last one and, over a blank, the
+    one before.
+    """
     nothing = np.full((len(before), 2), -np.inf, before.dtype)
     padded = np.concatenate([nothing, before], 1)
     skipped = np.where(skip, padded[:, :-2], -np.inf)
@@ -55,21 +60,32 @@ def forward_sums(logs: ndarray, way: Lattice, steps: ndarray) -> tuple[ndarray, 
         sums[0, :, :2] = np.where(way.exists[:, :2], emitted[0, :, :2], -np.inf)
     for t in range(1, len(sums)):
         sums[t] = np.where(way.exists, step(sums[t - 1], way.skip) + emitted[t], -np.inf)
-    last = np.take_along_axis(sums, np.maximum(steps - 1, 0)[None, :, None], 0)[0] if len(sums) else sums.sum(0)
-    ends = [np.take_along_axis(last, np.maximum(way.states - k, 0)[:, None], 1)[:, 0] for k in (1, 2)]
+    last = (
+        np.take_along_axis(sums, np.maximum(steps - 1, 0)[None, :, None], 0)[0]
+        if len(sums)
+        else sums.sum(0)
+    )
+    ends = [
+        np.take_along_axis(last, np.maximum(way.states - k, 0)[:, None], 1)[:, 0] for k in (1, 2)
+    ]
     total = np.where(way.states > 1, np.logaddexp(*ends), ends[0])
     return sums, np.where(steps > 0, -total, np.where(way.states > 1, np.inf, 0)).astype(logs.dtype)
 
 
-def loss_kernel(logs: ndarray, targets: ndarray, steps: ndarray, lengths: ndarray, blank: int) -> ndarray:
-    """The negative log likelihood of each sample: logs (T, N, C), targets (N, S), steps and lengths (N,)."""
+def loss_kernel(
+    logs: ndarray, targets: ndarray, steps: ndarray, lengths: ndarray, blank: int
+) -> ndarray:
+    """The negative log likelihood of each sample: logs (T, N, C), targets (N, S), steps and lengths
+    (N,).
+    """
     return forward_sums(logs, lattice(targets, lengths, blank), steps)[1]
 
 
 def gradient_kernel(
     logs: ndarray, targets: ndarray, steps: ndarray, lengths: ndarray, loss: ndarray, blank: int
 ) -> ndarray:
-    """exp(logs) - (the probability of each label at each step, given the target), zero behind each sample's end.
+    """exp(logs) - (the probability of each label at each step, given the target), zero behind each
+    sample's end.
 
     As PyTorch's, this is the gradient through a log_softmax that made `logs`.
     """
@@ -137,8 +153,10 @@ def padded_targets(targets: Tensor, lengths: Tensor, samples: int) -> Tensor:
     counts = lengths.concrete("ctc_loss")
     check(
         int(counts.sum()) == targets._data.size,
-        lambda: f"[ctc_loss] expects as many targets as the target lengths' sum {int(counts.sum())}, got "
-        f"{targets._data.size}",
+        lambda: (
+            f"[ctc_loss] expects as many targets as the target lengths' sum {int(counts.sum())}, "
+            f"got {targets._data.size}"
+        ),
     )
     rows = np.zeros((samples, max(int(counts.max(initial=0)), 0)), np.int64)
     rows[np.arange(rows.shape[1]) < counts[:, None]] = targets.concrete("ctc_loss")
@@ -156,26 +174,35 @@ def ctc_loss(
 ) -> Tensor:
     """The negative log likelihood of label sequences, summed over all alignments.
 
-    log_probs is (T, N, C) or (T, C); targets are (N, S), (S,) or all labels one after the other. A mean divides each
-    sample's loss by its target's length first. `zero_infinity` sets losses of impossible targets to 0.
+    log_probs is (T, N, C) or (T, C); targets are (N, S), (S,) or all labels one after the other. A
+    mean divides each sample's loss by its target's length first. `zero_infinity` sets losses of
+    impossible targets to 0.
     """
     reduction = chosen_reduction(None, None, reduction)
     single = log_probs._data.ndim == 2
     logs = log_probs.unsqueeze(1) if single else log_probs
     steps, lengths = integers(input_lengths).reshape(-1), integers(target_lengths).reshape(-1)
     time, samples, classes = logs._data.shape
-    check(logs.is_floating_point(), lambda: f"[ctc_loss] log_probs must be floating, got {logs.dtype}")
     check(
-        0 <= blank < classes, lambda: f"[ctc_loss] blank must be in label range, got {blank} for {classes} classes"
+        logs.is_floating_point(), lambda: f"[ctc_loss] log_probs must be floating, got {logs.dtype}"
+    )
+    check(
+        0 <= blank < classes,
+        lambda: f"[ctc_loss] blank must be in label range, got {blank} for {classes} classes",
     )
     for what, t in (("input_lengths", steps), ("target_lengths", lengths)):
         check(
             t._data.size == samples,
-            lambda what=what, t=t: f"[ctc_loss] {what} must be of size batch_size {samples}, got {t._data.size}",
+            lambda what=what, t=t: (
+                f"[ctc_loss] {what} must be of size batch_size {samples}, got {t._data.size}"
+            ),
         )
     check(
         not bool(((steps < 0) | (steps > time)).any()),
-        lambda: f"[ctc_loss] Expected input_lengths to have value at most {time}, but got {steps.tolist()}",
+        lambda: (
+            f"[ctc_loss] Expected input_lengths to have value at most {time}, but got "
+            f"{steps.tolist()}"
+        ),
     )
     if single and targets._data.ndim == 1:
         targets = targets.unsqueeze(0)

@@ -1,4 +1,6 @@
-"""Rows of a table by number, one or bags of them, and one-hot vectors. May import rules, earlier families, core and the base."""
+"""Rows of a table by number, one or bags of them, and one-hot vectors. May import rules, earlier
+families, core and the base.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,25 @@ FUNCTIONAL = EXPORTS["nn.functional"]
 # -- embedding ---------------------------------------------------------------------------------
 
 
-def embedding_kernel(w: ndarray, index: ndarray, padding_idx: int | None, by_frequency: bool) -> ndarray:
+def embedding_kernel(
+    w: ndarray, index: ndarray, padding_idx: int | None, by_frequency: bool
+) -> ndarray:
     """The rows of w; raises IndexError for a number that is no row."""
     if index.size and (index.min() < 0 or index.max() >= len(w)):
         wrong = index[(index < 0) | (index >= len(w))].flat[0]
         raise IndexError(
-            f"[embedding] index out of range in self: {wrong} with {len(w)} rows; set num_embeddings to more than the "
-            "largest index"
+            f"[embedding] index out of range in self: {wrong} with {len(w)} rows; set "
+            "num_embeddings to more than the largest index"
         )
     return w.take(index, 0)
 
 
-def row_weights(index: ndarray, rows: int, padding_idx: int | None, by_frequency: bool) -> ndarray | None:
-    """What each row's gradient is multiplied by: 0 for padding, 1 / frequency where asked for; None: 1."""
+def row_weights(
+    index: ndarray, rows: int, padding_idx: int | None, by_frequency: bool
+) -> ndarray | None:
+    """What each row's gradient is multiplied by: 0 for padding, 1 / frequency where asked for;
+    None: 1.
+    """
     if padding_idx is None and not by_frequency:
         return None
     weights = np.ones(index.shape, F32)
@@ -58,7 +66,9 @@ def embedding_gradient(
         order = flat.argsort(kind="stable")
         flat = flat[order]
         begins = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])
-        table[flat[begins]] = np.add.reduceat(g.reshape(flat.size, *table.shape[1:])[order], begins, 0)
+        table[flat[begins]] = np.add.reduceat(
+            g.reshape(flat.size, *table.shape[1:])[order], begins, 0
+        )
     return table.astype(given, copy=False)
 
 
@@ -89,7 +99,9 @@ def batch_embedding_gradient(size: int, values: tuple, dims: tuple, params: dict
     return table.unflatten(0, (size, rows)), 0
 
 
-def weighted_rows(g: Tensor, index: Tensor, rows: int, padding_idx: int | None, by_frequency: bool) -> Tensor:
+def weighted_rows(
+    g: Tensor, index: Tensor, rows: int, padding_idx: int | None, by_frequency: bool
+) -> Tensor:
     """The adjoint of the gradient: the rows, multiplied as their gradients were."""
     y = apply(EMBEDDING, g, index, padding_idx=padding_idx, by_frequency=by_frequency)
     weights = row_weights(index.concrete("embedding"), rows, padding_idx, by_frequency)
@@ -103,7 +115,12 @@ EMBEDDING = Op(
     kind="linear",
     vjp={
         "w": lambda g, index, w_shape, padding_idx, by_frequency: apply(
-            EMBEDDING_GRADIENT, g, index, rows=w_shape[0], padding_idx=padding_idx, by_frequency=by_frequency
+            EMBEDDING_GRADIENT,
+            g,
+            index,
+            rows=w_shape[0],
+            padding_idx=padding_idx,
+            by_frequency=by_frequency,
         )
     },
     batch=batch_embedding,
@@ -126,8 +143,10 @@ EMBEDDING_GRADIENT = Op(
 def check_index(name: str, index: Tensor) -> None:
     check(
         index._data.dtype in (np.int64, np.int32),
-        lambda: f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
-        f"{index.type()} instead (while checking arguments for {name})",
+        lambda: (
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: "
+            f"Long, Int; but got {index.type()} instead (while checking arguments for {name})"
+        ),
     )
 
 
@@ -152,8 +171,8 @@ def embedding(
 ) -> Tensor:
     """The rows of `weight` (V, D) numbered by `input` (*): (*, D).
 
-    The row `padding_idx` gets no gradient. With `max_norm`, rows that are longer are scaled down in place. Gradients
-    are dense. Raises IndexError for numbers that are no rows.
+    The row `padding_idx` gets no gradient. With `max_norm`, rows that are longer are scaled down in
+    place. Gradients are dense. Raises IndexError for numbers that are no rows.
 
     >>> F.embedding(torch.tensor([2, 0]), torch.eye(3))
     tensor([[0., 0., 1.],
@@ -161,21 +180,31 @@ def embedding(
     """
     if padding_idx is not None:
         rows = weight._data.shape[0]
-        check(-rows <= padding_idx < rows, "Padding_idx must be within num_embeddings", AssertionError)
+        check(
+            -rows <= padding_idx < rows, "Padding_idx must be within num_embeddings", AssertionError
+        )
         padding_idx %= rows
     if max_norm is not None:
         limit_norms(weight, input, max_norm, norm_type)
-    return torch_embedding(weight, input, -1 if padding_idx is None else padding_idx, scale_grad_by_freq)
+    return torch_embedding(
+        weight, input, -1 if padding_idx is None else padding_idx, scale_grad_by_freq
+    )
 
 
 def torch_embedding(
-    weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
+    weight: Tensor,
+    indices: Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Tensor:
     """`nn.functional.embedding` in the order of arguments of `torch.embedding`."""
     check(weight._data.ndim == 2, lambda: f"'weight' must be 2-D, got {weight._data.ndim}-D")
     check_index("embedding", indices)
     padding = padding_idx if padding_idx >= 0 else None
-    return apply(EMBEDDING, weight, indices, padding_idx=padding, by_frequency=bool(scale_grad_by_freq))
+    return apply(
+        EMBEDDING, weight, indices, padding_idx=padding, by_frequency=bool(scale_grad_by_freq)
+    )
 
 
 # -- bags --------------------------------------------------------------------------------------
@@ -206,14 +235,16 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    """Sums, means or maxima of bags of rows of `weight`: each row of a 2-d input, or 1-d pieces that begin at `offsets`.
+    """Sums, means or maxima of bags of rows of `weight`: each row of a 2-d input, or 1-d pieces
+    that begin at `offsets`.
 
     Raises ValueError where input, offsets, mode and weights do not go together.
     """
     if weight._data.dtype == np.int64 and input.is_floating_point():
         warnings.warn(
-            "Argument order of nn.functional.embedding_bag was changed. Usage `embedding_bag(weight, input, ...)` is "
-            "deprecated, and should now be `embedding_bag(input, weight, ...)`.",
+            "Argument order of nn.functional.embedding_bag was changed. Usage "
+            "`embedding_bag(weight, input, ...)` is deprecated, and should now be "
+            "`embedding_bag(input, weight, ...)`.",
             stacklevel=2,
         )
         weight, input = input, weight
@@ -227,19 +258,35 @@ def embedding_bag(
         limit_norms(weight, input, max_norm, norm_type)
     number = ("sum", "mean", "max").index(mode)
     return torch_embedding_bag(
-        weight, input, offsets, scale_grad_by_freq, number, sparse, per_sample_weights, include_last_offset, padding_idx
+        weight,
+        input,
+        offsets,
+        scale_grad_by_freq,
+        number,
+        sparse,
+        per_sample_weights,
+        include_last_offset,
+        padding_idx,
     )[0]
 
 
 def check_bags(
-    input: Tensor, weight: Tensor, offsets: Tensor | None, mode: str, by_frequency: bool, sparse: bool, each: Any
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None,
+    mode: str,
+    by_frequency: bool,
+    sparse: bool,
+    each: Any,
 ) -> None:
     """Raises ValueError or NotImplementedError for arguments that do not go together."""
     ndim = input._data.ndim
     check(
         each is None or each._data.shape == input._data.shape,
-        lambda: f"embedding_bag: If per_sample_weights ({each.shape}) is not None, then it must have the same shape as "
-        f"the input ({input.shape})",
+        lambda: (
+            f"embedding_bag: If per_sample_weights ({each.shape}) is not None, then it must have "
+            f"the same shape as the input ({input.shape})"
+        ),
         ValueError,
     )
     check(
@@ -247,24 +294,36 @@ def check_bags(
         lambda: f"weight has to be a 2D Tensor, but got Tensor of dimension {weight._data.ndim}",
         ValueError,
     )
-    check(ndim in (1, 2), lambda: f"input has to be 1D or 2D Tensor, but got Tensor of dimension {ndim}", ValueError)
     check(
-        ndim == 1 or offsets is None,
-        lambda: "if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length "
-        f"sequences. However, found offsets of type {type(offsets)}",
+        ndim in (1, 2),
+        lambda: f"input has to be 1D or 2D Tensor, but got Tensor of dimension {ndim}",
         ValueError,
     )
-    check(ndim == 2 or offsets is not None, "offsets has to be a 1D Tensor but got None", ValueError)
+    check(
+        ndim == 1 or offsets is None,
+        lambda: (
+            "if input is 2D, then offsets has to be None, as input is treated is a mini-batch of "
+            f"fixed length sequences. However, found offsets of type {type(offsets)}"
+        ),
+        ValueError,
+    )
+    check(
+        ndim == 2 or offsets is not None, "offsets has to be a 1D Tensor but got None", ValueError
+    )
     check(offsets is None or offsets._data.ndim == 1, "offsets has to be a 1D Tensor", ValueError)
     check(mode in ("sum", "mean", "max"), "mode has to be one of sum, mean or max", ValueError)
     check(
-        mode != "max" or not by_frequency, "max mode does not support scaling the gradient by the frequency", ValueError
+        mode != "max" or not by_frequency,
+        "max mode does not support scaling the gradient by the frequency",
+        ValueError,
     )
     check(mode != "max" or not sparse, "max mode does not support sparse weights", ValueError)
     check(
         each is None or mode == "sum",
-        lambda: "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
-        f"(got mode='{mode}').",
+        lambda: (
+            "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported "
+            f"for mode='sum' (got mode='{mode}')."
+        ),
         NotImplementedError,
     )
 
@@ -280,28 +339,41 @@ def torch_embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The bags (see `nn.functional.embedding_bag`), each index's bag, the bags' sizes and the rows of the maxima."""
+    """The bags (see `nn.functional.embedding_bag`), each index's bag, the bags' sizes and the rows
+    of the maxima.
+    """
     begins = offsets.concrete("embedding_bag").astype(np.int64)
     count = indices._data.shape[0]
     check(
         begins.size == 0 or begins[0] == 0,
-        lambda: "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. "
-        f"However, got {begins[0]}",
+        lambda: (
+            "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from "
+            f"position 0. However, got {begins[0]}"
+        ),
     )
     check(
         begins.size == 0 or begins[-1] <= count,
-        lambda: f"offsets[-1] can not be greater than input's length({count}), but got offsets[-1] of {begins[-1]}",
+        lambda: (
+            f"offsets[-1] can not be greater than input's length({count}), but got offsets[-1] of "
+            f"{begins[-1]}"
+        ),
     )
     bags = len(begins) - include_last_offset
     padding = None if padding_idx is None else padding_idx % weight._data.shape[0]
     bag = np.searchsorted(begins[:bags], np.arange(count), side="right") - 1
-    counts = np.ones(count, bool) if padding is None else indices.concrete("embedding_bag") != padding
+    counts = (
+        np.ones(count, bool) if padding is None else indices.concrete("embedding_bag") != padding
+    )
     sizes = np.bincount(bag[counts], minlength=bags)
     rows = torch_embedding(weight, indices, -1 if padding is None else padding, scale_grad_by_freq)
     largest = wrap(np.zeros((0,), np.int64))
     if mode == 2:
         largest = apply(LARGEST, rows, wrap(np.where(counts, bag, -1)), bags=bags)
-        y = rows.gather(0, largest.clamp(min=0)) if count else rows.new_zeros((bags, rows._data.shape[1]))
+        y = (
+            rows.gather(0, largest.clamp(min=0))
+            if count
+            else rows.new_zeros((bags, rows._data.shape[1]))
+        )
         y = y.masked_fill(largest < 0, 0)
     else:
         if per_sample_weights is not None:
@@ -325,16 +397,23 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """
     check(
         tensor._data.dtype == np.int64,
-        lambda: f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}; convert with .long()",
+        lambda: (
+            f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}; "
+            "convert with .long()"
+        ),
     )
     if tensor.interpreter is None:
         x = tensor._data
-        check(x.size > 0 or num_classes > 0, "Can not infer total number of classes from empty tensor.")
+        check(
+            x.size > 0 or num_classes > 0,
+            "Can not infer total number of classes from empty tensor.",
+        )
         check(not x.size or x.min() >= 0, "Class values must be non-negative.")
         num_classes = int(x.max()) + 1 if num_classes == -1 else num_classes
         check(not x.size or x.max() < num_classes, "Class values must be smaller than num_classes.")
     check(
-        num_classes > 0, "[one_hot] the number of classes cannot be inferred inside vmap; give num_classes"
+        num_classes > 0,
+        "[one_hot] the number of classes cannot be inferred inside vmap; give num_classes",
     )
     return (tensor.unsqueeze(-1) == arange(num_classes)).long()
 

@@ -1,6 +1,8 @@
-"""Sampling an image at the places of a grid, and grids of affine maps. May import rules, earlier families, core and the base.
+"""Sampling an image at the places of a grid, and grids of affine maps. May import rules, earlier
+families, core and the base.
 
-Written in public operators: places, weights and the elements gathered there, so both gradients follow.
+Written in public operators: places, weights and the elements gathered there, so both gradients
+follow.
 """
 
 from __future__ import annotations
@@ -21,29 +23,40 @@ PADDINGS = ("zeros", "border", "reflection")
 
 def warn_align_corners() -> None:
     warnings.warn(
-        "Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
-        "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.",
+        "Default grid_sample and affine_grid behavior has changed to align_corners=False since "
+        "1.3.0. Please specify align_corners=True if the old behavior is desired. See the "
+        "documentation of grid_sample for details.",
         stacklevel=3,
     )
 
 
 def grid_sample(
-    input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
 ) -> Tensor:
-    """The input (N, C, *size) at the places (N, *out, dims) -> (N, C, *out); places run from -1 to 1, x first.
+    """The input (N, C, *size) at the places (N, *out, dims) -> (N, C, *out); places run from -1 to
+    1, x first.
 
-    Modes: bilinear, nearest, bicubic (2-d); outside: zeros, border, reflection. Raises ValueError for other modes.
+    Modes: bilinear, nearest, bicubic (2-d); outside: zeros, border, reflection. Raises ValueError
+    for other modes.
     """
     check(
         mode in MODES,
-        lambda: "nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: "
-        f"'{mode}'",
+        lambda: (
+            "nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', "
+            f"but got: '{mode}'"
+        ),
         ValueError,
     )
     check(
         padding_mode in PADDINGS,
-        lambda: "nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
-        f"'{padding_mode}'",
+        lambda: (
+            "nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or "
+            f"'reflection', but got: '{padding_mode}'"
+        ),
         ValueError,
     )
     if align_corners is None:
@@ -64,21 +77,32 @@ def check_grid(x: Tensor, grid: Tensor, mode: str) -> None:
     n = len(shape) - 2
     sizes = f"but got input with sizes {shape} and grid with sizes {places}"
     check(
-        shape[0] == places[0], lambda: f"grid_sampler(): expected grid and input to have same batch size, {sizes}"
+        shape[0] == places[0],
+        lambda: f"grid_sampler(): expected grid and input to have same batch size, {sizes}",
     )
     check(
         places[-1] == n,
-        lambda: f"grid_sampler(): expected grid to have size {n} in last dimension, but got grid with sizes {places}",
+        lambda: (
+            f"grid_sampler(): expected grid to have size {n} in last dimension, but got grid with "
+            f"sizes {places}"
+        ),
     )
     check(
         n in (2, 3) and len(places) == n + 2,
-        lambda: f"grid_sampler(): expected {n + 2}D input and grid with same number of dimensions, {sizes}",
+        lambda: (
+            f"grid_sampler(): expected {n + 2}D input and grid with same number of dimensions, "
+            f"{sizes}"
+        ),
     )
-    check(mode != "bicubic" or n == 2, "grid_sampler(): bicubic interpolation only supports 4D input")
+    check(
+        mode != "bicubic" or n == 2, "grid_sampler(): bicubic interpolation only supports 4D input"
+    )
     check(
         0 not in shape[2:],
-        lambda: "grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes "
-        f"{shape} with dimension {shape.index(0, 2)} being empty",
+        lambda: (
+            "grid_sampler(): expected input to have non-empty spatial dimensions, but input has "
+            f"sizes {shape} with dimension {shape.index(0, 2)} being empty"
+        ),
     )
 
 
@@ -88,19 +112,26 @@ def sample(x: Tensor, grid: Tensor, mode: str, padding: str, align_corners: bool
     n, c, *size = x._data.shape
     out = grid._data.shape[1:-1]
     places = [  # one (N, P) for each dimension of the image, first to last
-        from_unit(grid.select(-1, len(size) - 1 - d).reshape(n, -1), s, align_corners) for d, s in enumerate(size)
+        from_unit(grid.select(-1, len(size) - 1 - d).reshape(n, -1), s, align_corners)
+        for d, s in enumerate(size)
     ]
     flat = x.flatten(2)  # (N, C, cells)
     if mode == "bicubic":
         y = sample_cubic(flat, places, size, padding, align_corners)
     else:
         places = [into_image(p, s, padding, align_corners) for p, s in zip(places, size)]
-        y = sample_near(flat, places, size) if mode == "nearest" else sample_linear(flat, places, size)
+        y = (
+            sample_near(flat, places, size)
+            if mode == "nearest"
+            else sample_linear(flat, places, size)
+        )
     return y.reshape(n, c, *out)
 
 
 def from_unit(place: Tensor, size: int, align_corners: bool) -> Tensor:
-    """Places in [-1, 1] as places in [0, size - 1], the outer ones being centres or edges of elements."""
+    """Places in [-1, 1] as places in [0, size - 1], the outer ones being centres or edges of
+    elements.
+    """
     return (place + 1) * ((size - 1) / 2) if align_corners else ((place + 1) * size - 1) / 2
 
 
@@ -154,13 +185,17 @@ def sample_linear(flat: Tensor, places: list[Tensor], size: list[int]) -> Tensor
     return total
 
 
-def sample_cubic(flat: Tensor, places: list[Tensor], size: list[int], padding: str, align_corners: bool) -> Tensor:
+def sample_cubic(
+    flat: Tensor, places: list[Tensor], size: list[int], padding: str, align_corners: bool
+) -> Tensor:
     """The sum over the 4 x 4 elements around each place; each is moved into the image by itself."""
     first = [p.detach().floor() for p in places]
     weights = [cubic_weights(p - f) for p, f in zip(places, first)]
     total = None
     for i, j in itertools.product(range(4), repeat=2):
-        around = [into_image(f + k - 1, s, padding, align_corners) for f, k, s in zip(first, (i, j), size)]
+        around = [
+            into_image(f + k - 1, s, padding, align_corners) for f, k, s in zip(first, (i, j), size)
+        ]
         term = element(flat, around, size) * (weights[0][i] * weights[1][j]).unsqueeze(1)
         total = term if total is None else total + term
     return total
@@ -168,6 +203,7 @@ def sample_cubic(flat: Tensor, places: list[Tensor], size: list[int], padding: s
 
 def cubic_weights(t: Tensor, a: float = -0.75) -> list[Tensor]:
     """Keys' kernel at the distances 1 + t, t, 1 - t and 2 - t."""
+
     def near(x: Tensor) -> Tensor:
         return ((a + 2) * x - (a + 3)) * x * x + 1
 
@@ -178,7 +214,9 @@ def cubic_weights(t: Tensor, a: float = -0.75) -> list[Tensor]:
 
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
-    """The places (N, *size, dims) to which affine maps (N, dims, dims + 1) take an image's elements, for `grid_sample`."""
+    """The places (N, *size, dims) to which affine maps (N, dims, dims + 1) take an image's
+    elements, for `grid_sample`.
+    """
     size = tuple(int(s) for s in size)
     shape, n = theta._data.shape, len(size) - 2
     if align_corners is None:
@@ -190,13 +228,18 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     )
     check(
         n in (2, 3),
-        lambda: "affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size "
-        f"{size}.",
+        lambda: (
+            "affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, "
+            f"respectively. Got size {size}."
+        ),
         NotImplementedError,
     )
     check(
         len(shape) == 3 and shape[1:] == (n, n + 1),
-        lambda: f"Expected a batch of {n}D affine matrices of shape Nx{n}x{n + 1} for size {size}. Got {theta.shape}.",
+        lambda: (
+            f"Expected a batch of {n}D affine matrices of shape Nx{n}x{n + 1} for size {size}. Got "
+            f"{theta.shape}."
+        ),
         ValueError,
     )
     check(min(size) > 0, lambda: f"Expected non-zero, positive output size. Got {size}", ValueError)
@@ -208,7 +251,11 @@ def affine_grid_generator(theta: Tensor, size: Sequence[int], align_corners: boo
     spatial = tuple(size[2:])
     axes = []
     for d, s in reversed(list(enumerate(spatial))):  # x first
-        line = EXPORTS["torch"]["linspace"](-1, 1, s, dtype=theta.dtype) if s > 1 else theta.new_zeros(1)
+        line = (
+            EXPORTS["torch"]["linspace"](-1, 1, s, dtype=theta.dtype)
+            if s > 1
+            else theta.new_zeros(1)
+        )
         line = line if align_corners else line * ((s - 1) / s)
         axes.append(line.reshape(-1, *[1] * (len(spatial) - d - 1)).expand(spatial).reshape(-1))
     axes.append(theta.new_ones(math.prod(spatial)))

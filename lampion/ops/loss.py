@@ -1,8 +1,8 @@
-"""Losses element by element: regression, probabilities, margins between pairs. May import rules, earlier families, core
-and the base.
+"""Losses element by element: regression and probabilities. May import rules,
+earlier families, core and the base.
 
-A pointwise loss is one record: a scalar formula, its local derivatives, and the reduction. Compound ones are
-written in public operators.
+A pointwise loss is one record: a scalar formula, its local derivatives, and the reduction. Compound
+ones are written in public operators.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def chosen_reduction(size_average: bool | None, reduce: bool | None, reduction: 
         average, reduced = size_average is None or size_average, reduce is None or reduce
         reduction = "none" if not reduced else "mean" if average else "sum"
         warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' "
+            "instead.",
             stacklevel=3,
         )
     check(
@@ -56,8 +57,9 @@ def warn_sizes(input: Tensor, target: Tensor) -> None:
     """Warns where a loss would broadcast: mostly (N, 1) against (N,) by mistake."""
     if input._data.shape != target._data.shape:
         warnings.warn(
-            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will "
-            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            f"Using a target size ({target.size()}) that is different to the input size "
+            f"({input.size()}). This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
             stacklevel=3,
         )
 
@@ -75,12 +77,18 @@ def batch_loss(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
 
 
 def pointwise_loss(
-    name: str, formula: str, partials: Mapping[str, str], grad_name: str, inputs: str = "xt", settings: str = ""
+    name: str,
+    formula: str,
+    partials: Mapping[str, str],
+    grad_name: str,
+    inputs: str = "xt",
+    settings: str = "",
 ) -> Callable:
-    """A loss given by a formula over `inputs` and the numbers `settings`, times an optional weight, then reduced.
+    """A loss given by a formula over `inputs` and the numbers `settings`, times an optional weight,
+    then reduced.
 
-    The function takes the inputs, then weight, reduction and the settings. Formulas of derivatives are evaluated on
-    arrays, or on tensors where the gradient must be differentiable again.
+    The function takes the inputs, then weight, reduction and the settings. Formulas of derivatives
+    are evaluated on arrays, or on tensors where the gradient must be differentiable again.
     """
     names = (*inputs, *settings)
     compiled = {k: compile(v, name, "eval") for k, v in {"": formula, **partials}.items()}
@@ -93,16 +101,32 @@ def pointwise_loss(
             raise shape_error(name, *values[:2]) from None
         if weight is not None:
             losses = losses * weight
-        return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+        return (
+            losses
+            if reduction == "none"
+            else losses.mean()
+            if reduction == "mean"
+            else losses.sum()
+        )
 
-    def scaled(g: Any, values: dict, weight: Any, reduction: str, needs: tuple, environment: dict) -> list:
+    def scaled(
+        g: Any, values: dict, weight: Any, reduction: str, needs: tuple, environment: dict
+    ) -> list:
         """The gradients of the inputs that need one, on arrays or tensors alike."""
         if weight is not None:
             g = g * weight
         if reduction == "mean":
-            g = g / max(math.prod(np.broadcast_shapes(*[v.shape for v in values.values() if hasattr(v, "shape")])), 1)
+            g = g / max(
+                math.prod(
+                    np.broadcast_shapes(*[v.shape for v in values.values() if hasattr(v, "shape")])
+                ),
+                1,
+            )
         wanted = [i in compiled and need for i, need in zip(inputs, needs)]
-        return [g * eval(compiled[i], environment, values) if w else None for i, w in zip(inputs, wanted)]
+        return [
+            g * eval(compiled[i], environment, values) if w else None
+            for i, w in zip(inputs, wanted)
+        ]
 
     def gradient(g: Tensor, tensors: tuple, reduction: str, numbers: tuple, needs: tuple) -> list:
         *values, weight = tensors
@@ -116,7 +140,8 @@ def pointwise_loss(
 
     arguments = ", ".join((*inputs, "w"))
     rule = eval(
-        f"lambda g, {arguments}, reduction, numbers, needs: gradient(g, ({arguments},), reduction, numbers, needs)",
+        f"lambda g, {arguments}, reduction, numbers, needs: gradient(g, ({arguments},), reduction, "
+        "numbers, needs)",
         {"gradient": gradient},
     )
     op = Op(
@@ -132,8 +157,12 @@ def pointwise_loss(
         autocast="float32",
     )
 
-    def call(*tensors: Any, weight: Tensor | None = None, reduction: str, **numbers: float) -> Tensor:
-        return apply(op, *tensors, weight, reduction=reduction, numbers=tuple(numbers[s] for s in settings))
+    def call(
+        *tensors: Any, weight: Tensor | None = None, reduction: str, **numbers: float
+    ) -> Tensor:
+        return apply(
+            op, *tensors, weight, reduction=reduction, numbers=tuple(numbers[s] for s in settings)
+        )
 
     return call
 
@@ -146,23 +175,33 @@ squared_error = pointwise_loss(
 smooth_error = pointwise_loss(
     "smooth_l1_loss",
     "where(abs(x - t) < b, square(x - t) * (0.5 / b), abs(x - t) - 0.5 * b)",
-    {"x": "where(abs(x - t) < b, (x - t) / b, sign(x - t))", "t": "where(abs(x - t) < b, (t - x) / b, sign(t - x))"},
+    {
+        "x": "where(abs(x - t) < b, (x - t) / b, sign(x - t))",
+        "t": "where(abs(x - t) < b, (t - x) / b, sign(t - x))",
+    },
     "SmoothL1LossBackward0",
     settings="b",
 )
 huber_error = pointwise_loss(
     "huber_loss",
     "where(abs(x - t) <= d, 0.5 * square(x - t), d * (abs(x - t) - 0.5 * d))",
-    {"x": "where(abs(x - t) <= d, x - t, d * sign(x - t))", "t": "where(abs(x - t) <= d, t - x, d * sign(t - x))"},
+    {
+        "x": "where(abs(x - t) <= d, x - t, d * sign(x - t))",
+        "t": "where(abs(x - t) <= d, t - x, d * sign(t - x))",
+    },
     "HuberLossBackward0",
     settings="d",
 )
 
 
-def weighted_mean(losses: Tensor, weight: Tensor, input: Tensor, reduction: str, divide: bool = True) -> Tensor:
+def weighted_mean(
+    losses: Tensor, weight: Tensor, input: Tensor, reduction: str, divide: bool = True
+) -> Tensor:
     """The losses times a weight for each; a mean divides by the sum of the weights."""
     check(
-        weight._data.shape == input._data.shape, "Weights and input must have the same size.", ValueError
+        weight._data.shape == input._data.shape,
+        "Weights and input must have the same size.",
+        ValueError,
     )
     losses = losses * weight
     if reduction == "mean" and divide:
@@ -186,7 +225,9 @@ def mse_loss(
     warn_sizes(input, target)
     reduction = chosen_reduction(size_average, reduce, reduction)
     if weight is not None:
-        return weighted_mean(squared_error(input, target, reduction="none"), weight, input, reduction)
+        return weighted_mean(
+            squared_error(input, target, reduction="none"), weight, input, reduction
+        )
     return squared_error(input, target, reduction=reduction)
 
 
@@ -202,7 +243,11 @@ def l1_loss(
     warn_sizes(input, target)
     reduction = chosen_reduction(size_average, reduce, reduction)
     losses = (input - target).abs()
-    return reduced(losses, reduction) if weight is None else weighted_mean(losses, weight, input, reduction)
+    return (
+        reduced(losses, reduction)
+        if weight is None
+        else weighted_mean(losses, weight, input, reduction)
+    )
 
 
 def smooth_l1_loss(
@@ -223,7 +268,11 @@ def smooth_l1_loss(
 
 
 def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """`d^2 / 2` for differences d up to delta, else `delta (|d| - delta / 2)`."""
     warn_sizes(input, target)
@@ -245,7 +294,9 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """The negative log likelihood of counts under a Poisson rate; `full` adds Stirling's approximation of log(t!)."""
+    """The negative log likelihood of counts under a Poisson rate; `full` adds Stirling's
+    approximation of log(t!).
+    """
     reduction = chosen_reduction(size_average, reduce, reduction)
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
@@ -255,9 +306,16 @@ def poisson_nll_loss(
 
 
 def gaussian_nll_loss(
-    input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-06, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-06,
+    reduction: str = "mean",
 ) -> Tensor:
-    """`(log(var) + (input - target)^2 / var) / 2`, var being at least eps; `full` adds log(2 pi) / 2."""
+    """`(log(var) + (input - target)^2 / var) / 2`, var being at least eps; `full` adds log(2 pi) /
+    2.
+    """
     if not isinstance(var, Tensor):
         var = EXPORTS["torch"]["full_like"](input, float(var))
     if var.interpreter is None:
@@ -268,9 +326,13 @@ def gaussian_nll_loss(
             var = var.unsqueeze(-1)
         else:
             different = sum(n for m, n in zip(shape, have) if m != n)
-            check(len(have) == len(shape) and different == 1, "var is of incorrect size", ValueError)
+            check(
+                len(have) == len(shape) and different == 1, "var is of incorrect size", ValueError
+            )
     check(reduction in REDUCTIONS, lambda: f"{reduction} is not valid", ValueError)
-    var = var + (var.detach().clamp(min=eps) - var.detach())  # the gradient goes through as if not clamped
+    var = var + (
+        var.detach().clamp(min=eps) - var.detach()
+    )  # the gradient goes through as if not clamped
     loss = 0.5 * (var.log() + (input - target).square() / var)
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
@@ -287,7 +349,10 @@ TENSOR_NAMES["at_least"] = lambda x, low: x.clamp(min=low)
 cross_entropy_of_probabilities = pointwise_loss(
     "binary_cross_entropy",
     "(t - 1) * log_probability(1 - x) - t * log_probability(x)",
-    {"x": "(x - t) / at_least((1 - x) * x, 1e-12)", "t": "log_probability(1 - x) - log_probability(x)"},
+    {
+        "x": "(x - t) / at_least((1 - x) * x, 1e-12)",
+        "t": "log_probability(1 - x) - log_probability(x)",
+    },
     "BinaryCrossEntropyBackward0",
 )
 cross_entropy_of_logits = pointwise_loss(
@@ -318,16 +383,18 @@ def binary_cross_entropy(
     reduction = chosen_reduction(size_average, reduce, reduction)
     check(
         target._data.shape == input._data.shape,
-        lambda: f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is "
-        "deprecated. Please ensure they have the same size.",
+        lambda: (
+            f"Using a target size ({target.size()}) that is different to the input size "
+            f"({input.size()}) is deprecated. Please ensure they have the same size."
+        ),
         ValueError,
     )
     if input.interpreter is None:
         x = input._data
         check(
             bool(((x >= 0) & (x <= 1)).all()),
-            "[binary_cross_entropy] all elements of input should be between 0 and 1; apply sigmoid, or use "
-            "binary_cross_entropy_with_logits",
+            "[binary_cross_entropy] all elements of input should be between 0 and 1; apply "
+            "sigmoid, or use binary_cross_entropy_with_logits",
         )
     return cross_entropy_of_probabilities(input, target, weight=weight, reduction=reduction)
 
@@ -341,7 +408,9 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """`-(p t log(s) + (1 - t) log(1 - s))` with s = sigmoid(input) and p = pos_weight, without overflow."""
+    """`-(p t log(s) + (1 - t) log(1 - s))` with s = sigmoid(input) and p = pos_weight, without
+    overflow.
+    """
     reduction = chosen_reduction(size_average, reduce, reduction)
     check(
         target._data.shape == input._data.shape,
@@ -360,12 +429,15 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """`t (log(t) - input)`, the input being log-probabilities; "batchmean" divides the sum by the batch's size."""
+    """`t (log(t) - input)`, the input being log-probabilities; "batchmean" divides the sum by the
+    batch's size.
+    """
     mean_per_sample = reduction == "batchmean"
     if reduction == "mean" and size_average is None and reduce is None:
         warnings.warn(
-            "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
-            "only by the batch size, and aligns with the KL div math definition.",
+            "reduction: 'mean' divides the total loss by both the batch size and the support size. "
+            "'batchmean' divides only by the batch size, and aligns with the KL div math "
+            "definition.",
             stacklevel=2,
         )
     reduction = chosen_reduction(size_average, reduce, "sum" if mean_per_sample else reduction)
@@ -374,61 +446,8 @@ def kl_div(
     return loss / input._data.shape[0] if mean_per_sample and input._data.ndim else loss
 
 
-# -- margins -----------------------------------------------------------------------------------
-
-soft_margin = pointwise_loss(
-    "soft_margin_loss", "log1p(exp(-t * x))", {"x": "-t / (1 + exp(t * x))", "t": "-x / (1 + exp(t * x))"},
-    "SoftMarginLossBackward0",
-)  # fmt: skip
-
-
-def soft_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """`log(1 + exp(-t x))` for targets t of 1 and -1."""
-    return soft_margin(input, target, reduction=chosen_reduction(size_average, reduce, reduction))
-
-
-def hinge_embedding_loss(
-    input: Tensor,
-    target: Tensor,
-    margin: float = 1.0,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """The input where the target is 1, `max(0, margin - input)` where it is -1."""
-    reduction = chosen_reduction(size_average, reduce, reduction)
-    apart = (margin - input).clamp_min(0).masked_fill(target == 1, 0)
-    return reduced(apart + input.masked_fill(target == -1, 0), reduction)
-
-
-def margin_ranking_loss(
-    input1: Tensor,
-    input2: Tensor,
-    target: Tensor,
-    margin: float = 0,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """`max(0, margin - t (x1 - x2))`: t = 1 asks for x1 above x2, t = -1 for the reverse."""
-    reduction = chosen_reduction(size_average, reduce, reduction)
-    check(
-        input1._data.ndim == input2._data.ndim == target._data.ndim,
-        lambda: "margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
-        f"{input1.size()}, input2: {input2.size()}, target: {target.size()} ",
-    )
-    return reduced((margin - target * (input1 - input2)).clamp_min(0), reduction)
-
-
 F.update(
     mse_loss=mse_loss, l1_loss=l1_loss, smooth_l1_loss=smooth_l1_loss, huber_loss=huber_loss,
     poisson_nll_loss=poisson_nll_loss, gaussian_nll_loss=gaussian_nll_loss, binary_cross_entropy=binary_cross_entropy,
-    binary_cross_entropy_with_logits=binary_cross_entropy_with_logits, kl_div=kl_div, soft_margin_loss=soft_margin_loss,
-    hinge_embedding_loss=hinge_embedding_loss, margin_ranking_loss=margin_ranking_loss,
+    binary_cross_entropy_with_logits=binary_cross_entropy_with_logits, kl_div=kl_div,
 )  # fmt: skip

@@ -1,13 +1,12 @@
-"""Products of matrices and vectors, and the linear layer. May import rules, earlier families, core and the base.
+"""Products of matrices and vectors. May import rules, earlier families, core and the base.
 
-Every product ends in one BLAS call (or one per matrix of a batch). PyTorch's matmul rules: a vector counts as a row
-on the left and as a column on the right, dimensions before the last two broadcast. Half-precision types are computed in
-float32 and rounded once.
+Every product ends in one BLAS call (or one per matrix of a batch). PyTorch's matmul rules: a vector
+counts as a row on the left and as a column on the right, dimensions before the last two broadcast.
+Half-precision types are computed in float32 and rounded once.
 """
 
 from __future__ import annotations
 
-import math
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..core.dispatch import apply, edge
+from ..core.dispatch import apply
 from ..core.graph import DIRECT, GENERAL, STATE, Node
 from ..core.inplace import type_name
-from ..core.op import Op
 from ..core.memory import tick
+from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
 from .rules import EXPORTS, F32, F64, batch_elementwise, move_to_front, public
@@ -57,7 +56,9 @@ def product(a: Tensor, b: Tensor, adjoint_a: bool = False, adjoint_b: bool = Fal
     x, y = a._data, b._data
     if STATE.mode == DIRECT and x.dtype.kind != "c":
         return wrap(
-            matmul_kernel(x.swapaxes(-1, -2) if adjoint_a else x, y.swapaxes(-1, -2) if adjoint_b else y)
+            matmul_kernel(
+                x.swapaxes(-1, -2) if adjoint_a else x, y.swapaxes(-1, -2) if adjoint_b else y
+            )
         )
     return matmul(a.mH if adjoint_a else a, b.mH if adjoint_b else b)
 
@@ -132,10 +133,11 @@ DOT = Op(
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The product of matrices, vectors or batches of matrices: `(..., n, k) @ (..., k, m) -> (..., n, m)`.
+    """The product of matrices, vectors or batches of matrices: `(..., n, k) @ (..., k, m) -> (...,
+    n, m)`.
 
-    Vectors count as a row on the left and as a column on the right; leading dimensions broadcast. Raises RuntimeError
-    where sizes or types differ.
+    Vectors count as a row on the left and as a column on the right; leading dimensions broadcast.
+    Raises RuntimeError where sizes or types differ.
 
     >>> torch.ones(2, 3) @ torch.ones(3, 4)
     tensor([[3., 3., 3., 3.],
@@ -149,7 +151,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         ) from None
     mode = STATE.mode
     d = x.dtype
-    if mode == GENERAL or x.ndim != 2 or y.ndim != 2 or d is not y.dtype or (d is not F32 and d is not F64):
+    if (
+        mode == GENERAL
+        or x.ndim != 2
+        or y.ndim != 2
+        or d is not y.dtype
+        or (d is not F32 and d is not F64)
+    ):
         return general_matmul(input, other)
     t = _new(Tensor)
     try:
@@ -183,10 +191,15 @@ def general_matmul(input: Tensor, other: Tensor) -> Tensor:
     x, y = input._data, other._data
     check(
         x.ndim > 0 and y.ndim > 0,
-        lambda: f"[matmul] both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D",
+        lambda: (
+            f"[matmul] both arguments to matmul need to be at least 1D, but they are {x.ndim}D and "
+            f"{y.ndim}D"
+        ),
     )
     if STATE.autocast is None:
-        same_type("matmul", input, other, "expected m1 and m2 to have the same dtype, but got: {0} != {1}")
+        same_type(
+            "matmul", input, other, "expected m1 and m2 to have the same dtype, but got: {0} != {1}"
+        )
     if x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
         raise sizes_differ(x, y)
     if x.ndim == 1 or y.ndim == 1:
@@ -203,8 +216,8 @@ def general_matmul(input: Tensor, other: Tensor) -> Tensor:
         np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     except ValueError:
         raise RuntimeError(
-            f"[matmul] the batch dimensions of shapes {tuple(x.shape)} and {tuple(y.shape)} do not broadcast: "
-            + broadcast_mismatch(x.shape[:-2], y.shape[:-2])
+            f"[matmul] the batch dimensions of shapes {tuple(x.shape)} and {tuple(y.shape)} do not "
+            "broadcast: " + broadcast_mismatch(x.shape[:-2], y.shape[:-2])
         ) from None
     return apply(MATMUL, input, other)
 
@@ -215,8 +228,8 @@ def broadcast_mismatch(x: tuple, y: tuple) -> str:
     for k in range(1, min(len(x), len(y)) + 1):
         if x[-k] != y[-k] and 1 not in (x[-k], y[-k]):
             return (
-                f"The size of tensor a ({x[-k]}) must match the size of tensor b ({y[-k]}) at non-singleton "
-                f"dimension {rank - k}"
+                f"The size of tensor a ({x[-k]}) must match the size of tensor b ({y[-k]}) at "
+                f"non-singleton dimension {rank - k}"
             )
     return f"{tuple(x)} and {tuple(y)}"
 
@@ -225,24 +238,26 @@ def sizes_differ(x: Any, y: Any) -> RuntimeError:
     """The error for inner sizes that differ, with the transpose as a repair where that would fit."""
     if x.ndim == 1 and y.ndim == 1:
         return RuntimeError(
-            f"[matmul] inconsistent tensor size, expected tensor [{x.size}] and src [{y.size}] to have the same number "
-            f"of elements, but got {x.size} and {y.size} elements respectively"
+            f"[matmul] inconsistent tensor size, expected tensor [{x.size}] and src [{y.size}] to "
+            f"have the same number of elements, but got {x.size} and {y.size} elements respectively"
         )
     if x.ndim == 2 and y.ndim == 1:
         return RuntimeError(
-            f"[matmul] size mismatch, got input ({x.shape[0]}), mat ({x.shape[0]}x{x.shape[1]}), vec ({y.size})"
+            f"[matmul] size mismatch, got input ({x.shape[0]}), mat ({x.shape[0]}x{x.shape[1]}), "
+            f"vec ({y.size})"
         )
     if x.ndim == 3 and y.ndim == 3:
         return RuntimeError(
-            f"[matmul] Expected size for first two dimensions of batch2 tensor to be: [{x.shape[0]}, {x.shape[2]}] "
-            f"but got: [{y.shape[0]}, {y.shape[1]}].{repair(x, y)}"
+            "[matmul] Expected size for first two dimensions of batch2 tensor to be: "
+            f"[{x.shape[0]}, {x.shape[2]}] but got: [{y.shape[0]}, {y.shape[1]}].{repair(x, y)}"
         )
     rows = 1
     for s in x.shape[:-1]:
         rows *= s
     columns = "x".join(map(str, y.shape[-2:])) if y.ndim > 1 else f"{y.shape[0]}x1"
     return RuntimeError(
-        f"[matmul] mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape[-1]} and {columns}){repair(x, y)}"
+        f"[matmul] mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape[-1]} and "
+        f"{columns}){repair(x, y)}"
     )
 
 
@@ -285,8 +300,14 @@ EXPORTS["linalg"]["matmul"] = EXPORTS["torch"]["matmul"]
 @public(out=True)
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices, without broadcasting: `(n, k) x (k, m) -> (n, m)`."""
-    check(input._data.ndim == 2, lambda: f"[mm] self must be a matrix, got {input._data.ndim} dimensions")
-    check(mat2._data.ndim == 2, lambda: f"[mm] mat2 must be a matrix, got {mat2._data.ndim} dimensions")
+    check(
+        input._data.ndim == 2,
+        lambda: f"[mm] self must be a matrix, got {input._data.ndim} dimensions",
+    )
+    check(
+        mat2._data.ndim == 2,
+        lambda: f"[mm] mat2 must be a matrix, got {mat2._data.ndim} dimensions",
+    )
     return matmul(input, mat2)
 
 
@@ -298,11 +319,15 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     check(y.ndim == 3, lambda: f"[bmm] batch2 must be a 3D tensor, got shape {tuple(y.shape)}")
     check(
         x.shape[0] == y.shape[0] and x.shape[2] == y.shape[1],
-        lambda: f"[bmm] Expected size for first two dimensions of batch2 tensor to be: [{x.shape[0]}, {x.shape[2]}] "
-        f"but got: [{y.shape[0]}, {y.shape[1]}].",
+        lambda: (
+            f"[bmm] Expected size for first two dimensions of batch2 tensor to be: [{x.shape[0]}, "
+            f"{x.shape[2]}] but got: [{y.shape[0]}, {y.shape[1]}]."
+        ),
     )
     if STATE.autocast is None:
-        same_type("bmm", input, mat2, "expected m1 and m2 to have the same dtype, but got: {0} != {1}")
+        same_type(
+            "bmm", input, mat2, "expected m1 and m2 to have the same dtype, but got: {0} != {1}"
+        )
     return apply(BMM, input, mat2)
 
 
@@ -321,11 +346,16 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of the products of two vectors' elements."""
     x, y = input._data, tensor._data
-    check(x.ndim == y.ndim == 1, lambda: f"[dot] 1D tensors expected, but got {x.ndim}D and {y.ndim}D tensors")
+    check(
+        x.ndim == y.ndim == 1,
+        lambda: f"[dot] 1D tensors expected, but got {x.ndim}D and {y.ndim}D tensors",
+    )
     check(
         x.dtype == y.dtype,
-        lambda: "[dot] dot : expected both vectors to have same dtype, but found "
-        f"{type_name(input.dtype)} and {type_name(tensor.dtype)}",
+        lambda: (
+            "[dot] dot : expected both vectors to have same dtype, but found "
+            f"{type_name(input.dtype)} and {type_name(tensor.dtype)}"
+        ),
     )
     return matmul(input, tensor)
 
@@ -344,174 +374,11 @@ def add_product(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any
     if x.shape != y.shape:
         input = input.expand(y.shape)
     if STATE.autocast is None:
-        same_type(name, input, product, "self and mat2 must have the same dtype, but got {0} and {1}")
+        same_type(
+            name, input, product, "self and mat2 must have the same dtype, but got {0} and {1}"
+        )
     if alpha != 1:
         product = product * alpha
     if beta == 0:
         return product
     return product + (input if beta == 1 else input * beta)
-
-
-# -- the linear layer --------------------------------------------------------------------------
-
-
-def linear_kernel(x: ndarray, w: ndarray, b: ndarray | None) -> ndarray:
-    y = matmul_kernel(x, w.T)
-    if b is None:
-        return y
-    return np.add(y, b, out=y) if y.ndim > 1 else y + b
-
-
-def linear_gradient(g: Tensor, x: Tensor, w: Tensor, needs: tuple) -> tuple:
-    """Gradients of `x @ w.T + b`: `g @ w`, `g.T @ x` and the sum of g over its rows."""
-    if STATE.mode == DIRECT and w._data.ndim == 2 and g._data.dtype.kind != "c":
-        grads = linear_gradient_kernel(g._data, x._data, w._data, needs)
-        return tuple([None if a is None else wrap(a) for a in grads])
-    gx = gw = None
-    vector = w._data.ndim == 1
-    if needs[0]:
-        gx = g.unsqueeze(-1) * w.conj() if vector else product(g, w.conj())
-    if needs[1]:
-        rows = x.flatten(0, -2) if x._data.ndim > 1 else x.unsqueeze(0)  # (rows, in)
-        g_rows = g.reshape(-1) if vector else g.reshape(rows._data.shape[0], g._data.shape[-1])  # (rows, out)
-        gw = g_rows @ rows.conj() if vector else g_rows.mT @ rows.conj()  # (out, in)
-    return gx, gw, g  # the engine un-broadcasts g
-
-
-def linear_gradient_kernel(g: ndarray, x: ndarray, w: ndarray, needs: tuple) -> tuple:
-    """The same on arrays, each product one call of BLAS."""
-    gx = matmul_kernel(g, w) if needs[0] else None
-    if g.ndim != 2:
-        g, x = as_rows(g), as_rows(x)  # (rows, features)
-    gw = matmul_kernel(g.T, x) if needs[1] else None
-    return gx, gw, np.add.reduce(g, 0) if len(needs) > 2 and needs[2] else None
-
-
-def linear_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
-    """Parameters that are not batched leave it one product; else it is a batched one."""
-    x, w, b = values
-    if dims[1] is None and dims[2] is None and dims[0] is not None:
-        return apply(op, move_to_front(x, dims[0]), w, b), 0
-    x, w = move_to_front(x, dims[0]), move_to_front(w, dims[1])
-    inner = x._data.ndim - (dims[0] is not None)
-    vector = w._data.ndim - (dims[1] is not None) == 1
-    if vector:
-        w = w.unsqueeze(-2)  # one output feature
-    if inner == 1:
-        x = x.unsqueeze(-2)
-    w = w.mT
-    if dims[1] is not None:
-        w = w.reshape(size, *(1,) * (max(inner, 2) - 2), *w._data.shape[1:])  # (B, 1, ..., in, out)
-    y = x @ w
-    y = y.squeeze(-2) if inner == 1 else y
-    y = y.squeeze(-1) if vector else y
-    if b is not None:
-        b = move_to_front(b, dims[2])
-        if dims[2] is not None:
-            b = b.reshape((size, *(1,) * (inner - 1), b._data.shape[-1]))
-        y = y + b
-    return y, 0
-
-
-LINEAR = Op(
-    "linear",
-    ("x", "w", "b"),
-    linear_kernel,
-    kind="fused",
-    vjp=linear_gradient,
-    batch=linear_batch,
-    grad_name="AddmmBackward0",
-    autocast="lower",
-)
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`input @ weight.T + bias` over the last dimension: `(..., in) -> (..., out)`; weight is (out, in).
-
-    Raises RuntimeError where the number of features differs.
-    """
-    x, w = input._data, weight._data
-    b = None if bias is None else bias._data
-    mode = STATE.mode
-    d = x.dtype
-    if (mode == GENERAL or x.ndim != 2 or w.ndim != 2 or d is not w.dtype or (d is not F32 and d is not F64)
-            or (b is not None and (b.dtype is not d or b.shape != (w.shape[0],)))):
-        return general_linear(input, weight, bias)
-    t = _new(Tensor)
-    try:
-        y = x.dot(w.T)
-    except ValueError:
-        raise features_differ(x, w) from None
-    if b is not None:
-        y += b
-    t._data = y
-    if mode:
-        mask = input._requires_grad + 2 * weight._requires_grad
-        if b is not None:
-            mask += 4 * bias._requires_grad
-        if mask:
-            node = _new(Node)
-            node.plan = plan = LINEAR.plans[mask]
-            inputs = (input, weight, bias)
-            node.edges = tuple([edge(inputs[i]) for i in plan.targets])
-            node.shape, node.dtype = y.shape, d
-            t._requires_grad, t.grad_fn = True, node
-            node.saved = (input, weight)
-            node.seq = tick()
-    return t
-
-
-def general_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`linear` for all ranks and types, inside interpreters too."""
-    x, w = input._data, weight._data
-    check(x.ndim > 0 and 1 <= w.ndim <= 2, lambda: f"[linear] expects an input of at least 1 and a weight of 1 or 2 "
-          f"dimensions, got {x.ndim} and {w.ndim}")
-    check(bias is None or w.ndim == 2, lambda: "[linear] mat2 must be a matrix, got 1-D tensor")
-    if x.shape[-1] != w.shape[-1]:
-        raise features_differ(x, w)
-    if STATE.autocast is None:
-        same_type("linear", input, weight, "mat1 and mat2 must have the same dtype, but got {0} and {1}")
-        if bias is not None:
-            same_type("linear", input, bias, "mat1 and bias must have the same dtype, but got {0} and {1}")
-    if bias is not None and bias._data.shape not in ((), (1,), w.shape[:1]):
-        raise RuntimeError(
-            f"[linear] The expanded size of the tensor ({w.shape[0]}) must match the existing size "
-            f"({bias._data.shape[-1]}) at non-singleton dimension {x.ndim - 1}; the bias needs shape ({w.shape[0]},)"
-        )
-    return apply(LINEAR, input, weight, bias)
-
-
-def features_differ(x: Any, w: Any) -> RuntimeError:
-    """The error for a layer that gets another number of features than it has weights for."""
-    rows = x.size // max(x.shape[-1], 1)
-    columns = "x".join(map(str, w.shape[::-1]))
-    return RuntimeError(
-        f"[linear] expects {w.shape[-1]} input features, got {x.shape[-1]} from shape {tuple(x.shape)}; set in_features="
-        f"{x.shape[-1]} (mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape[-1]} and {columns}))"
-    )
-
-
-EXPORTS["nn.functional"]["linear"] = linear
-
-
-def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`input1 @ weight[k] @ input2 + bias[k]` for each output feature k; weight is (out, in1, in2)."""
-    x, y, w = input1._data, input2._data, weight._data
-    check(
-        x.shape[:-1] == y.shape[:-1],
-        lambda: f"bilinear(): input batch dimensions do not match: got {tuple(x.shape)} and {tuple(y.shape)}",
-    )
-    for number, array, features in ((1, x, w.shape[1]), (2, y, w.shape[2])):
-        check(
-            array.shape[-1] == features,
-            lambda n=number, a=array, f=features: f"bilinear(): input{n} size does not match weight size: got "
-            f"{a.shape[-1]} but expected {f}",
-        )
-    out, first, second = w.shape
-    flat = weight.permute(1, 0, 2).reshape(first, out * second)  # (in1, out * in2)
-    partial = (input1 @ flat).reshape(*x.shape[:-1], out, second)
-    result = (partial @ input2.unsqueeze(-1)).squeeze(-1)  # (..., out)
-    return result if bias is None else result + bias
-
-
-EXPORTS["nn.functional"]["bilinear"] = EXPORTS["torch"]["bilinear"] = bilinear

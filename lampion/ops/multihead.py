@@ -1,5 +1,5 @@
-"""Attention with several heads, projections and masks, as `nn.MultiheadAttention` needs it. May import rules, attention,
-earlier families, core and the base.
+"""Attention with several heads, projections and masks, as `nn.MultiheadAttention` needs it. May
+import rules, attention, earlier families, core and the base.
 """
 
 from __future__ import annotations
@@ -10,39 +10,50 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import check
 from .attention import FUNCTIONAL, scaled_dot_product_attention
-from .matmul import linear
+from .linear import linear
 from .pad import pad
-
 from .shape import cat
 
 # -- shapes and masks --------------------------------------------------------------------------
 
 
-def check_ranks(q: Tensor, k: Tensor, v: Tensor, keys_mask: Tensor | None, mask: Tensor | None, heads: int) -> bool:
-    """Whether the inputs have a batch dimension; raises AssertionError for ranks that do not go together."""
+def check_ranks(
+    q: Tensor, k: Tensor, v: Tensor, keys_mask: Tensor | None, mask: Tensor | None, heads: int
+) -> bool:
+    """Whether the inputs have a batch dimension; raises AssertionError for ranks that do not go
+    together.
+    """
     ndim = q._data.ndim
     check(
         ndim in (2, 3),
-        lambda: f"query should be unbatched 2D or batched 3D tensor but received {ndim}-D query tensor",
+        lambda: (
+            f"query should be unbatched 2D or batched 3D tensor but received {ndim}-D query tensor"
+        ),
         AssertionError,
     )
     kind = "batched" if ndim == 3 else "unbatched"
     check(
         k._data.ndim == v._data.ndim == ndim,
-        lambda: f"For {kind} ({ndim}-D) `query`, expected `key` and `value` to be {ndim}-D but found {k._data.ndim}-D and "
-        f"{v._data.ndim}-D tensors respectively",
+        lambda: (
+            f"For {kind} ({ndim}-D) `query`, expected `key` and `value` to be {ndim}-D but found "
+            f"{k._data.ndim}-D and {v._data.ndim}-D tensors respectively"
+        ),
         AssertionError,
     )
     check(
         keys_mask is None or keys_mask._data.ndim == ndim - 1,
-        lambda: f"For {kind} ({ndim}-D) `query`, expected `key_padding_mask` to be `None` or {ndim - 1}-D but found "
-        f"{keys_mask._data.ndim}-D tensor instead",
+        lambda: (
+            f"For {kind} ({ndim}-D) `query`, expected `key_padding_mask` to be `None` or "
+            f"{ndim - 1}-D but found {keys_mask._data.ndim}-D tensor instead"
+        ),
         AssertionError,
     )
     check(
         mask is None or mask._data.ndim in (2, 3),
-        lambda: f"For {kind} ({ndim}-D) `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found "
-        f"{mask._data.ndim}-D tensor instead",
+        lambda: (
+            f"For {kind} ({ndim}-D) `query`, expected `attn_mask` to be `None`, 2-D or 3-D but "
+            f"found {mask._data.ndim}-D tensor instead"
+        ),
         AssertionError,
     )
     if ndim == 2 and mask is not None and mask._data.ndim == 3:
@@ -82,7 +93,9 @@ def check_mask_shape(mask: Tensor, batch: int, queries: int, keys: int, heads: i
 
 
 def project_packed(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None) -> list[Tensor]:
-    """The three projections whose weights lie one below the other; in one product where inputs are the same."""
+    """The three projections whose weights lie one below the other; in one product where inputs are
+    the same.
+    """
     width = q._data.shape[-1]
     if k is v and q is k:
         return list(linear(q, w, b).chunk(3, -1))
@@ -101,7 +114,9 @@ def project_separately(inputs: tuple, weights: tuple, b: Tensor | None) -> list[
     return [linear(x, w, c) for x, w, c in zip(inputs, weights, biases)]
 
 
-def append_key(k: Tensor, v: Tensor, masks: list, more_k: Tensor, more_v: Tensor, dim: int) -> tuple:
+def append_key(
+    k: Tensor, v: Tensor, masks: list, more_k: Tensor, more_v: Tensor, dim: int
+) -> tuple:
     """One more key and value, which every mask leaves visible."""
     masks = [None if m is None else pad(m, (0, 1)) for m in masks]
     return cat([k, more_k], dim), cat([v, more_v], dim), masks
@@ -137,9 +152,11 @@ def multi_head_attention_forward(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Projects (L, N, E) into heads, attends, projects back; also the weights (N, L, S) where `need_weights`.
+    """Projects (L, N, E) into heads, attends, projects back; also the weights (N, L, S) where
+    `need_weights`.
 
-    Masks hide what is True, or are added. Raises AssertionError and RuntimeError for shapes that do not fit.
+    Masks hide what is True, or are added. Raises AssertionError and RuntimeError for shapes that do
+    not fit.
     """
     batched = check_ranks(query, key, value, key_padding_mask, attn_mask, num_heads)
     if not batched:
@@ -162,8 +179,8 @@ def multi_head_attention_forward(
     )
     check(
         not is_causal or attn_mask is not None,
-        "Need attn_mask if specifying the is_causal hint. You may use the Transformer module method "
-        "`generate_square_subsequent_mask` to create this mask.",
+        "Need attn_mask if specifying the is_causal hint. You may use the Transformer module "
+        "method `generate_square_subsequent_mask` to create this mask.",
     )
     keys_mask = additive_mask(key_padding_mask, "key_padding_mask", query)
     if is_causal and keys_mask is None and not need_weights:
@@ -181,13 +198,25 @@ def multi_head_attention_forward(
         )
         q, k, v = project_separately((query, key, value), weights, in_proj_bias)
     else:
-        check(in_proj_weight is not None, "use_separate_proj_weight is False but in_proj_weight is None", AssertionError)
+        check(
+            in_proj_weight is not None,
+            "use_separate_proj_weight is False but in_proj_weight is None",
+            AssertionError,
+        )
         q, k, v = project_packed(query, key, value, in_proj_weight, in_proj_bias)
     if mask is not None:
         mask = check_mask_shape(mask, batch, length, k._data.shape[0], num_heads)
-    check((bias_k is None) == (bias_v is None), "bias_k and bias_v must be given together", AssertionError)
+    check(
+        (bias_k is None) == (bias_v is None),
+        "bias_k and bias_v must be given together",
+        AssertionError,
+    )
     if bias_k is not None:
-        check(static_k is None and static_v is None, "bias cannot be added to static key or value.", AssertionError)
+        check(
+            static_k is None and static_v is None,
+            "bias cannot be added to static key or value.",
+            AssertionError,
+        )
         more = [b.repeat(1, batch, 1) for b in (bias_k, bias_v)]
         k, v, (mask, keys_mask) = append_key(k, v, [mask, keys_mask], *more, 0)
     rows = batch * num_heads
@@ -216,11 +245,18 @@ def check_keys_and_values(key: Tensor, value: Tensor, separate: bool) -> None:
     if separate:
         check(
             ks[:2] == vs[:2],
-            lambda: f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}",
+            lambda: (
+                f"key's sequence and batch dims {key.shape[:2]} do not match value's "
+                f"{value.shape[:2]}"
+            ),
             AssertionError,
         )
     else:
-        check(ks == vs, lambda: f"key shape {key.shape} does not match value shape {value.shape}", AssertionError)
+        check(
+            ks == vs,
+            lambda: f"key shape {key.shape} does not match value shape {value.shape}",
+            AssertionError,
+        )
 
 
 def into_heads(t: Tensor, static: Tensor | None, rows: int, head: int, name: str) -> Tensor:
@@ -235,21 +271,37 @@ def into_heads(t: Tensor, static: Tensor | None, rows: int, head: int, name: str
     return static
 
 
-def merge_masks(mask: Tensor | None, keys_mask: Tensor | None, batch: int, heads: int, keys: int) -> Tensor | None:
+def merge_masks(
+    mask: Tensor | None, keys_mask: Tensor | None, batch: int, heads: int, keys: int
+) -> Tensor | None:
     """One mask of both: (1 or N * heads, L or 1, S)."""
     if keys_mask is None:
         return mask
     check(
         keys_mask._data.shape == (batch, keys),
-        lambda: f"Expected key_padding_mask.shape to be {(batch, keys)}, but got {tuple(keys_mask._data.shape)}",
+        lambda: (
+            f"Expected key_padding_mask.shape to be {(batch, keys)}, but got "
+            f"{tuple(keys_mask._data.shape)}"
+        ),
         AssertionError,
     )
-    keys_mask = keys_mask.reshape(batch, 1, 1, keys).expand(-1, heads, -1, -1).reshape(batch * heads, 1, keys)
+    keys_mask = (
+        keys_mask.reshape(batch, 1, 1, keys)
+        .expand(-1, heads, -1, -1)
+        .reshape(batch * heads, 1, keys)
+    )
     return keys_mask if mask is None else mask + keys_mask
 
 
 def attend_with_weights(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, is_causal: bool, batch: int, heads: int
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    batch: int,
+    heads: int,
 ) -> tuple[Tensor, Tensor]:
     """Attention in public operators: the result (L, N, E) and the weights (N, heads, L, S)."""
     s = (q * math.sqrt(1.0 / q._data.shape[-1])) @ k.mT
@@ -263,7 +315,14 @@ def attend_with_weights(
 
 
 def attend_fused(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, is_causal: bool, batch: int, heads: int
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    batch: int,
+    heads: int,
 ) -> tuple[Tensor, Any]:
     """Attention in one operator: the result (L, N, E), no weights."""
     q, k, v = (t.unflatten(0, (batch, heads)) for t in (q, k, v))

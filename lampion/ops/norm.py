@@ -1,9 +1,9 @@
-"""Normalisation: over the batch, the features, groups of channels or single images. May import rules, earlier families,
-core and the base.
+"""Normalisation: over the batch, the features, groups of channels or single images. May import
+rules, earlier families, core and the base.
 
-One fused record does them all: subtract the mean over `dims`, divide by the standard deviation, scale and shift. `dims`
-count from the end. Its gradient is a closed formula, on arrays in three passes, on tensors where it must be
-differentiable again.
+One fused record does them all: subtract the mean over `dims`, divide by the standard deviation,
+scale and shift. `dims` count from the end. Its gradient is a closed formula, on arrays in three
+passes, on tensors where it must be differentiable again.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.dispatch import apply
-from ..core.graph import DIRECT, GENERAL, STATE
+from ..core.graph import DIRECT, STATE
 from ..core.op import Op
-from ..core.tensor import Size, Storage, Tensor, wrap
+from ..core.tensor import Tensor, wrap
 from ..dtypes import finfo
 from ..errors import check
-from .norm_kernels import fixed_norm_kernel, norm_gradient_kernel, norm_kernel, seen_as
+from .norm_kernels import norm_gradient_kernel, norm_kernel, seen_as
 from .pad import pad
 from .rules import EXPORTS, move_to_front
-
 
 # -- the record --------------------------------------------------------------------------------
 
 FUNCTIONAL = EXPORTS["nn.functional"]
 
+
 def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, needs):  # type: ignore[no-untyped-def]
-    """The gradients of x, w and b: fast on arrays, or with public operators where they are recorded."""
+    """The gradients of x, w and b: fast on arrays, or with public operators where they are
+    recorded.
+    """
     if STATE.mode == DIRECT:
         arrays = [None if t is None else t._data for t in (g, x, w, mean, variance)]
         gx, gw, gb = norm_gradient_kernel(*arrays, dims, shape, view, eps, needs)
@@ -46,7 +48,9 @@ def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, need
 
 
 def beside_channels(t: Tensor, dim: int | None, ndim: int, shape: tuple[int, ...]) -> Tensor:
-    """A vector, or a batch of vectors, of numbers per channel, aligned with a batch of arrays of `ndim` dimensions."""
+    """A vector, or a batch of vectors, of numbers per channel, aligned with a batch of arrays of
+    `ndim` dimensions.
+    """
     if dim is None:
         return t.reshape(shape)
     t = move_to_front(t, dim)
@@ -83,56 +87,11 @@ def norm_op(name: str, grad_name: str) -> Op:
     )
 
 
-BATCH_NORM = norm_op("batch_norm", "NativeBatchNormBackward0")
 LAYER_NORM = norm_op("layer_norm", "NativeLayerNormBackward0")
 GROUP_NORM = norm_op("group_norm", "NativeGroupNormBackward0")
-INSTANCE_NORM = norm_op("instance_norm", "ViewBackward0")
 
 
-# -- batch normalisation -----------------------------------------------------------------------
-
-
-def fixed_norm_gradient(g, x, w, b_shape, mean, variance, shape, eps, needs):  # type: ignore[no-untyped-def]
-    scale = (variance + eps).rsqrt()
-    summed = [d for d in range(-g._data.ndim, 0) if -d > len(shape) or shape[d] == 1]
-    gw = None
-    if needs[1]:
-        centred = x - mean.reshape(shape)
-        gw = (g * centred).sum(summed).reshape(w._data.shape) * scale
-    gx = g * (scale if w is None else scale * w).reshape(shape)
-    return gx, gw, g.sum(summed).reshape(b_shape) if needs[2] else None, None, None
-
-
-def fixed_norm_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
-    x = move_to_front(values[0], dims[0])
-    if not any(d is not None for d in dims[1:]):
-        return apply(op, x, *values[1:], **params), 0
-    ndim = x._data.ndim - (dims[0] is not None)
-    w, b, mean, variance = (None if t is None else beside_channels(t, d, ndim, params["shape"])
-                            for t, d in zip(values[1:], dims[1:]))  # fmt: skip
-    y = (x - mean) * (variance + params["eps"]).rsqrt()
-    y = y if w is None else y * w
-    return y if b is None else y + b, 0
-
-
-FIXED_NORM = Op(
-    "batch_norm_fixed",
-    ("x", "w", "b", "mean", "variance"),
-    fixed_norm_kernel,
-    kind="fused",
-    vjp=fixed_norm_gradient,
-    batch=fixed_norm_batch,
-    grad_name="NativeBatchNormBackward0",
-)
-
-
-def check_channels(name: str, channels: int, **tensors: Tensor | None) -> None:
-    """Raises RuntimeError unless each tensor has one number per channel."""
-    for what, t in tensors.items():
-        check(
-            t is None or t._data.size == channels,
-            lambda what=what, t=t: f"[{name}] {what} should contain {channels} elements not {t._data.size}",
-        )
+# -- layer, group and root-mean-square normalisation -------------------------------------------
 
 
 def check_floating(name: str, x: Tensor) -> None:
@@ -141,57 +100,6 @@ def check_floating(name: str, x: Tensor) -> None:
         lambda: f'"{name}" not implemented for {x.dtype}; convert with .float()',
         NotImplementedError,
     )
-
-
-def batch_statistics(x: Tensor, w: Tensor | None, b: Tensor | None, eps: float) -> tuple:
-    """Normalises each channel over the batch and all positions: the result, means and variances."""
-    ndim = x._data.ndim
-    dims = (-ndim, *range(2 - ndim, 0))
-    return apply(BATCH_NORM, x, w, b, dims=dims, shape=(x._data.shape[1], *[1] * (ndim - 2)), view=(), eps=eps)
-
-
-def update_running(running: Tensor | None, new: Tensor, momentum: float) -> None:
-    """Moves a running statistic by `momentum`, in place and unrecorded."""
-    if running is None:
-        return
-    if STATE.mode == GENERAL or running._data.dtype != new._data.dtype or running._requires_grad:
-        running.mul_(1 - momentum).add_(new.to(running.dtype) * momentum)
-        return
-    data = running._data
-    data *= 1 - momentum
-    data += new._data * momentum
-    if running._storage is None:
-        running._storage = Storage()
-    running._storage.write("batch_norm")
-
-
-def general_batch_norm(
-    x: Tensor, w: Tensor | None, b: Tensor | None, running_mean: Tensor | None, running_var: Tensor | None,
-    training: bool, momentum: float, eps: float,
-) -> tuple:  # fmt: skip
-    """Batch normalisation: the result and, in training, the batch's means and variances."""
-    check_floating("batch_norm", x)
-    if x._data.size == 0 and (training or x._data.ndim < 2):
-        return x.clone(), None, None
-    check(
-        x._data.ndim >= 2,
-        lambda: f"Dimension out of range: batch_norm expects an input of shape (N, C, ...), got {list(x._data.shape)}",
-        IndexError,
-    )
-    channels = x._data.shape[1]
-    check_channels("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=w, bias=b)
-    if not training:
-        check(running_mean is not None, "[batch_norm] running_mean must be defined in evaluation mode")
-        check(running_var is not None, "[batch_norm] running_var must be defined in evaluation mode")
-        shape = (channels, *[1] * (x._data.ndim - 2))
-        return apply(FIXED_NORM, x, w, b, running_mean, running_var, shape=shape, eps=eps), None, None
-    y, mean, variance = batch_statistics(x, w, b, eps)
-    mean, variance = mean.view(-1), variance.view(-1)
-    count = x._data.size // channels
-    update_running(running_mean, mean, momentum)
-    if running_var is not None:
-        update_running(running_var, variance * (count / max(count - 1, 1)), momentum)
-    return y, mean, variance
 
 
 def check_values_per_channel(shape: Sequence[int]) -> None:
@@ -203,66 +111,9 @@ def check_values_per_channel(shape: Sequence[int]) -> None:
     )
 
 
-def batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-05,
-) -> Tensor:
-    """`(x - mean) / sqrt(variance + eps) * weight + bias` for each channel of (N, C, ...).
-
-    In training with the batch's own statistics, which also move the running ones by `momentum`; else with the running
-    ones. Raises ValueError for a batch with one value per channel in training.
-    """
-    if training:
-        check_values_per_channel(Size(input._data.shape))
-        check(eps > 0, lambda: f"batch_norm eps must be positive during training, but got {eps}", ValueError)
-    check(eps >= 0, lambda: f"batch_norm eps must be non-negative, but got {eps}", ValueError)
-    return general_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)[0]
-
-
-def torch_batch_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = False,
-) -> Tensor:
-    """`nn.functional.batch_norm` in the order of arguments of `torch.batch_norm`."""
-    return general_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)[0]
-
-
-def native_batch_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch normalisation with the batch's means and inverse deviations, which are empty in evaluation."""
-    y, mean, variance = general_batch_norm(
-        input, weight, bias, running_mean, running_var, training, momentum, eps
-    )
-    if mean is None:
-        return y, input.new_zeros(0), input.new_zeros(0)
-    return y, mean, (variance + eps).rsqrt()
-
-
-# -- layer, group, instance and root-mean-square normalisation ---------------------------------
-
-
-def check_features(x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tensor | None = None) -> None:
+def check_features(
+    x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tensor | None = None
+) -> None:
     """Raises RuntimeError unless the input ends with `shape` and the weights have it."""
     given = x._data.shape
     fits = shape and given[-len(shape) :] == shape
@@ -270,8 +121,8 @@ def check_features(x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tenso
         return
     if not shape:
         raise RuntimeError(
-            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
-            "normalized_shape = []"
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
+            "element, but got normalized_shape = []"
         )
     for what, t in (("weight", w), ("bias", b)):
         if t is not None and t._data.shape != shape:
@@ -280,19 +131,27 @@ def check_features(x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tenso
                 f"{list(t._data.shape)} and normalized_shape = {list(shape)}"
             )
     raise RuntimeError(
-        f"Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but got input "
-        f"of size{list(given)}"
+        f"Given normalized_shape={list(shape)}, expected input with shape [*, "
+        f"{', '.join(map(str, shape))}], but got input of size{list(given)}"
     )
 
 
 def features(normalized_shape: Any) -> tuple[int, ...]:
-    return (int(normalized_shape),) if isinstance(normalized_shape, int) else tuple(map(int, normalized_shape))
+    return (
+        (int(normalized_shape),)
+        if isinstance(normalized_shape, int)
+        else tuple(map(int, normalized_shape))
+    )
 
 
-def layer_statistics(x: Tensor, shape: tuple, w: Tensor | None, b: Tensor | None, eps: float) -> tuple:
+def layer_statistics(
+    x: Tensor, shape: tuple, w: Tensor | None, b: Tensor | None, eps: float
+) -> tuple:
     check_features(x, shape, w, b)
     check_floating("LayerNormKernelImpl", x)
-    return apply(LAYER_NORM, x, w, b, dims=tuple(range(-len(shape), 0)), shape=shape, view=(), eps=eps)
+    return apply(
+        LAYER_NORM, x, w, b, dims=tuple(range(-len(shape), 0)), shape=shape, view=(), eps=eps
+    )
 
 
 def layer_norm(
@@ -302,7 +161,9 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-05,
 ) -> Tensor:
-    """`(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions, `normalized_shape`."""
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions,
+    `normalized_shape`.
+    """
     return layer_statistics(input, features(normalized_shape), weight, bias, eps)[0]
 
 
@@ -319,36 +180,62 @@ def torch_layer_norm(
 
 
 def native_layer_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Layer normalisation with the means and inverse deviations."""
     y, mean, variance = layer_statistics(input, features(normalized_shape), weight, bias, eps)
     return y, mean.to(input.dtype), (variance + eps).rsqrt().to(input.dtype)
 
 
-def group_statistics(x: Tensor, groups: int, w: Tensor | None, b: Tensor | None, eps: float) -> tuple:
+def group_statistics(
+    x: Tensor, groups: int, w: Tensor | None, b: Tensor | None, eps: float
+) -> tuple:
     shape = x._data.shape
-    check(len(shape) >= 2, lambda: f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
+    check(
+        len(shape) >= 2,
+        lambda: f"Expected at least 2 dimensions for input tensor but received {len(shape)}",
+    )
     channels = shape[1]
     check(
         channels % groups == 0,
-        lambda: "Expected number of channels in input to be divisible by num_groups, but got input of shape "
-        f"{list(shape)} and num_groups={groups}",
+        lambda: (
+            "Expected number of channels in input to be divisible by num_groups, but got input of "
+            f"shape {list(shape)} and num_groups={groups}"
+        ),
     )
     for what, t in (("weight", w), ("bias", b)):
         check(
             t is None or t._data.shape == (channels,),
-            lambda what=what, t=t: f"Expected {what} to be a vector of size equal to the number of channels in input, but "
-            f"got {what} of shape {list(t._data.shape)} and input of shape {list(shape)}",
+            lambda what=what, t=t: (
+                f"Expected {what} to be a vector of size equal to the number of channels in input, "
+                f"but got {what} of shape {list(t._data.shape)} and input of shape {list(shape)}"
+            ),
         )
     check_floating("GroupNormKernelImpl", x)
     view = (groups, channels // groups, *shape[2:])
     dims = tuple(range(1 - len(view), 0))
-    return apply(GROUP_NORM, x, w, b, dims=dims, shape=(*view[:2], *[1] * (len(shape) - 2)), view=view, eps=eps)
+    return apply(
+        GROUP_NORM,
+        x,
+        w,
+        b,
+        dims=dims,
+        shape=(*view[:2], *[1] * (len(shape) - 2)),
+        view=view,
+        eps=eps,
+    )
 
 
 def group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-05,
 ) -> Tensor:
     """Normalises each of `num_groups` groups of channels of each sample of (N, C, ...)."""
     n, c, *rest = input._data.shape if input._data.ndim > 1 else (0, 0)
@@ -369,69 +256,34 @@ def torch_group_norm(
 
 
 def native_group_norm(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int, group: int, eps: float
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    N: int,
+    C: int,
+    HxW: int,
+    group: int,
+    eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
     """Group normalisation with the means and inverse deviations, (N, groups) each."""
     y = group_statistics(input, group, weight, bias, eps)[0]
     x = input.reshape(N, group, C // group * HxW)
-    return y, x.mean(-1), (x.var(-1, correction=0) + eps).rsqrt()  # unlike the others' these have a gradient
-
-
-def instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-05,
-) -> Tensor:
-    """Normalises each channel of each sample over its positions; running statistics are averages over the samples."""
-    if not use_input_stats:
-        return general_batch_norm(input, weight, bias, running_mean, running_var, False, momentum, eps)[0]
-    shape = input._data.shape
-    count = math.prod(shape[2:])
-    check(
-        count != 1,
-        lambda: f"Expected more than 1 spatial element when training, got input size {Size(shape)}",
-        ValueError,
-    )
-    check_floating("instance_norm", input)
-    spatial = tuple(range(2 - len(shape), 0))
-    per_channel = (shape[1], *[1] * len(spatial))
-    check_channels(
-        "instance_norm", shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
-    y, mean, variance = apply(
-        INSTANCE_NORM, input, weight, bias, dims=spatial, shape=per_channel, view=(), eps=eps
-    )
-    update_running(running_mean, mean.mean(0).reshape(-1), momentum)
-    update_running(running_var, (variance * (count / max(count - 1, 1))).mean(0).reshape(-1), momentum)
-    return y
-
-
-def torch_instance_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = False,
-) -> Tensor:
-    """`nn.functional.instance_norm` in the order of arguments of `torch.instance_norm`."""
-    return instance_norm(
-        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-    )
+    return (
+        y,
+        x.mean(-1),
+        (x.var(-1, correction=0) + eps).rsqrt(),
+    )  # unlike the others' these have a gradient
 
 
 def rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
 ) -> Tensor:
-    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions; eps is the type's own where none is given."""
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions; eps is the type's own where
+    none is given.
+    """
     shape = features(normalized_shape)
     check_features(input, shape, weight)
     x = input.float() if input._data.dtype.itemsize < 4 else input
@@ -445,7 +297,11 @@ def local_response_norm(
 ) -> Tensor:
     """`x / (k + alpha * mean(x^2))^beta`, the mean being over `size` neighbouring channels."""
     ndim = input._data.ndim
-    check(ndim >= 3, lambda: f"Expected 3D or higher dimensionality input (got {ndim} dimensions)", ValueError)
+    check(
+        ndim >= 3,
+        lambda: f"Expected 3D or higher dimensionality input (got {ndim} dimensions)",
+        ValueError,
+    )
     if input._data.size == 0:
         return input
     squares = (input * input).flatten(2).unsqueeze(1)  # (N, 1, C, L)
@@ -463,11 +319,16 @@ def normalize(
 
 
 FUNCTIONAL.update(
-    batch_norm=batch_norm, layer_norm=layer_norm, group_norm=group_norm, instance_norm=instance_norm, rms_norm=rms_norm,
-    local_response_norm=local_response_norm, normalize=normalize,
-)  # fmt: skip
+    layer_norm=layer_norm,
+    group_norm=group_norm,
+    rms_norm=rms_norm,
+    local_response_norm=local_response_norm,
+    normalize=normalize,
+)
 EXPORTS["torch"].update(
-    batch_norm=torch_batch_norm, native_batch_norm=native_batch_norm, layer_norm=torch_layer_norm,
-    native_layer_norm=native_layer_norm, group_norm=torch_group_norm, native_group_norm=native_group_norm,
-    instance_norm=torch_instance_norm, rms_norm=rms_norm,
-)  # fmt: skip
+    layer_norm=torch_layer_norm,
+    native_layer_norm=native_layer_norm,
+    group_norm=torch_group_norm,
+    native_group_norm=native_group_norm,
+    rms_norm=rms_norm,
+)

@@ -22,8 +22,10 @@ def widest(*arrays: ndarray | None) -> list:
 
 
 class Layout(NamedTuple):
-    """What follows from shapes alone: how many elements share a mean, whether a weight is one number for them, over
-    which dimensions a weight's gradient is summed, and the sums of products over either."""
+    """What follows from shapes alone: how many elements share a mean, whether a weight is one
+    number for them, over which dimensions a weight's gradient is summed, and the sums of products
+    over either.
+    """
 
     count: int
     one_weight: bool
@@ -55,12 +57,20 @@ def product_sum(size: tuple[int, ...], dims: tuple[int, ...]) -> tuple[str, tupl
 
 
 def seen_as(x: Any, view: tuple[int, ...]) -> Any:
-    """x with its last dimensions in the shape `view`, which has one more (channels divided into groups)."""
+    """x with its last dimensions in the shape `view`, which has one more (channels divided into
+    groups).
+    """
     return x.reshape(*x.shape[: len(x.shape) - len(view) + 1], *view) if view else x
 
 
 def norm_kernel(
-    x: ndarray, w: ndarray | None, b: ndarray | None, dims: tuple, shape: tuple, view: tuple, eps: float
+    x: ndarray,
+    w: ndarray | None,
+    b: ndarray | None,
+    dims: tuple,
+    shape: tuple,
+    view: tuple,
+    eps: float,
 ) -> tuple[ndarray, ndarray, ndarray]:
     """The normalised array, and the means and variances, whose reduced dimensions keep size 1."""
     given, outer = x.dtype, x.shape
@@ -89,7 +99,9 @@ def norm_gradient_kernel(
     g: ndarray, x: ndarray, w: ndarray | None, mean: ndarray, variance: ndarray,
     dims: tuple, shape: tuple, view: tuple, eps: float, needs: tuple,
 ) -> tuple:  # fmt: skip
-    """Gradients of x, w and b: with h = g w and n the normalised x, scale * (h - mean(h) - n mean(h n))."""
+    """Gradients of x, w and b: with h = g w and n the normalised x, scale * (h - mean(h) - n mean(h
+    n)).
+    """
     given, outer = x.dtype, x.shape
     g, x, w = widest(g, x, w)
     g, x = seen_as(g, view), seen_as(x, view)
@@ -112,7 +124,13 @@ def norm_gradient_kernel(
 
 
 def fixed_norm_kernel(
-    x: ndarray, w: ndarray | None, b: ndarray | None, mean: ndarray, variance: ndarray, shape: tuple, eps: float
+    x: ndarray,
+    w: ndarray | None,
+    b: ndarray | None,
+    mean: ndarray,
+    variance: ndarray,
+    shape: tuple,
+    eps: float,
 ) -> ndarray:
     """Normalisation by given means and variances: one multiplication and one addition."""
     given = x.dtype

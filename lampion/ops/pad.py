@@ -1,5 +1,5 @@
-"""Padding at the ends of dimensions: with a constant, by reflection, with the border or around. May import rules,
-adjoint, core and the base.
+"""Padding at the ends of dimensions: with a constant, by reflection, with the border or around. May
+import rules, adjoint, core and the base.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from .rules import EXPORTS
 
 
 def constant_kernel(x: ndarray, pads: tuple[tuple[int, int], ...], value: float) -> ndarray:
-    """The last dimensions with `pads` = (before, after) elements more each, or fewer where negative."""
+    """The last dimensions with `pads` = (before, after) elements more each, or fewer where
+    negative.
+    """
     lead = x.ndim - len(pads)
     shape = x.shape[:lead] + tuple(n + a + b for n, (a, b) in zip(x.shape[lead:], pads))
     y = np.full(shape, value, x.dtype)
@@ -34,7 +36,9 @@ CONSTANT_PAD = Op(
     ("x",),
     constant_kernel,
     vjp={
-        "x": lambda g, pads: apply(CONSTANT_PAD, g, pads=tuple([(-a, -b) for a, b in pads]), value=0)
+        "x": lambda g, pads: apply(
+            CONSTANT_PAD, g, pads=tuple([(-a, -b) for a, b in pads]), value=0
+        )
     },
     batch=batch_leading,
 )
@@ -56,20 +60,26 @@ def border_mixing(size: int, before: int, after: int, mode: str) -> Mixing:
 
 
 def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
-    """Pads the last dimensions with a constant; `pad` lists (before, after) from the last dimension on."""
+    """Pads the last dimensions with a constant; `pad` lists (before, after) from the last dimension
+    on.
+    """
     shape = input._data.shape
     check(len(pad) % 2 == 0, lambda: f"[pad] Padding length must be divisible by 2, got {len(pad)}")
     check(
         len(pad) <= 2 * len(shape),
-        lambda: "[pad] Padding length should be less than or equal to two times the input dimension but got padding "
-        f"length {len(pad)} and input of dimension {len(shape)}",
+        lambda: (
+            "[pad] Padding length should be less than or equal to two times the input dimension "
+            f"but got padding length {len(pad)} and input of dimension {len(shape)}"
+        ),
     )
     pads = pairs(pad)
     for n, (a, b) in zip(shape[len(shape) - len(pads) :], pads):
         check(
             n + a + b >= 0 and n + min(a, 0) + min(b, 0) >= 0,
-            lambda n=n, a=a, b=b: f"[pad] The input size {n}, plus negative padding {a} and {b}, resulted in a negative "
-            "output size; narrow(): length must be non-negative.",
+            lambda n=n, a=a, b=b: (
+                f"[pad] The input size {n}, plus negative padding {a} and {b}, resulted in a "
+                "negative output size; narrow(): length must be non-negative."
+            ),
         )
     return apply(CONSTANT_PAD, input, pads=pads, value=value)
 
@@ -80,13 +90,21 @@ def pairs(pad: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(numbers[-2::-2], numbers[::-2]))
 
 
-GRADIENT_KINDS = {"reflect": "ReflectionPad", "replicate": "ReplicationPad", "circular": "CircularPad"}
+GRADIENT_KINDS = {
+    "reflect": "ReflectionPad",
+    "replicate": "ReplicationPad",
+    "circular": "CircularPad",
+}
 
 
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Pads the last dimensions: `pad` lists (before, after) from the last dimension on; negative numbers cut.
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Pads the last dimensions: `pad` lists (before, after) from the last dimension on; negative
+    numbers cut.
 
-    Modes: "constant" (`value`), "reflect" (mirrored without the edge), "replicate" (the edge), "circular".
+    Modes: "constant" (`value`), "reflect" (mirrored without the edge), "replicate" (the edge),
+    "circular".
 
     >>> F.pad(torch.arange(3), (1, 2), value=9)
     tensor([9, 0, 1, 2, 9, 9])
@@ -100,16 +118,20 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     n = len(padded)
     check(
         len(shape) in (n + 1, n + 2) and n <= 3,
-        lambda: f"Padding size {2 * n} is not supported for {len(shape)}D input tensor; non-constant padding takes 2 "
-        "numbers for 2D or 3D input, 4 for 3D or 4D, 6 for 4D or 5D",
+        lambda: (
+            f"Padding size {2 * n} is not supported for {len(shape)}D input tensor; non-constant "
+            "padding takes 2 numbers for 2D or 3D input, 4 for 3D or 4D, 6 for 4D or 5D"
+        ),
         NotImplementedError,
     )
     for d, (a, b) in enumerate(padded, len(shape) - n):
         size = shape[d]
         check(
             mode != "reflect" or (a < size and b < size),
-            lambda a=a, b=b, d=d: "[pad] Argument #4: Padding size should be less than the corresponding input dimension, "
-            f"but got: padding ({a}, {b}) at dimension {d} of input {list(shape)}",
+            lambda a=a, b=b, d=d: (
+                "[pad] Argument #4: Padding size should be less than the corresponding input "
+                f"dimension, but got: padding ({a}, {b}) at dimension {d} of input {list(shape)}"
+            ),
         )
         check(
             mode != "circular" or (a <= size and b <= size),
@@ -117,7 +139,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         )
         check(
             size + a + b > 0 and size > 0,
-            lambda a=a, b=b, d=d: f"[pad] padding ({a}, {b}) leaves nothing of dimension {d} of input {list(shape)}",
+            lambda a=a, b=b, d=d: (
+                f"[pad] padding ({a}, {b}) leaves nothing of dimension {d} of input {list(shape)}"
+            ),
         )
     mixings = tuple(
         border_mixing(s, a, b, mode) if a or b else None for s, (a, b) in zip(shape[-n:], padded)

@@ -1,8 +1,9 @@
-"""Pooling on arrays, over the last dimensions: windows, their sums and maxima, and where a maximum was. Imports NumPy,
-rules and conv_kernels only.
+"""Pooling on arrays, over the last dimensions: windows, their sums and maxima, and where a maximum
+was. Imports NumPy, rules and conv_kernels only.
 
-Sums and maxima are taken dimension by dimension, so a window of k x k costs 2 k passes and not k^2. What is remembered
-of a maximum is the number of the window's element that it was, found when a gradient or an index is wanted.
+Sums and maxima are taken dimension by dimension, so a window of k x k costs 2 k passes and not k^2.
+What is remembered of a maximum is the number of the window's element that it was, found when a
+gradient or an index is wanted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from .rules import in_float32
 
 
 class Windows(NamedTuple):
-    """Windows over an image of a given size; `divisor` and `count_padding` say how an average divides."""
+    """Windows over an image of a given size; `divisor` and `count_padding` say how an average
+    divides.
+    """
 
     size: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -30,7 +33,9 @@ class Windows(NamedTuple):
     divisor: int | None = None
 
 
-def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+def window_count(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
     """How many windows fit; with `ceil_mode` also the last one that still begins inside."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (room + (stride - 1) * ceil_mode) // stride + 1
@@ -93,7 +98,9 @@ def divisors(plan: Windows, dtype: np.dtype) -> ndarray:
         if not plan.count_padding:
             begin, end = np.maximum(begin, 0), np.minimum(end, n)
         result = result[..., None] * (end - begin).astype(dtype)
-    return result.reshape(-1)[0] if result.size and (result == result.reshape(-1)[0]).all() else result
+    return (
+        result.reshape(-1)[0] if result.size and (result == result.reshape(-1)[0]).all() else result
+    )
 
 
 @in_float32
@@ -137,7 +144,9 @@ def maximum(x: ndarray, plan: Windows) -> ndarray:
 
 
 def winners(x: ndarray, y: ndarray, plan: Windows) -> ndarray:
-    """The number of the element of each window that is its maximum: the first of equal ones, the last NaN."""
+    """The number of the element of each window that is its maximum: the first of equal ones, the
+    last NaN.
+    """
     dtype = np.dtype(np.uint8 if math.prod(plan.kernel) < 255 else np.uint32)
     unset = np.iinfo(dtype).max
     chosen = np.full(y.shape, unset, dtype)
@@ -189,7 +198,9 @@ def masked(x: ndarray, mask: ndarray) -> ndarray:
 def put_at(g: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
     """Adds each window's value to the element that was chosen; the adjoint of `take_at`."""
     y = padded(np.zeros((*g.shape[: g.ndim - len(plan.size)], *plan.size), g.dtype), plan, 0)
-    apart = all(s > d * (k - 1) for s, d, k in zip(plan.steps.stride, plan.steps.dilation, plan.kernel))
+    apart = all(
+        s > d * (k - 1) for s, d, k in zip(plan.steps.stride, plan.steps.dilation, plan.kernel)
+    )
     for number, (_, part) in enumerate(taps(y, plan.kernel, plan.steps, plan.out)):
         value = masked(g, chosen == number)
         if apart:
@@ -201,7 +212,9 @@ def put_at(g: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
 
 def take_at(x: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
     """The element of each window that was chosen."""
-    y = np.zeros(np.broadcast_shapes((*x.shape[: x.ndim - len(plan.size)], *plan.out), chosen.shape), x.dtype)
+    y = np.zeros(
+        np.broadcast_shapes((*x.shape[: x.ndim - len(plan.size)], *plan.out), chosen.shape), x.dtype
+    )
     for number, (_, part) in enumerate(taps(padded(x, plan, 0), plan.kernel, plan.steps, plan.out)):
         y += masked(part, chosen == number)
     return y

@@ -1,8 +1,9 @@
-"""Recurrent networks over sequences: LSTM, GRU and simple ones, their layers and single steps. May import rules, earlier
-families, core and the base.
+"""Recurrent networks over sequences: LSTM, GRU and simple ones, their layers and single steps. May
+import rules, earlier families, core and the base.
 
-All inputs of a layer meet their weights in one product; each step then is one product with the state and one fused
-operator. Sequences of different lengths come packed: step t holds those that are long enough, longest first.
+All inputs of a layer meet their weights in one product; each step then is one product with the
+state and one fused operator. Sequences of different lengths come packed: step t holds those that
+are long enough, longest first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..core.graph import DIRECT, STATE
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
-from .matmul import linear
+from .linear import linear
 from .rules import EXPORTS, batch_elementwise
 from .shape import cat, stack
 
@@ -89,7 +90,9 @@ def gru_kernel(x: ndarray, h: ndarray, before: ndarray) -> ndarray:
 
 
 def gru_gradients(g: Any, x: Any, h: Any, before: Any) -> list:
-    """The gradients of the gates' shares of input and state, and of the state, on arrays or tensors."""
+    """The gradients of the gates' shares of input and state, and of the state, on arrays or
+    tensors.
+    """
     r, z, n, hn = gru_gates(x, h)
     gn = g * (1 - z) * (1 - n * n)
     gr, gz = gn * hn * r * (1 - r), g * (before - n) * z * (1 - z)
@@ -109,7 +112,10 @@ LSTM_STEP = Op(
     lstm_kernel,
     kind="fused",
     vjp=lambda g, gates, c: on_arrays(lstm_gradients, (*g, gates, c)),
-    batch=lambda size, values, dims, params, op: (batch_elementwise(size, values, dims, params, op)[0], (0, 0)),
+    batch=lambda size, values, dims, params, op: (
+        batch_elementwise(size, values, dims, params, op)[0],
+        (0, 0),
+    ),
     outputs=("h", "new"),
 )
 GRU_STEP = Op(
@@ -124,8 +130,12 @@ GRU_STEP = Op(
 # -- one step ----------------------------------------------------------------------------------
 
 
-def lstm_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None) -> State:
-    """(h, c) after a step; x is the input's share of the gates (N, 4 * hidden), w_hr a projection of h."""
+def lstm_step(
+    x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None
+) -> State:
+    """(h, c) after a step; x is the input's share of the gates (N, 4 * hidden), w_hr a projection
+    of h.
+    """
     h, c = apply(LSTM_STEP, x + linear(state[0], w_hh, b_hh), state[1])
     return (h if w_hr is None else linear(h, w_hr)), c
 
@@ -179,7 +189,13 @@ def walk(
 
 
 def run_layers(
-    kind: str, x: Tensor, sizes: list[int], states: State, layers: list[tuple], dropout: float, directions: int
+    kind: str,
+    x: Tensor,
+    sizes: list[int],
+    states: State,
+    layers: list[tuple],
+    dropout: float,
+    directions: int,
 ) -> tuple[Tensor, State]:
     """The outputs of the last layer and the last states of all.
 
@@ -210,7 +226,8 @@ def layer_weights(params: Sequence[Tensor], count: int, has_biases: bool) -> lis
     each = len(params) // count
     groups = [tuple(params[i : i + each]) for i in range(0, len(params), each)]
     return [
-        (*p[:2], *(p[2:4] if has_biases else (None, None)), p[-1] if each % 2 else None) for p in groups
+        (*p[:2], *(p[2:4] if has_biases else (None, None)), p[-1] if each % 2 else None)
+        for p in groups
     ]
 
 
@@ -222,10 +239,14 @@ def make_sequence(kind: str) -> Callable:
         states = tuple(hx) if kind == "lstm" else (hx,)
         directions = 1 + bool(bidirectional)
         weights = layer_weights(list(params), num_layers * directions, has_biases)
-        out, states = run_layers(kind, x, sizes, states, weights, dropout if train else 0.0, directions)
+        out, states = run_layers(
+            kind, x, sizes, states, weights, dropout if train else 0.0, directions
+        )
         return out, *states
 
-    def packed(data: Tensor, batch_sizes: Tensor, hx: Any, params: Any, *options: Any, **named: Any) -> tuple:
+    def packed(
+        data: Tensor, batch_sizes: Tensor, hx: Any, params: Any, *options: Any, **named: Any
+    ) -> tuple:
         return run(data, batch_sizes.tolist(), hx, params, *options, **named)
 
     def padded(
@@ -242,7 +263,17 @@ def make_sequence(kind: str) -> Callable:
         x = input.transpose(0, 1) if batch_first else input  # (T, N, features)
         time, n = x._data.shape[:2]
         check(time > 0, lambda: f"[{kind}] Expected sequence length to be larger than 0 in RNN")
-        out, *states = run(x.flatten(0, 1), [n] * time, hx, params, has_biases, num_layers, dropout, train, bidirectional)
+        out, *states = run(
+            x.flatten(0, 1),
+            [n] * time,
+            hx,
+            params,
+            has_biases,
+            num_layers,
+            dropout,
+            train,
+            bidirectional,
+        )
         out = out.unflatten(0, (time, n))
         return (out.transpose(0, 1) if batch_first else out), *states
 
@@ -251,10 +282,12 @@ def make_sequence(kind: str) -> Callable:
         return (packed if is_packed else padded)(*args, **kwargs)
 
     function.__name__ = function.__qualname__ = kind
-    function.__doc__ = """The outputs of all steps, and the last states of all layers, of a recurrent network.
+    function.__doc__ = """The outputs of all steps, and the last states of all layers, of a
+    recurrent network.
 
-    Called as `f(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)` for padded
-    sequences (T, N, features), or as `f(data, batch_sizes, hx, params, has_biases, ...)` for packed ones.
+    Called as `f(input, hx, params, has_biases, num_layers, dropout, train, bidirectional,
+    batch_first)` for padded sequences (T, N, features), or as `f(data, batch_sizes, hx, params,
+    has_biases, ...)` for packed ones.
     """
     return function
 
@@ -263,7 +296,12 @@ def make_cell(kind: str) -> Callable:
     """`torch.lstm_cell` and its like: one step from the input itself."""
 
     def function(
-        input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+        input: Tensor,
+        hx: Any,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
     ) -> Any:
         state = tuple(hx) if kind == "lstm" else (hx,)
         check_cell(f"{kind}_cell", input, state, w_ih, w_hh, GATES[kind])
@@ -271,7 +309,9 @@ def make_cell(kind: str) -> Callable:
         return state if kind == "lstm" else state[0]
 
     function.__name__ = function.__qualname__ = f"{kind}_cell"
-    function.__doc__ = "The state after one step of a recurrent network: inputs (N, features), states (N, hidden)."
+    function.__doc__ = (
+        "The state after one step of a recurrent network: inputs (N, features), states (N, hidden)."
+    )
     return function
 
 
@@ -280,22 +320,32 @@ def check_cell(name: str, x: Tensor, state: State, w_ih: Tensor, w_hh: Tensor, g
     features, hidden = w_ih._data.shape[1], w_hh._data.shape[1]
     check(
         x._data.shape[-1] == features,
-        lambda: f"[{name}] input has inconsistent input_size: got {x._data.shape[-1]} expected {features}",
+        lambda: (
+            f"[{name}] input has inconsistent input_size: got {x._data.shape[-1]} expected "
+            f"{features}"
+        ),
     )
     check(
         w_ih._data.shape[0] == w_hh._data.shape[0] == gates * hidden,
-        lambda: f"[{name}] expects weights of {gates} * hidden rows, got {list(w_ih._data.shape)} and "
-        f"{list(w_hh._data.shape)}",
+        lambda: (
+            f"[{name}] expects weights of {gates} * hidden rows, got {list(w_ih._data.shape)} and "
+            f"{list(w_hh._data.shape)}"
+        ),
     )
     for s in state:
         check(
             s._data.shape[:-1] == x._data.shape[:-1],
-            lambda s=s: f"[{name}] Input batch size {list(x._data.shape[:-1])} doesn't match hidden batch size "
-            f"{list(s._data.shape[:-1])}",
+            lambda s=s: (
+                f"[{name}] Input batch size {list(x._data.shape[:-1])} doesn't match hidden batch "
+                f"size {list(s._data.shape[:-1])}"
+            ),
         )
         check(
             s._data.shape[-1] == hidden,
-            lambda s=s: f"[{name}] hidden has inconsistent hidden_size: got {s._data.shape[-1]}, expected {hidden}",
+            lambda s=s: (
+                f"[{name}] hidden has inconsistent hidden_size: got {s._data.shape[-1]}, expected "
+                f"{hidden}"
+            ),
         )
 
 

@@ -1,8 +1,8 @@
-"""Images in other sizes: interpolation, and channels turned into pixels and back. May import rules, adjoint, pool, core
-and the base.
+"""Images in other sizes: interpolation, and channels turned into pixels and back. May import rules,
+adjoint, pool, core and the base.
 
-Every mode is a sparse matrix along each dimension (`Mixing`), so its gradient is the transposed matrices. Weights are
-computed in the input's type, as PyTorch does.
+Every mode is a sparse matrix along each dimension (`Mixing`), so its gradient is the transposed
+matrices. Weights are computed in the input's type, as PyTorch does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ def step(size: int, out: int, align_corners: bool, factor: float | None) -> floa
 
 @functools.lru_cache(512)
 def mixing(
-    size: int, out: int, mode: str, align_corners: bool, factor: float | None, antialias: bool, real: np.dtype
+    size: int,
+    out: int,
+    mode: str,
+    align_corners: bool,
+    factor: float | None,
+    antialias: bool,
+    real: np.dtype,
 ) -> Mixing:
     """The matrix that brings a dimension from `size` to `out` elements."""
     scale = real.type(step(size, out, align_corners, factor))
@@ -87,7 +93,11 @@ def lanczos(x: ndarray) -> ndarray:
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
 
-FILTERS = {"bilinear": (1, triangle), "bicubic": (2, lambda x: cubic(x, -0.5)), "lanczos": (3, lanczos)}
+FILTERS = {
+    "bilinear": (1, triangle),
+    "bicubic": (2, lambda x: cubic(x, -0.5)),
+    "lanczos": (3, lanczos),
+}
 
 
 def smooth_mixing(size: int, out: int, mode: str, scale: Any, align_corners: bool) -> Mixing:
@@ -124,13 +134,14 @@ def interpolate(
 ) -> Tensor:
     """Resizes the spatial dimensions of (N, C, *size) to `size` or by `scale_factor`.
 
-    Modes: nearest, nearest-exact, area; linear (3-d input), bilinear and bicubic (4-d), trilinear (5-d). With
-    `antialias` a smaller image is smoothed first. Raises ValueError and NotImplementedError for arguments that do not
-    go together.
+    Modes: nearest, nearest-exact, area; linear (3-d input), bilinear and bicubic (4-d), trilinear
+    (5-d). With `antialias` a smaller image is smoothed first. Raises ValueError and
+    NotImplementedError for arguments that do not go together.
     """
     check(
         align_corners is None or mode not in ("nearest", "area", "nearest-exact"),
-        "align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear",
+        "align_corners option can only be set with the interpolating modes: linear | bilinear | "
+        "bicubic | trilinear",
         ValueError,
     )
     shape = tuple(input._data.shape)
@@ -140,16 +151,22 @@ def interpolate(
         return FUNCTIONAL[f"adaptive_avg_pool{len(shape) - 2}d"](input, out)
     check(
         0 not in shape[2:] and min(out) > 0,
-        lambda: f"[interpolate] Input and output sizes should be greater than 0, but got input {list(shape[2:])} and "
-        f"output {list(out)}",
+        lambda: (
+            "[interpolate] Input and output sizes should be greater than 0, but got input "
+            f"{list(shape[2:])} and output {list(out)}"
+        ),
     )
     check(
         shape[1] > 0,
-        lambda: f"[interpolate] Non-empty {len(shape)}D data tensor expected but got a tensor with sizes {list(shape)}",
+        lambda: (
+            f"[interpolate] Non-empty {len(shape)}D data tensor expected but got a tensor with "
+            f"sizes {list(shape)}"
+        ),
     )
     real = F64 if input._data.dtype == F64 else F32
     mixings = tuple(
-        mixing(s, o, mode, bool(align_corners), f, antialias, real) for s, o, f in zip(shape[2:], out, factors)
+        mixing(s, o, mode, bool(align_corners), f, antialias, real)
+        for s, o, f in zip(shape[2:], out, factors)
     )
     name = f"Upsample{KINDS[mode]}{len(out)}D{'Aa' * antialias}Backward0"
     return apply(RESAMPLE, input, plan=Separable(mixings, name))
@@ -158,28 +175,43 @@ def interpolate(
 def target_size(
     spatial: tuple[int, ...], size: Any, scale_factor: Any, mode: str, recompute: bool | None
 ) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
-    """The output's size, and the factors that places are computed with (None: the ratio of the sizes)."""
+    """The output's size, and the factors that places are computed with (None: the ratio of the
+    sizes).
+    """
     n = len(spatial)
-    check(size is None or scale_factor is None, "only one of size or scale_factor should be defined", ValueError)
     check(
-        size is not None or scale_factor is not None, "either size or scale_factor should be defined", ValueError
+        size is None or scale_factor is None,
+        "only one of size or scale_factor should be defined",
+        ValueError,
+    )
+    check(
+        size is not None or scale_factor is not None,
+        "either size or scale_factor should be defined",
+        ValueError,
     )
     given = size if size is not None else scale_factor
     values = tuple(given) if isinstance(given, (list, tuple)) else (given,) * n
     what = "output size" if size is not None else "scale_factor"
     check(
         len(values) == n,
-        lambda: f"Input and {what} must have the same number of spatial dimensions, but got input with spatial dimensions "
-        f"of {list(spatial)} and {what} of {given}.",
+        lambda: (
+            f"Input and {what} must have the same number of spatial dimensions, but got input with "
+            f"spatial dimensions of {list(spatial)} and {what} of {given}."
+        ),
         ValueError,
     )
     if size is not None:
         check(
-            not recompute, "recompute_scale_factor is not meaningful with an explicit size.", ValueError
+            not recompute,
+            "recompute_scale_factor is not meaningful with an explicit size.",
+            ValueError,
         )
         check(
             all(isinstance(v, (int, np.integer)) for v in values),
-            lambda: f"expected size to be one of int or a tuple of ints, but got size with types {[type(v) for v in values]}",
+            lambda: (
+                "expected size to be one of int or a tuple of ints, but got size with types "
+                f"{[type(v) for v in values]}"
+            ),
             TypeError,
         )
         return tuple(map(int, values)), (None,) * n
@@ -192,11 +224,16 @@ def check_mode(ndim: int, mode: str, align_corners: bool, antialias: bool) -> No
     """Raises for modes that the input's rank or the other options rule out."""
     check(
         not antialias or (mode in FILTERS and ndim == 4),
-        "Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input",
+        "Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a "
+        "4-D tensor as input",
         ValueError,
     )
     check(mode != "lanczos" or antialias, "Lanczos mode requires antialias=True", ValueError)
-    check(mode != "lanczos" or not align_corners, "Lanczos mode does not support align_corners=True", ValueError)
+    check(
+        mode != "lanczos" or not align_corners,
+        "Lanczos mode does not support align_corners=True",
+        ValueError,
+    )
     needed = RANKS.get(mode, ndim)
     check(
         needed == ndim or ndim not in (3, 4, 5),
@@ -205,20 +242,28 @@ def check_mode(ndim: int, mode: str, align_corners: bool, antialias: bool) -> No
     )
     check(
         ndim in (3, 4, 5) and (mode in KINDS or mode == "area"),
-        lambda: f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {ndim}D) for the modes: nearest | linear | "
-        f"bilinear | bicubic | trilinear | lanczos | area | nearest-exact (got {mode})",
+        lambda: (
+            f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {ndim}D) for the modes: "
+            "nearest | linear | bilinear | bicubic | trilinear | lanczos | area | nearest-exact "
+            f"(got {mode})"
+        ),
         NotImplementedError,
     )
 
 
 def deprecated(name: str) -> None:
     warnings.warn(
-        f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=3
+        f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.",
+        stacklevel=3,
     )
 
 
 def upsample(
-    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
 ) -> Tensor:
     """The old name of `interpolate`."""
     deprecated("upsample")
@@ -238,7 +283,10 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
 
 
 FUNCTIONAL.update(
-    interpolate=interpolate, upsample=upsample, upsample_nearest=upsample_nearest, upsample_bilinear=upsample_bilinear
+    interpolate=interpolate,
+    upsample=upsample,
+    upsample_nearest=upsample_nearest,
+    upsample_bilinear=upsample_bilinear,
 )
 
 # -- channels and pixels -----------------------------------------------------------------------
@@ -248,7 +296,10 @@ def check_channels_and_pixels(name: str, x: Tensor, factor: int, what: str) -> N
     ndim = x._data.ndim
     check(
         ndim >= 3,
-        lambda: f"{name} expects input to have at least 3 dimensions, but got input with {ndim} dimension(s)",
+        lambda: (
+            f"{name} expects input to have at least 3 dimensions, but got input with {ndim} "
+            "dimension(s)"
+        ),
     )
     check(factor > 0, lambda: f"{name} expects a positive {what}, but got {factor}")
 
@@ -261,8 +312,10 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     *lead, c, h, w = input._data.shape
     check(
         c % r**2 == 0,
-        lambda: "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
-        f"but input.size(-3)={c} is not divisible by {r * r}",
+        lambda: (
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square "
+            f"of upscale_factor, but input.size(-3)={c} is not divisible by {r * r}"
+        ),
     )
     n = len(lead)
     x = input.reshape(*lead, c // r**2, r, r, h, w)
@@ -279,8 +332,10 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     for what, dim, n in (("height", -2, h), ("width", -1, w)):
         check(
             n % r == 0,
-            lambda what=what, dim=dim, n=n: f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but "
-            f"input.size({dim})={n} is not divisible by {r}",
+            lambda what=what, dim=dim, n=n: (
+                f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but "
+                f"input.size({dim})={n} is not divisible by {r}"
+            ),
         )
     n = len(lead)
     x = input.reshape(*lead, c, h // r, r, w // r, r)
@@ -290,12 +345,27 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 @public(spaces=("torch", "nn.functional"), aliases=("native_channel_shuffle",), method=False)
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """Deals the channels of (N, C, *) out to groups: channel i of group j becomes channel j of group i."""
+    """Deals the channels of (N, C, *) out to groups: channel i of group j becomes channel j of
+    group i.
+    """
     shape = input._data.shape
-    check(len(shape) > 2, lambda: f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(shape)}")
-    check(groups > 0, lambda: f"Number of groups to divide channels in must be positive. Value of groups:{groups}")
+    check(
+        len(shape) > 2,
+        lambda: (
+            f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(shape)}"
+        ),
+    )
+    check(
+        groups > 0,
+        lambda: (
+            f"Number of groups to divide channels in must be positive. Value of groups:{groups}"
+        ),
+    )
     check(
         shape[1] % groups == 0,
-        lambda: f"Number of channels must be divisible by groups. Got {shape[1]} channels and {groups} groups.",
+        lambda: (
+            f"Number of channels must be divisible by groups. Got {shape[1]} channels and {groups} "
+            "groups."
+        ),
     )
     return input.unflatten(1, (groups, shape[1] // groups)).transpose(1, 2).reshape(shape)

@@ -1,5 +1,5 @@
-"""How alike two vectors are, and losses that pull alike ones together. May import rules, loss, earlier families, core and
-the base.
+"""How alike two vectors are, and losses that pull alike ones together. May import rules, loss,
+earlier families, core and the base.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ..core.tensor import Tensor
 from ..errors import check
 from .comparison import minimum
-from .loss import F, REDUCTIONS, chosen_reduction, reduced
+from .loss import REDUCTIONS, F, chosen_reduction, reduced
 from .rules import EXPORTS
 
 
@@ -28,7 +28,9 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) 
     return (x1 * x2).sum(dim)
 
 
-def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-06, keepdim: bool = False) -> Tensor:
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-06, keepdim: bool = False
+) -> Tensor:
     """`|x1 - x2 + eps|_p` along the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
 
@@ -47,8 +49,11 @@ def cosine_embedding_loss(
     rank = input1._data.ndim
     check(
         target._data.ndim in (0, 1) and rank == target._data.ndim + 1 == input2._data.ndim,
-        lambda: f"{target._data.ndim}D target tensor expects {target._data.ndim + 1}D input tensors, but found inputs with "
-        f"sizes {list(input1._data.shape)} and {list(input2._data.shape)}.",
+        lambda: (
+            f"{target._data.ndim}D target tensor expects {target._data.ndim + 1}D input tensors, "
+            f"but found inputs with sizes {list(input1._data.shape)} and "
+            f"{list(input2._data.shape)}."
+        ),
     )
     products = (input1 * input2).sum(-1)
     squares = [(x * x).sum(-1) + 1e-12 for x in (input1, input2)]
@@ -59,15 +64,24 @@ def cosine_embedding_loss(
 
 
 def triplet(
-    anchor: Tensor, positive: Tensor, negative: Tensor, distance: Callable, margin: float, swap: bool, reduction: str
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    distance: Callable,
+    margin: float,
+    swap: bool,
+    reduction: str,
 ) -> Tensor:
     """`max(0, margin + d(anchor, positive) - d(anchor, negative))`; see the two functions below."""
     check(margin > 0, lambda: f"margin must be greater than 0, got {margin}", ValueError)
     ranks = [t._data.ndim for t in (anchor, positive, negative)]
     check(
         len(set(ranks)) == 1,
-        lambda: "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
-        f"anchor {ranks[0]}D, positive {ranks[1]}D, and negative {ranks[2]}D inputs",
+        lambda: (
+            "The anchor, positive, and negative tensors are expected to have the same number of "
+            f"dimensions, but got: anchor {ranks[0]}D, positive {ranks[1]}D, and negative "
+            f"{ranks[2]}D inputs"
+        ),
     )
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
@@ -87,7 +101,8 @@ def triplet_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Asks for the positive to be nearer to the anchor than the negative by `margin`, in the p-norm.
+    """Asks for the positive to be nearer to the anchor than the negative by `margin`, in the
+    p-norm.
 
     With `swap` the negative's distance is the smaller of those to anchor and positive.
     """
@@ -110,8 +125,14 @@ def triplet_margin_with_distance_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`triplet_margin_loss` for any distance."""
-    check(reduction in REDUCTIONS, lambda: f"{reduction} is not a valid value for reduction", ValueError)
-    return triplet(anchor, positive, negative, distance_function or pairwise_distance, margin, swap, reduction)
+    check(
+        reduction in REDUCTIONS,
+        lambda: f"{reduction} is not a valid value for reduction",
+        ValueError,
+    )
+    return triplet(
+        anchor, positive, negative, distance_function or pairwise_distance, margin, swap, reduction
+    )
 
 
 F.update(

@@ -27,8 +27,11 @@ def attention(q, k, v, mask=None, dropout_p=0.0, is_causal=False, scale=None, en
 
 def bags(mode):
     def reference(index, w, offsets=None, per_sample_weights=None, padding_idx=None):
-        rows = [np.arange(index.size).reshape(index.shape)[i] for i in range(len(index))] if index.ndim == 2 else [
-            np.arange(a, b) for a, b in zip(offsets, [*offsets[1:], index.size])]
+        rows = (
+            [np.arange(index.size).reshape(index.shape)[i] for i in range(len(index))]
+            if index.ndim == 2
+            else [np.arange(a, b) for a, b in zip(offsets, [*offsets[1:], index.size])]
+        )
         flat, found = index.ravel(), []
         for bag in rows:
             bag = [i for i in bag if flat[i] != padding_idx]
@@ -41,10 +44,28 @@ def bags(mode):
     return reference
 
 
-def multi_head(q, k, v, width, heads, w_in, b_in, bias_k, bias_v, zero, dropout, w_out, b_out, training=True,
-               padding=None, need_weights=True):
+def multi_head(
+    q,
+    k,
+    v,
+    width,
+    heads,
+    w_in,
+    b_in,
+    bias_k,
+    bias_v,
+    zero,
+    dropout,
+    w_out,
+    b_out,
+    training=True,
+    padding=None,
+    need_weights=True,
+):
     parts = [x @ w.T + b for x, w, b in zip((q, k, v), np.split(w_in, 3), np.split(b_in, 3))]
-    split = [p.reshape(len(p), -1, heads, width // heads).transpose(1, 2, 0, 3) for p in parts]  # (N, heads, L, head)
+    split = [
+        p.reshape(len(p), -1, heads, width // heads).transpose(1, 2, 0, 3) for p in parts
+    ]  # (N, heads, L, head)
     p = softmax(split[0] @ split[1].swapaxes(-1, -2) / math.sqrt(width // heads))
     y = (p @ split[2]).transpose(2, 0, 1, 3).reshape(q.shape) @ w_out.T + b_out
     return (y, p.mean(1)) if need_weights else y
@@ -53,7 +74,21 @@ def multi_head(q, k, v, width, heads, w_in, b_in, bias_k, bias_v, zero, dropout,
 INDEX = A(2, 3, dtype="int64", values=[[0, 3, 1], [3, 2, 3]])
 W = A(4, 5)
 Q, K, V = A(2, 3, 4), A(2, 5, 4), A(2, 5, 6)
-HEADS = [A(3, 2, 4), A(5, 2, 4), A(5, 2, 4), 4, 2, A(12, 4), A(12), None, None, False, 0.0, A(4, 4), A(4)]
+HEADS = [
+    A(3, 2, 4),
+    A(5, 2, 4),
+    A(5, 2, 4),
+    4,
+    2,
+    A(12, 4),
+    A(12),
+    None,
+    None,
+    False,
+    0.0,
+    A(4, 4),
+    A(4),
+]
 
 SAMPLES = [
     Sample(F + "embedding", [INDEX, W], lambda i, w: w[i], dtypes=FLOATS + LOW, errors=[
@@ -86,11 +121,13 @@ SAMPLES = [
     ]),
     Sample(F + "scaled_dot_product_attention", [Q, K, V], attention, dtypes=FLOATS + LOW, errors=[
         ([Q, A(2, 5, 3), V], RuntimeError, "expects query"),
-        ([Q, K, V], {"attn_mask": A(3, 5, dtype="bool"), "is_causal": True}, RuntimeError, "should not be set"),
+        ([Q, K, V], {"attn_mask": A(3, 5, dtype="bool"), "is_causal": True}, RuntimeError, "should "
+        "not be set"),
         ([Q, K, V], {"attn_mask": A(3, 5, dtype="int64")}, RuntimeError, "attn_mask dtype"),
         ([Q, A(2, 5, 4, dtype="int64"), V], RuntimeError, "same dtype"),
         ([A(4), A(4), A(4)], RuntimeError, "at least 2 dimensional"),
-        ([A(1, 3, 2, 4), A(1, 2, 2, 4), A(1, 2, 2, 4)], {"enable_gqa": True}, RuntimeError, "must divide"),
+        ([A(1, 3, 2, 4), A(1, 2, 2, 4), A(1, 2, 2, 4)], {"enable_gqa": True}, RuntimeError, "must "
+        "divide"),
     ]),
     Sample(F + "scaled_dot_product_attention", [A(2, 2, 3, 4), A(2, 2, 3, 4), A(2, 2, 3, 4)],
            lambda q, k, v, is_causal, scale: attention(q, k, v, is_causal=True, scale=scale),
@@ -101,7 +138,8 @@ SAMPLES = [
            lambda q, k, v, enable_gqa: attention(q, k, v, enable_gqa=True), {"enable_gqa": True}),
     Sample(F + "scaled_dot_product_attention", [A(3, 2), A(3, 2), A(3, 2)], attention),
     Sample(F + "multi_head_attention_forward", HEADS, multi_head, op="softmax", batch=False, second=False, errors=[
-        ([A(3, 2, 5), *HEADS[1:]], AssertionError, "was expecting embedding dimension of 4, but got 5"),
+        ([A(3, 2, 5), *HEADS[1:]], AssertionError, "was expecting embedding dimension of 4, but "
+        "got 5"),
         ([*HEADS[:4], 3, *HEADS[5:]], AssertionError, "not divisible by num_heads"),
         ([A(4), *HEADS[1:]], AssertionError, "unbatched 2D or batched 3D"),
         ([HEADS[0], A(5, 4), *HEADS[2:]], AssertionError, "expected `key` and `value`"),

@@ -29,9 +29,13 @@ def conv(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
     out = [(s - r) // t + 1 for s, r, t in zip(x.shape[2:], reach, stride)]
     y = np.zeros((len(x), len(w), *out), np.result_type(x, w))
     for at in itertools.product(*map(range, out)):
-        window = tuple(slice(i * s, i * s + r, d) for i, s, r, d in zip(at, stride, reach, dilation))
+        window = tuple(
+            slice(i * s, i * s + r, d) for i, s, r, d in zip(at, stride, reach, dilation)
+        )
         seen = x[(..., *window)].reshape(len(x), groups, -1)
-        y[(..., *at)] = np.einsum("ngk,gok->ngo", seen, w.reshape(groups, len(w) // groups, -1)).reshape(len(x), -1)
+        y[(..., *at)] = np.einsum(
+            "ngk,gok->ngo", seen, w.reshape(groups, len(w) // groups, -1)
+        ).reshape(len(x), -1)
     return y if b is None else y + b.reshape(-1, *[1] * n)
 
 
@@ -40,16 +44,25 @@ def conv_transpose(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1
     n = w.ndim - 2
     if x.ndim == n + 1:
         return conv_transpose(x[None], w, b, stride, padding, output_padding, groups, dilation)[0]
-    stride, padding, more, dilation = (each(v, n) for v in (stride, padding, output_padding, dilation))
+    stride, padding, more, dilation = (
+        each(v, n) for v in (stride, padding, output_padding, dilation)
+    )
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:])]
     size = [(i - 1) * s + r + e for i, s, r, e in zip(x.shape[2:], stride, reach, more)]
     channels = w.shape[1]
     y = np.zeros((len(x), groups * channels, *size), np.result_type(x, w))
     rows = len(w) // groups
     for at in itertools.product(*map(range, x.shape[2:])):
-        window = (..., *[slice(i * s, i * s + r, d) for i, s, r, d in zip(at, stride, reach, dilation)])
+        window = (
+            ...,
+            *[slice(i * s, i * s + r, d) for i, s, r, d in zip(at, stride, reach, dilation)],
+        )
         for g in range(groups):
-            part = np.einsum("nr,rc...->nc...", x[(..., *at)][:, g * rows : (g + 1) * rows], w[g * rows : (g + 1) * rows])
+            part = np.einsum(
+                "nr,rc...->nc...",
+                x[(..., *at)][:, g * rows : (g + 1) * rows],
+                w[g * rows : (g + 1) * rows],
+            )
             y[:, g * channels : (g + 1) * channels][window] += part
     y = y[(..., *[slice(p, s - p) for p, s in zip(padding, size)])]
     return y if b is None else y + b.reshape(-1, *[1] * n)
@@ -68,7 +81,11 @@ def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
     c = x.shape[-2] // int(np.prod(each(kernel_size, 2)))
     size = each(output_size, 2)
     basis = np.eye(c * size[0] * size[1]).reshape(-1, c, *size)
-    return (unfold(basis, kernel_size, dilation, padding, stride) * x[:, None]).sum((2, 3)).reshape(len(x), c, *size)
+    return (
+        (unfold(basis, kernel_size, dilation, padding, stride) * x[:, None])
+        .sum((2, 3))
+        .reshape(len(x), c, *size)
+    )
 
 
 CONVS = [
@@ -87,13 +104,20 @@ TRANSPOSED = [
     ([A(2, 3, 5), A(3, 2, 3), A(2)], {"stride": 2, "padding": 1, "output_padding": 1}),
     ([A(2, 4, 4), A(4, 2, 2)], {"groups": 2, "dilation": 2}),
     ([A(3, 3, 4), A(3, 2, 2, 3), A(2)], {"stride": (2, 1)}),
-    ([A(1, 4, 3, 3), A(4, 1, 3, 3), A(2)], {"groups": 2, "dilation": (3, 1), "output_padding": (2, 0), "stride": (2, 1)}),
+    (
+        [A(1, 4, 3, 3), A(4, 1, 3, 3), A(2)],
+        {"groups": 2, "dilation": (3, 1), "output_padding": (2, 0), "stride": (2, 1)},
+    ),
     ([A(1, 2, 3, 3), A(2, 3, 1, 1)], {}),
     ([A(1, 2, 2, 3, 2), A(2, 1, 2, 2, 2), A(1)], {"stride": 2, "padding": 1}),
 ]
 X, W = A(2, 3, 4, 4), A(5, 3, 3, 3)
 ERRORS = [
-    ([X, A(5, 5, 3, 3)], RuntimeError, r"Given groups=1, weight of size \[5, 5, 3, 3\], expected input\[2, 3, 4, 4\]"),
+    (
+        [X, A(5, 5, 3, 3)],
+        RuntimeError,
+        r"Given groups=1, weight of size \[5, 5, 3, 3\], expected input\[2, 3, 4, 4\]",
+    ),
     ([A(2, 3, 2, 2), W], RuntimeError, r"Calculated padded input size per channel: \(2 x 2\)"),
     ([A(2, 3), W], RuntimeError, "Expected 3D"),
     ([X, W, A(4)], RuntimeError, "expected bias to be 1-dimensional with 5 elements"),
@@ -102,7 +126,12 @@ ERRORS = [
     ([X, W], {"dilation": 0}, RuntimeError, "non-positive dilation"),
     ([X, W], {"groups": 2}, RuntimeError, "divisible by 2 at dimension 0"),
     ([X, W], {"groups": 0}, RuntimeError, "non-positive groups"),
-    ([X, W], {"stride": (1, 2, 3)}, RuntimeError, "expected stride to be a single integer value or a list of 2"),
+    (
+        [X, W],
+        {"stride": (1, 2, 3)},
+        RuntimeError,
+        "expected stride to be a single integer value or a list of 2",
+    ),
     ([X, W], {"padding": "foo"}, RuntimeError, "Invalid padding string: 'foo'"),
     ([X, W], {"padding": "same", "stride": 2}, RuntimeError, "not supported for strided"),
     ([X, A(5, 3, 3, 3, dtype="int64")], RuntimeError, "should be the same"),

@@ -53,7 +53,10 @@ def poisson(x, t, log_input=True, full=False, eps=1e-8):
 def gaussian(x, t, var, full=False, eps=1e-6, reduction="mean"):
     var = np.maximum(var, eps)
     var = var[..., None] if var.ndim < x.ndim else var
-    return reduced(0.5 * (np.log(var) + (x - t) ** 2 / var) + (0.5 * math.log(2 * math.pi) if full else 0), reduction)
+    return reduced(
+        0.5 * (np.log(var) + (x - t) ** 2 / var) + (0.5 * math.log(2 * math.pi) if full else 0),
+        reduction,
+    )
 
 
 def kl_div(x, t, reduction="mean", log_target=False):
@@ -146,7 +149,11 @@ def ctc(logs, targets, steps, lengths, blank=0, reduction="mean"):
                 total += np.exp(sum(logs[t, n, c] for t, c in enumerate(path)))
         losses.append(-np.log(total))
     losses = np.array(losses)
-    return (losses / np.maximum(lengths, 1)).mean() if reduction == "mean" else reduced(losses, reduction)
+    return (
+        (losses / np.maximum(lengths, 1)).mean()
+        if reduction == "mean"
+        else reduced(losses, reduction)
+    )
 
 
 X, T = A(3, 4), A(3, 4)
@@ -156,7 +163,9 @@ SIGNS = A(3, 4, values=[[1, -1, 1, 1], [-1, 1, -1, -1], [1, 1, -1, 1]], grad=Fal
 CLASSES = A(3, dtype="int64", values=[1, 3, 0])
 SOME = A(3, dtype="int64", values=[1, -100, 0])
 W = A(4, low=0.5, high=2.0, grad=False)
-NO_REDUCTION = [([X, T], {"reduction": "foo"}, ValueError, "foo is not a valid value for reduction")]
+NO_REDUCTION = [
+    ([X, T], {"reduction": "foo"}, ValueError, "foo is not a valid value for reduction")
+]
 OUTSIDE = A(3, dtype="int64", values=[1, 7, 0])
 
 SAMPLES = [
@@ -210,10 +219,13 @@ SAMPLES += [
            errors=[([A(3), A(3), A(3, 1)], RuntimeError, "same dimension")]),
     Sample(F + "nll_loss", [X, CLASSES, W], nll_loss, errors=[
         ([X, OUTSIDE], IndexError, "Target 7 is out of bounds"),
-        ([X, A(2, dtype="int64")], ValueError, r"Expected input batch_size \(3\) to match target batch_size \(2\)"),
+        ([X, A(2, dtype="int64")], ValueError, r"Expected input batch_size \(3\) to match target "
+        r"batch_size \(2\)"),
         ([X, A(3)], RuntimeError, "expected target dtype to be Long or Byte"),
-        ([X, CLASSES, A(3)], RuntimeError, "weight tensor should be defined either for all 4 classes"),
-        ([A(2, 3, 4), A(2, 5, dtype="int64")], RuntimeError, r"Expected target size \[2, 4\], got \[2, 5\]"),
+        ([X, CLASSES, A(3)], RuntimeError, "weight tensor should be defined either for all 4 "
+        "classes"),
+        ([A(2, 3, 4), A(2, 5, dtype="int64")], RuntimeError, r"Expected target size \[2, 4\], got "
+        r"\[2, 5\]"),
     ]),
     Sample(F + "nll_loss", [X, SOME], nll_loss, {"reduction": "sum"}),
     Sample(F + "nll_loss", [A(2, 3, 4), A(2, 4, dtype="int64", low=0, high=2)], nll_loss, {"reduction": "none"}),
@@ -234,7 +246,8 @@ SAMPLES += [
     Sample(F + "cross_entropy", [A(2, 3, 4), A(2, 3, 4, low=0, high=1)], cross_entropy, {"reduction": "none"}),
     Sample(F + "linear_cross_entropy", [A(3, 5), A(4, 5), CLASSES], lambda x, w, t: cross_entropy(x @ w.T, t)),
     Sample(F + "multi_margin_loss", [X, CLASSES], multi_margin, {"p": 2, "margin": 0.7}, batch=False, errors=[
-        ([X, OUTSIDE], RuntimeError, "out of range"), ([X, CLASSES], {"p": 3}, ValueError, "only p == 1 and p == 2"),
+        ([X, OUTSIDE], RuntimeError, "out of range"), ([X, CLASSES], {"p": 3}, ValueError, "only p "
+        "== 1 and p == 2"),
     ]),
     Sample(F + "multi_margin_loss", [X, CLASSES], multi_margin, {"weight": W, "reduction": "none"}, batch=False),
     Sample(F + "multilabel_margin_loss", [A(2, 4), A(2, 4, dtype="int64", values=[[3, 0, -1, 1], [-1, 2, 1, 0]])],

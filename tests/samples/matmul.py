@@ -6,7 +6,11 @@ from tests.samples.common import COMPLEX, FLOATS, INTS, LOW, A, Sample
 
 F = "nn.functional."
 ALL = FLOATS + INTS + LOW + COMPLEX
-MISMATCH = ([A(2, 3), A(4, 5)], RuntimeError, r"mat1 and mat2 shapes cannot be multiplied \(2x3 and 4x5\)")
+MISMATCH = (
+    [A(2, 3), A(4, 5)],
+    RuntimeError,
+    r"mat1 and mat2 shapes cannot be multiplied \(2x3 and 4x5\)",
+)
 
 
 def bilinear(x, y, w, b=None):
@@ -42,8 +46,10 @@ SAMPLES = [
         ([A(2, 3, 1), A(2, 5, 1)], RuntimeError, "Expected size for first two dimensions"),
     ]),
     Sample("mv", [A(2, 3), A(3)], np.matmul, errors=[([A(2, 3), A(2, 3)], RuntimeError, "vector")]),
-    Sample("dot", [A(3), A(3)], np.dot, errors=[([A(3), A(4)], RuntimeError, "same number of elements"),
-                                                ([A(3), A(3, 3)], RuntimeError, "1D tensors expected")]),
+    Sample("dot", [A(3), A(3)], np.dot, errors=[([A(3), A(4)], RuntimeError, "same number of "
+    "elements"),
+                                                ([A(3), A(3, 3)], RuntimeError, "1D tensors "
+                                                "expected")]),
     Sample("addmm", [A(2, 4), A(2, 3), A(3, 4)], lambda i, a, b, beta, alpha: beta * i + alpha * (a @ b),
            {"beta": 2, "alpha": 3}, dtypes=FLOATS + INTS, errors=[
                ([A(5), A(2, 3), A(3, 4)], RuntimeError, "expanded size"),

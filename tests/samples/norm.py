@@ -59,7 +59,9 @@ def instance_norm(x, mean=None, var=None, w=None, b=None):
 
 def rms_norm(x, shape, w=None, eps=None):
     eps = np.finfo(np.float64).eps if eps is None else eps
-    return scaled(x / np.sqrt((x**2).mean(tuple(range(-len(shape), 0)), keepdims=True) + eps), w, None, shape)
+    return scaled(
+        x / np.sqrt((x**2).mean(tuple(range(-len(shape), 0)), keepdims=True) + eps), w, None, shape
+    )
 
 
 def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
@@ -94,7 +96,8 @@ SAMPLES = [
     Sample("native_batch_norm", [A(2, 3, 4), A(3), A(3), None, None, True, 0.1, 1e-5], native_batch_norm,
            gradient=False),
     Sample(F + "layer_norm", [A(2, 3, 4), (4,), A(4), A(4)], layer_norm, errors=[
-        ([A(2, 3, 4), (5,)], RuntimeError, r"Given normalized_shape=\[5\], expected input with shape \[\*, 5\]"),
+        ([A(2, 3, 4), (5,)], RuntimeError, r"Given normalized_shape=\[5\], expected input with "
+        r"shape \[\*, 5\]"),
         ([A(2, 3, 4), ()], RuntimeError, "at least 1-dimensional"),
         ([A(2, 3, 4), (4,), A(3)], RuntimeError, "Expected weight to be of same shape"),
         ([A(2, 3, 4), (4,), A(4), A(3)], RuntimeError, "Expected bias to be of same shape"),

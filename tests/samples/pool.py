@@ -26,7 +26,9 @@ def cut(x, n, kernel, stride, padding, dilation, ceil_mode, fill):
     stride = kernel if stride is None else each(stride, n)
     padding, dilation = each(padding, n), each(dilation, n)
     lines = [windows(*a, ceil_mode) for a in zip(x.shape[-n:], kernel, stride, padding, dilation)]
-    pads = [(p, p + max(line[-1][1] - s - 2 * p, 0)) for line, p, s in zip(lines, padding, x.shape[-n:])]
+    pads = [
+        (p, p + max(line[-1][1] - s - 2 * p, 0)) for line, p, s in zip(lines, padding, x.shape[-n:])
+    ]
     padded = np.pad(x.astype(float), [(0, 0)] * (x.ndim - n) + pads, constant_values=fill)
     found = []
     for at in itertools.product(*[range(len(line)) for line in lines]):
@@ -36,7 +38,9 @@ def cut(x, n, kernel, stride, padding, dilation, ceil_mode, fill):
 
 
 def max_pool(n):
-    def reference(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    def reference(
+        x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+    ):
         size, found = cut(x, n, kernel_size, stride, padding, dilation, ceil_mode, -np.inf)
         y = np.zeros((*x.shape[:-n], *size))
         for at, window in found:
@@ -49,21 +53,33 @@ def max_pool(n):
             found, cut(numbers, n, kernel_size, stride, padding, dilation, ceil_mode, -1)[1]
         ):
             best = window.reshape(*x.shape[:-n], -1).argmax(-1)[..., None]
-            places[(..., *at)] = np.take_along_axis(number.reshape(*x.shape[:-n], -1), best, -1)[..., 0]
+            places[(..., *at)] = np.take_along_axis(number.reshape(*x.shape[:-n], -1), best, -1)[
+                ..., 0
+            ]
         return y, places
 
     return reference
 
 
 def avg_pool(n):
-    def reference(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    def reference(
+        x,
+        kernel_size,
+        stride=None,
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+        divisor_override=None,
+    ):
         size, found = cut(x, n, kernel_size, stride, padding, 1, ceil_mode, np.nan)
         y = np.zeros((*x.shape[:-n], *size))
         pads, steps = each(padding, n), each(kernel_size if stride is None else stride, n)
         for at, window in found:
             inside = np.isfinite(window).reshape(*x.shape[:-n], -1).sum(-1)
-            reach = [min(i * s + k, length + 2 * p) - i * s
-                     for i, s, k, p, length in zip(at, steps, each(kernel_size, n), pads, x.shape[-n:])]
+            reach = [
+                min(i * s + k, length + 2 * p) - i * s
+                for i, s, k, p, length in zip(at, steps, each(kernel_size, n), pads, x.shape[-n:])
+            ]
             area = np.prod(reach) if count_include_pad else inside
             y[(..., *at)] = np.nansum(window, axis=tuple(range(-n, 0))) / (divisor_override or area)
         return y
@@ -88,7 +104,9 @@ def adaptive(n, reduce):
         out = [s if o is None else o for o, s in zip(out, x.shape[-n:])]
         y = np.zeros((*x.shape[:-n], *out))
         for at in itertools.product(*map(range, out)):
-            window = tuple(slice(i * s // o, -(-(i + 1) * s // o)) for i, o, s in zip(at, out, x.shape[-n:]))
+            window = tuple(
+                slice(i * s // o, -(-(i + 1) * s // o)) for i, o, s in zip(at, out, x.shape[-n:])
+            )
             y[(..., *at)] = reduce(x[(..., *window)], axis=tuple(range(-n, 0)))
         return y
 
@@ -120,14 +138,22 @@ POOL_ERRORS = [
     ([A(1, 5, 5), 0], RuntimeError, "greater than zero"),
     ([A(5, 5), 2], RuntimeError, "Expected 3D or 4D"),
     ([A(1, 1, 0, 5), 2], RuntimeError, "Expected 3D or 4D"),
-    ([A(1, 5, 5), (2, 2, 2)], RuntimeError, "kernel_size must either be a single int, or a tuple of two ints"),
+    (
+        [A(1, 5, 5), (2, 2, 2)],
+        RuntimeError,
+        "kernel_size must either be a single int, or a tuple of two ints",
+    ),
 ]
 
 
 def dims(inputs, options=(1, 2, 3)):
     """The number of spatial dimensions of a sample: what its kernel says, or its rank less two."""
     rank = len(inputs[0].shape)
-    return rank - 2 if rank > 3 else (1 if not isinstance(inputs[1], tuple) and rank <= 3 else rank - 1)
+    return (
+        rank - 2
+        if rank > 3
+        else (1 if not isinstance(inputs[1], tuple) and rank <= 3 else rank - 1)
+    )
 
 
 SAMPLES = []
@@ -144,7 +170,8 @@ for i, k in MEANS:
     d = dims(i)
     SAMPLES.append(
         Sample(f"{F}avg_pool{d}d", i, avg_pool(d), k, op="avg_pool", errors=[
-            *POOL_ERRORS, ([A(1, 5, 5), 2], {"divisor_override": 0}, RuntimeError, "divisor must be not zero"),
+            *POOL_ERRORS, ([A(1, 5, 5), 2], {"divisor_override": 0}, RuntimeError, "divisor must "
+            "be not zero"),
         ] if d == 2 and not k else [])
     )  # fmt: skip
 for d in (1, 2, 3):
@@ -162,7 +189,8 @@ for d in (1, 2, 3):
                    [x.reshape(2, -1), np.zeros((2, 4**d - 2**d))], 1).reshape(2, *[4] * d), errors=[
                    ([A(1, *[2] * d), A(1, *[2] * d, dtype="int64", low=99, high=99), 2], RuntimeError, "invalid max index"),
                    ([A(1, *[2] * d), A(1, *[2] * d, dtype="int32"), 2], RuntimeError, "int64"),
-                   ([A(1, *[2] * d), A(1, *[3] * d, dtype="int64"), 2], RuntimeError, "same as that of the input"),
+                   ([A(1, *[2] * d), A(1, *[3] * d, dtype="int64"), 2], RuntimeError, "same as "
+                   "that of the input"),
                    ([A(1, *[2] * d), A(1, *[2] * d, dtype="int64"), 2], {"output_size": (9,) * d}, ValueError, "must be between"),
                ]),
     ]  # fmt: skip

@@ -18,13 +18,18 @@ def lstm_step(x, state, w_ih, w_hh, b_ih, b_hh):
 
 def gru_step(x, state, w_ih, w_hh, b_ih, b_hh):
     (h,) = state
-    (ir, iz, i_n), (hr, hz, hn) = np.split(x @ w_ih.T + b_ih, 3, -1), np.split(h @ w_hh.T + b_hh, 3, -1)
+    (ir, iz, i_n), (hr, hz, hn) = (
+        np.split(x @ w_ih.T + b_ih, 3, -1),
+        np.split(h @ w_hh.T + b_hh, 3, -1),
+    )
     z, n = sigmoid(iz + hz), np.tanh(i_n + sigmoid(ir + hr) * hn)
     return ((1 - z) * n + z * h,)
 
 
 def simple_step(activation):
-    return lambda x, state, w_ih, w_hh, b_ih, b_hh: (activation(x @ w_ih.T + b_ih + state[0] @ w_hh.T + b_hh),)
+    return lambda x, state, w_ih, w_hh, b_ih, b_hh: (
+        activation(x @ w_ih.T + b_ih + state[0] @ w_hh.T + b_hh),
+    )
 
 
 STEPS = {"lstm": (lstm_step, 4), "gru": (gru_step, 3), "rnn_tanh": (simple_step(np.tanh), 1),
@@ -60,7 +65,12 @@ def cell(kind):
 
 
 def weights(gates, features, hidden):
-    return [A(gates * hidden, features), A(gates * hidden, hidden), A(gates * hidden), A(gates * hidden)]
+    return [
+        A(gates * hidden, features),
+        A(gates * hidden, hidden),
+        A(gates * hidden),
+        A(gates * hidden),
+    ]
 
 
 def state(kind, *shape):

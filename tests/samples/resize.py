@@ -19,7 +19,11 @@ def pad(x, pads, mode="constant", value=0.0):
     cut = (..., *[slice(max(-a, 0), None if b >= 0 else b) for a, b in ends])
     if mode == "circular":
         return np.pad(x[cut], widths, "wrap")
-    return (np.pad(x, widths, constant_values=value) if mode == "constant" else np.pad(x, widths, MODES[mode]))[cut]
+    return (
+        np.pad(x, widths, constant_values=value)
+        if mode == "constant"
+        else np.pad(x, widths, MODES[mode])
+    )[cut]
 
 
 def cubic(x, a=-0.75):
@@ -32,12 +36,18 @@ def cubic(x, a=-0.75):
 def line(size, out, mode, align, factor, antialias):
     """The matrix (out, size) of one dimension."""
     m = np.zeros((out, size))
-    scale = ((size - 1) / (out - 1) if out > 1 else 0) if align else (1 / factor if factor else size / out)
+    scale = (
+        ((size - 1) / (out - 1) if out > 1 else 0)
+        if align
+        else (1 / factor if factor else size / out)
+    )
     for i in range(out):
         if antialias:
             support = (1 if mode == "bilinear" else 2) * max(scale, 1)
             centre = scale * (i + 0.5)
-            for j in range(max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), size)):
+            for j in range(
+                max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), size)
+            ):
                 d = (j - centre + 0.5) / max(scale, 1)
                 m[i, j] = max(1 - abs(d), 0) if mode == "bilinear" else cubic(d, -0.5)
             m[i] /= m[i].sum()
@@ -59,13 +69,25 @@ def line(size, out, mode, align, factor, antialias):
     return m
 
 
-def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False, antialias=False):
+def interpolate(
+    x, size=None, scale_factor=None, mode="nearest", align_corners=False, antialias=False
+):
     n = x.ndim - 2
     factors = (scale_factor,) * n if not isinstance(scale_factor, tuple) else scale_factor
-    out = [int(s * f) for s, f in zip(x.shape[2:], factors)] if size is None else (
-        (size,) * n if isinstance(size, int) else size)
+    out = (
+        [int(s * f) for s, f in zip(x.shape[2:], factors)]
+        if size is None
+        else ((size,) * n if isinstance(size, int) else size)
+    )
     for d in range(n):
-        m = line(x.shape[2 + d], out[d], mode, align_corners, None if size is not None else factors[d], antialias)
+        m = line(
+            x.shape[2 + d],
+            out[d],
+            mode,
+            align_corners,
+            None if size is not None else factors[d],
+            antialias,
+        )
         x = np.moveaxis(np.tensordot(x, m, ([2 + d], [1])), -1, 2 + d)
     return x
 
@@ -83,19 +105,28 @@ def grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=Fa
     y = np.zeros((n, c, *grid.shape[1:-1]))
 
     def inside(p, s):
-        p = min(max(p, 0), s - 1) if padding_mode == "border" else reflect(p, s, align_corners) if (
-            padding_mode == "reflection") else p
+        p = (
+            min(max(p, 0), s - 1)
+            if padding_mode == "border"
+            else reflect(p, s, align_corners)
+            if (padding_mode == "reflection")
+            else p
+        )
         return min(max(p, 0), s - 1) if padding_mode == "reflection" else p
 
     for at in np.ndindex(n, *grid.shape[1:-1]):
-        place = [(v + 1) / 2 * (s - 1) if align_corners else ((v + 1) * s - 1) / 2
-                 for v, s in zip(grid[at][::-1], size)]
+        place = [
+            (v + 1) / 2 * (s - 1) if align_corners else ((v + 1) * s - 1) / 2
+            for v, s in zip(grid[at][::-1], size)
+        ]
         if mode != "bicubic":
             place = [inside(p, s) for p, s in zip(place, size)]
         if mode == "nearest":
             terms = [(tuple(int(np.rint(p)) for p in place), 1.0)]
         else:
-            reach, kernel = (range(-1, 3), cubic) if mode == "bicubic" else (range(2), lambda d: 1 - abs(d))
+            reach, kernel = (
+                (range(-1, 3), cubic) if mode == "bicubic" else (range(2), lambda d: 1 - abs(d))
+            )
             terms = []
             for offset in np.ndindex(*[len(reach)] * len(size)):
                 corner = [math.floor(p) + reach[o] for p, o in zip(place, offset)]
@@ -137,7 +168,8 @@ X = A(2, 3, 4)
 NOT_SUPPORTED = [([A(4), (1, 1)], {"mode": "reflect"}, NotImplementedError, "not supported")]
 SAMPLES = [
     Sample(F + "pad", [X, (1, 2)], pad, dtypes=FLOATS + INTS, op="constant_pad_nd", errors=[
-        ([X, (1,)], RuntimeError, "divisible by 2"), ([X, (1,) * 8], RuntimeError, "two times the input dimension"),
+        ([X, (1,)], RuntimeError, "divisible by 2"), ([X, (1,) * 8], RuntimeError, "two times the "
+        "input dimension"),
         ([X, (-3, -2)], RuntimeError, "negative"), ([X, (1, 1)], {"mode": "foo"}, NotImplementedError, "Unrecognised"),
     ]),
     Sample(F + "pad", [X, (1, -1, 0, 2)], pad, {"value": 2.5}, op="constant_pad_nd"),
@@ -151,8 +183,10 @@ SAMPLES = [
         ([X, (1, 1)], {"mode": "reflect", "value": 2.0}, RuntimeError, "value argument"),
     ]),
     Sample(F + "interpolate", [A(2, 2, 5)], interpolate, {"size": 8}, op="resample", errors=[
-        ([X], ValueError, "either size or scale_factor"), ([X, 2, 2.0], ValueError, "only one of size or scale_factor"),
-        ([X, 2], {"mode": "bilinear"}, NotImplementedError, "Got 3D input, but bilinear mode needs 4D"),
+        ([X], ValueError, "either size or scale_factor"), ([X, 2, 2.0], ValueError, "only one of "
+        "size or scale_factor"),
+        ([X, 2], {"mode": "bilinear"}, NotImplementedError, "Got 3D input, but bilinear mode needs "
+        "4D"),
         ([X, 2], {"align_corners": True}, ValueError, "align_corners option"), ([X, 0], RuntimeError, "greater than 0"),
         ([X, (2, 3)], ValueError, "spatial dimensions"), ([X, 2], {"mode": "foo"}, NotImplementedError, "Input Error"),
         ([X, 2], {"antialias": True}, ValueError, "Anti-alias"),
@@ -174,8 +208,10 @@ SAMPLES = [
         ([A(2, 4, 5, 3), A(3, 4, 4, 2)], FALSE, RuntimeError, "same batch size"),
         ([A(2, 4, 5, 3), A(2, 4, 4, 3)], FALSE, RuntimeError, "size 2 in last dimension"),
         ([A(2, 4, 5, 3), A(2, 4, 4, 2)], {"mode": "foo"}, ValueError, "expected mode"),
-        ([A(2, 4, 5, 3), A(2, 4, 4, 2)], {"padding_mode": "foo"}, ValueError, "expected padding_mode"),
-        ([A(1, 1, 2, 2, 2), A(1, 1, 1, 1, 3)], {"mode": "bicubic", **FALSE}, RuntimeError, "only supports 4D"),
+        ([A(2, 4, 5, 3), A(2, 4, 4, 2)], {"padding_mode": "foo"}, ValueError, "expected "
+        "padding_mode"),
+        ([A(1, 1, 2, 2, 2), A(1, 1, 1, 1, 3)], {"mode": "bicubic", **FALSE}, RuntimeError, "only "
+        "supports 4D"),
     ]),
     Sample(F + "affine_grid", [A(2, 2, 3), (2, 1, 3, 4)], affine_grid, {"align_corners": False}, errors=[
         ([A(2, 2, 4), (2, 3, 4, 5, 6)], FALSE, ValueError, "3D affine matrices"), ([A(2, 2, 3), (2, 3, 4)], FALSE, NotImplementedError, "4D"),
@@ -183,13 +219,15 @@ SAMPLES = [
     ]),
     Sample(F + "affine_grid", [A(1, 3, 4), (1, 1, 2, 3, 4)], affine_grid, {"align_corners": True}),
     Sample(F + "pixel_shuffle", [A(2, 8, 2, 3), 2], pixel_shuffle, errors=[
-        ([A(2, 3, 4, 5), 2], RuntimeError, "not divisible by 4"), ([A(4, 5), 2], RuntimeError, "at least 3 dimensions"),
+        ([A(2, 3, 4, 5), 2], RuntimeError, "not divisible by 4"), ([A(4, 5), 2], RuntimeError, "at "
+        "least 3 dimensions"),
         ([A(4, 5, 5), -2], RuntimeError, "positive"),
     ]),
     Sample(F + "pixel_unshuffle", [A(2, 2, 4, 6), 2], pixel_unshuffle,
            errors=[([A(2, 3, 4, 5), 2], RuntimeError, "width to be divisible")]),
     Sample(F + "channel_shuffle", [A(1, 6, 2), 3],
            lambda x, g: x[:, [j * (x.shape[1] // g) + i for i in range(x.shape[1] // g) for j in range(g)]], errors=[
-        ([A(2, 3, 5, 6), 2], RuntimeError, "divisible by groups"), ([A(4, 5), 2], RuntimeError, "> 2 dims"),
+        ([A(2, 3, 5, 6), 2], RuntimeError, "divisible by groups"), ([A(4, 5), 2], RuntimeError, "> "
+        "2 dims"),
     ]),
 ]  # fmt: skip
