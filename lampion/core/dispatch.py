@@ -78,14 +78,13 @@ def record(op: Op, mask: int, inputs: tuple, params: dict, outs: Any) -> Node:
     node = _new(Node)
     node.plan, node.params = plan, params
     node.edges = tuple([edge(inputs[i]) for i in plan.targets])
-    named = {o: i for i, o in enumerate(op.outputs)}
     if several and len(op.differentiable) > 1:
         node.shape, node.dtype = len(outs), None  # type: ignore[assignment]
     else:
-        first = outs[named[op.differentiable[0]]] if several else outs
+        first = outs[op.outputs.index(op.differentiable[0])] if several else outs
         node.shape, node.dtype = first._data.shape, first._data.dtype
         first._requires_grad, first.grad_fn = True, node
-    node.saved = tuple([save_value(n, op, inputs, params, outs, named) for n in plan.names])
+    node.saved = keep(op, plan, inputs, params, outs) if plan.names else ()
     node.seq = tick()
     if several and len(op.differentiable) > 1:
         any_number = op.outputs[-1] is ...
@@ -106,34 +105,26 @@ def edge(t: Tensor) -> Any:
     return t if t.grad_fn is None else t.grad_fn
 
 
-def save_value(
-    name: str, op: Op, inputs: tuple, params: dict, outs: Any, named: dict[str, int]
-) -> Any:
-    """What a rule means by a name: a parameter or all of them, an input, its shape, all shapes, or an output."""
-    if name in params:
-        return params[name]
-    if name == "params":
-        return params
-    if name in op.inputs:
-        value = inputs if op.variadic else inputs[op.inputs.index(name)]
-    elif name.endswith("_shape") and name[:-6] in op.inputs:
-        t = inputs[op.inputs.index(name[:-6])]
-        return None if t is None else t._data.shape
-    elif name == "shapes":
-        return tuple([t._data.shape for t in inputs])
-    elif name in named:
-        several = outs.__class__ is tuple
-        t = outs[named[name]] if several else outs
-        slot = named[name] if several and len(op.differentiable) > 1 else None
-        value = SavedOutput(t)
-        value.slot, value.differentiable = slot, name in op.differentiable
-        return Packed(value.tensor(_new(Node), t._data).detach(), STATE.saved_hooks[-1]) \
-            if STATE.saved_hooks else value
-    else:
-        raise RuntimeError(f"[{op.name}] its gradient rule names {name!r}, which the record does not have")
-    if STATE.saved_hooks and isinstance(value, Tensor):
-        return Packed(value, STATE.saved_hooks[-1])
-    return value
+def keep(op: Op, plan: Any, inputs: tuple, params: dict, outs: Any) -> tuple:
+    """What the backward needs, in the order of the plan's names; outputs without the tensors around them."""
+    several = outs.__class__ is tuple
+
+    def output(i: int) -> SavedOutput:
+        saved = SavedOutput(outs[i] if several else outs)
+        saved.slot = i if several and len(op.differentiable) > 1 else None
+        saved.differentiable = op.outputs[i] in op.differentiable
+        return saved
+
+    values = plan.keep(inputs, params, output)
+    hooks = STATE.saved_hooks
+    return tuple([packed(v, hooks[-1]) for v in values]) if hooks else values
+
+
+def packed(value: Any, hooks: tuple) -> Any:
+    """A tensor that is saved, passed through the user's pack hook; anything else as it is."""
+    if value.__class__ is SavedOutput:
+        value = value.tensor(_new(Node), value._data).detach()
+    return Packed(value, hooks) if isinstance(value, Tensor) else value
 
 
 def interpret(op: Op, inputs: tuple, params: dict) -> Any:

@@ -85,10 +85,11 @@ class Plan:
     run       f(g, *saved) -> one gradient per target, on tensors
     raw       the same on raw arrays where the operator has partials, else None
     save      f(*inputs, y) -> what must be saved, for the short paths; None where there is nothing to save
+    keep      f(inputs, params, output) -> the same for all others; output(i) is the i-th result, to be kept
     short     whether the short paths may record it: it needs no parameters
     """
 
-    __slots__ = ("op", "targets", "names", "save", "keeps_output", "short", "raw", "_run", "_source")
+    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "short", "raw", "_run", "_source")
 
     def __init__(self, op: Op, mask: int) -> None:
         self.op = op
@@ -103,17 +104,31 @@ class Plan:
             self._plan_joint(op.vjp)
         self.keeps_output = any(n in op.outputs for n in self.names)
         self.short = set(self.names) <= {*op.inputs, "y"}
+        self.keep = eval(f"lambda inputs, params, output: ({''.join(map(self._kept, self.names))})")
         self.save = None
         if self.names and self.short:
             arguments = ", ".join((*op.inputs, "y"))
             self.save = eval(f"lambda {arguments}: ({', '.join(self.names)},)")
+
+    def _kept(self, name: str) -> str:
+        """The expression for what a rule means by a name: see the module's docstring."""
+        op = self.op
+        if name in op.inputs:
+            return "inputs, " if op.variadic else f"inputs[{op.inputs.index(name)}], "
+        if name in op.outputs:
+            return f"output({op.outputs.index(name)}), "
+        if name.endswith("_shape") and name[:-6] in op.inputs:
+            at = f"inputs[{op.inputs.index(name[:-6])}]"
+            return f"None if {at} is None else {at}._data.shape, "
+        special = {"shapes": "tuple([t._data.shape for t in inputs]), ", "params": "params, "}
+        return special.get(name) or f"params[{name!r}], "
 
     def _plan_formulas(self, partials: Mapping[str, str]) -> None:
         op, terms, names = self.op, [], set()
         for i in self.targets:
             partial = partials.get(op.inputs[i], "None")
             names.update(compile(partial, op.name, "eval").co_names)
-            short = {"1": "g", "-1": "-g", "None": "None"}
+            short = {"1": "g", "-1": "-g", "0": "zeros_like(g)", "None": "None"}
             terms.append(short.get(partial) or f"g * conj({partial})")
         self.names = tuple(n for n in (*op.inputs, "y", *op.parameters) if n in names)
         self._source = f"lambda {', '.join(('g', *self.names))}: ({', '.join(terms)},)"

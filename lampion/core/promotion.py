@@ -32,6 +32,8 @@ def scalar_array(value: Any, dtype: np.dtype) -> ndarray:
 
 def promote(op: Op, inputs: tuple) -> tuple:
     """Brings tensors and Python numbers to the one type that the operator computes in."""
+    if one_type(inputs, op.promote == "float"):
+        return inputs
     dimensioned = zero_dim = number = None
     for t in inputs:
         if isinstance(t, Tensor):
@@ -47,6 +49,20 @@ def promote(op: Op, inputs: tuple) -> tuple:
     if op.promote == "float" and target.category < dtypes.FLOAT:
         target = dtypes.get_default_dtype()
     return tuple([convert(t, target) for t in inputs])
+
+
+def one_type(inputs: tuple, floating: bool) -> bool:
+    """Whether all inputs are tensors of one type already, and of a floating one if that is asked for."""
+    first = None
+    for t in inputs:
+        if not isinstance(t, Tensor):
+            return False
+        d = t._data.dtype
+        if first is None:
+            first = d
+        elif d is not first:
+            return False
+    return first is not None and (not floating or first.kind in "fcV")
 
 
 def number_type(op: Op, value: Any) -> dtypes.dtype:

@@ -23,7 +23,7 @@ LN2, LN10 = math.log(2), math.log(10)
 FLOAT: dict[str, Any] = {"promote": "float"}  # integers become the default float
 FLOAT32: dict[str, Any] = {
     "promote": "float",
-    "autocast": "float32",
+    "autocast": "float32 on cuda",
 }  # autocast computes in float32
 SPECIAL: dict[str, Any] = {"spaces": ("torch", "special")}
 

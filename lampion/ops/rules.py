@@ -333,22 +333,12 @@ def inplace_call(op: Op, function: Callable) -> Callable:
     direct = isinstance(kernel, np.ufunc)
 
     def call(self: Tensor, *others: Any, **params: Any) -> Tensor:
-        mode = STATE.mode
-        if direct and mode != GENERAL and not params:
-            tensors = [
-                scalar_like(self, o) if o.__class__ is float or o.__class__ is int else o for o in others
-            ]
-            d = self._data
-            same = all(t.__class__ is not float and getattr(t, "_data", d).dtype is d.dtype
-                       and isinstance(t, Tensor) for t in tensors)
-            recorded = mode and (self._requires_grad or any(t._requires_grad for t in tensors)) \
-                if same else True
-            if not recorded and not self._inference and (op.promote == "common" or d.dtype.kind == "f"):
-                if not d.flags.writeable or 0 in d.strides:
-                    check_memory(d, name)
+        if direct and not params and STATE.mode != GENERAL:
+            arrays = arrays_of_type(self, others)
+            if arrays is not None and writes_directly(self, op):
                 try:
-                    kernel(d, *[t._data for t in tensors], out=d)
-                except (ValueError, TypeError):
+                    kernel(self._data, *arrays, out=self._data)
+                except (ValueError, TypeError):  # `assign` says what does not fit
                     return assign(self, function(self, *others), name)
                 if self._storage is None:
                     self._storage = Storage()
@@ -360,6 +350,29 @@ def inplace_call(op: Op, function: Callable) -> Callable:
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"In-place form of `{op.name}`."
     return call
+
+
+def arrays_of_type(target: Tensor, others: tuple) -> list | None:
+    """The operands' arrays if all are of the target's type and nothing is to be recorded, else None."""
+    recording, dtype = STATE.grad, target._data.dtype
+    if recording and target._requires_grad:
+        return None
+    arrays = []
+    for t in others:
+        if t.__class__ is float or t.__class__ is int:
+            t = scalar_like(target, t)
+        if not isinstance(t, Tensor) or t._data.dtype is not dtype or (recording and t._requires_grad):
+            return None
+        arrays.append(t._data)
+    return arrays
+
+
+def writes_directly(target: Tensor, op: Op) -> bool:
+    """Whether the result has the target's type; raises RuntimeError for memory that may not be written."""
+    data = target._data
+    if not data.flags.writeable or 0 in data.strides:
+        check_memory(data, op.name + "_")
+    return not target._inference and (op.promote == "common" or data.dtype.kind == "f")
 
 
 def reflected(function: Callable) -> Callable:
@@ -443,7 +456,7 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
 ARRAY_NAMES.update(
     {n: getattr(np, n) for n in (
         "exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan sinh cosh tanh where maximum minimum "
-        "sign floor ceil trunc isnan abs square logaddexp arctan2 hypot copysign isinf pi inf nan fmod").split()},
+        "sign floor ceil trunc zeros_like isnan abs square logaddexp arctan2 hypot copysign isinf pi inf nan fmod").split()},
     asin=np.arcsin, acos=np.arccos, atan=np.arctan, asinh=np.arcsinh, acosh=np.arccosh, atanh=np.arctanh,
     round=np.rint, real=np.real, imag=np.imag,
 )  # fmt: skip
