@@ -51,12 +51,14 @@ _LATER = {  # names of packages that load on first use
     "save": "serialization",
     "load": "serialization",
     "vmap": "func",
+    "GradScaler": "amp",
     "autocast": "amp",
     "is_autocast_enabled": "amp.autocast",
     "get_autocast_dtype": "amp.autocast",
 }
 
-__all__ = sorted([*(_name for _name in globals() if not _name.startswith("_")), *_LATER])
+_OURS = {"config", "core", "dtypes", "errors", "ops", "settings"}  # not among PyTorch's names
+__all__ = sorted({_name for _name in globals() if _name[0] != "_"} - _OURS | _LATER.keys())
 
 
 def __getattr__(name: str) -> object:

@@ -50,7 +50,6 @@ from . import (  # noqa: I001  (the order is the order of layers)
     norms as norms,
     special as special,
     fft as fft,
-    windows as windows,
     draws as draws,
     random as random,
     lowrank as lowrank,

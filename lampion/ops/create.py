@@ -42,8 +42,10 @@ Tensor.layout = strided  # type: ignore[assignment]
 # -- arguments ---------------------------------------------------------------------------------
 
 
-def factory(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Publishes a creation function; `make` gets a dtype (or None) and its own arguments."""
+def factory(make: Callable[..., Tensor], publish: bool = True) -> Callable[..., Tensor]:
+    """A creation function, in `torch` unless told not to publish it; `make` gets a dtype (or None)
+    and its own arguments.
+    """
     name = make.__name__
 
     @functools.wraps(make)
@@ -75,7 +77,8 @@ def factory(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         made = make(*args, dtype=dtype, **options)
         return made.requires_grad_() if requires_grad else made
 
-    EXPORTS["torch"][name] = create
+    if publish:
+        EXPORTS["torch"][name] = create
     return create
 
 

@@ -5,6 +5,7 @@ Fills walk a tensor in the order of its memory, as PyTorch does.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -246,7 +247,7 @@ def normal(
     return made if out is None else write_out(out, made, "normal")
 
 
-@factory
+@functools.partial(factory, publish=False)
 def normal_sized(
     size: Any, *, mean: float, std: float, dtype: Any = None, generator: Any = None
 ) -> Tensor:

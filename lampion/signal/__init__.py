@@ -1,0 +1,3 @@
+"""Signals under PyTorch's names: `torch.signal`."""
+
+from . import windows as windows

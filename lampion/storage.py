@@ -1,0 +1,8 @@
+"""The memory of tensors under PyTorch's names: `torch.storage`. May import ops."""
+
+from .ops.storage import (
+    TypedStorage as TypedStorage,
+)
+from .ops.storage import (
+    UntypedStorage as UntypedStorage,
+)
