@@ -1,7 +1,9 @@
-"""Cholesky, QR, singular values and eigenvalues. May import linalg, solve, earlier families, core and the base.
+"""Cholesky, QR, singular values and eigenvalues. May import linalg, solve, earlier families, core
+and the base.
 
-Kernels are NumPy's (LAPACK), so signs are LAPACK's. Gradients: Giles (2008), "Collected matrix derivative results";
-Townsend (2016), "Differentiating the singular value decomposition"; Walter & Lehmann (2010) for QR.
+Kernels are NumPy's (LAPACK), so signs are LAPACK's. Gradients: Giles (2008), "Collected matrix
+derivative results"; Townsend (2016), "Differentiating the singular value decomposition"; Walter &
+Lehmann (2010) for QR.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ from numpy import ndarray
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
-from .linalg import batch_matrices, check_matrix, check_square, diagonal, inverse_gaps, linalg, mirrored, skew
+from .linalg import (
+    batch_matrices,
+    check_matrix,
+    check_square,
+    diagonal,
+    inverse_gaps,
+    linalg,
+    mirrored,
+    skew,
+)
 from .matrix_kernels import cholesky as lower_factor
 from .matrix_kernels import decompose
 from .return_types import return_type
@@ -32,12 +43,17 @@ Eig = return_type("linalg_eig", "eigenvalues eigenvectors")
 
 
 def check_phase(free: Tensor, name: str, vectors: str) -> None:
-    """Raises RuntimeError where a loss depends on the phases of complex vectors, which are arbitrary: there the
-    numbers `free` are not 0."""
+    """Raises RuntimeError where a loss depends on the phases of complex vectors, which are
+    arbitrary: there the numbers `free` are not 0."""
     parts = free._data
-    if isinstance(parts, ndarray) and parts.dtype.kind == "c" and not np.allclose(parts.imag, 0, 1e-2, 1e-2):
+    if (
+        isinstance(parts, ndarray)
+        and parts.dtype.kind == "c"
+        and not np.allclose(parts.imag, 0, 1e-2, 1e-2)
+    ):
         raise RuntimeError(
-            f"{name}: The {vectors} in the complex case are specified up to multiplication by e^{{i phi}}. The "
+            f"{name}: The {vectors} in the complex case are specified up to multiplication by "
+            f"e^{{i phi}}. The "
             "specified loss function depends on this phase term, making it ill-defined."
         )
 
@@ -77,7 +93,8 @@ def factor_positive(A: Tensor, upper: bool, caller: str | None) -> tuple[Tensor,
 
 @linalg("cholesky")
 def linalg_cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
-    """Lower triangular L with `input = L L^H` for Hermitian positive-definite matrices; raises LinAlgError for another.
+    """Lower triangular L with `input = L L^H` for Hermitian positive-definite matrices; raises
+    LinAlgError for another.
 
     >>> torch.linalg.cholesky(torch.tensor([[4.0, 2.0], [2.0, 5.0]]))
     tensor([[2., 0.],
@@ -89,9 +106,12 @@ def linalg_cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
 
 @linalg("cholesky_ex")
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
-    """L with `input = L L^H` and, for each matrix, the order of the first minor that is not positive (0: none)."""
+    """L with `input = L L^H` and, for each matrix, the order of the first minor that is not
+    positive (0: none)."""
     check_square(input, "linalg.cholesky_ex")
-    return CholeskyEx(*factor_positive(input, upper, "linalg.cholesky_ex" if check_errors else None))
+    return CholeskyEx(
+        *factor_positive(input, upper, "linalg.cholesky_ex" if check_errors else None)
+    )
 
 
 @public(out=True)
@@ -138,6 +158,7 @@ def tall_qr_gradient(gQ: Tensor | None, gR: Tensor | None, Q: Tensor, R: Tensor)
 
 
 def qr_kernel(a: ndarray, mode: str) -> tuple[ndarray, ndarray]:
+    """NumPy's; Q is empty for mode "r"."""
     if mode == "r":
         return np.zeros(0, a.dtype), np.linalg.qr(a, "r")
     q, r = np.linalg.qr(a, mode)
@@ -159,12 +180,16 @@ QR_OP = Op(
 def linalg_qr(A: Tensor, mode: str = "reduced") -> Any:
     """`A = Q R` with orthonormal columns in Q and upper triangular R.
 
-    mode "reduced": Q (m, k) and R (k, n) with k = min(m, n); "complete": (m, m) and (m, n); "r": Q is empty.
+    mode "reduced": Q (m, k) and R (k, n) with k = min(m, n); "complete": (m, m) and (m, n); "r": Q
+    is empty.
     """
     check_matrix(A, "linalg.qr")
     check(
         mode in ("reduced", "complete", "r"),
-        lambda: f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'",
+        lambda: (
+            f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), "
+            "'r', or 'complete'"
+        ),
     )
     return LinalgQR(*QR_OP(A, mode=mode))
 
@@ -179,8 +204,8 @@ def qr(input: Tensor, some: bool = True) -> Any:
 
 
 def svd_gradient(g: list, U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:
-    """U [(skew(U^H gU) / E) S + S (skew(Vh gVh^H) / E) + gS] Vh with E_ij = S_j^2 - S_i^2, and for singular vectors of
-    a rectangular matrix what leaves their space."""
+    """U [(skew(U^H gU) / E) S + S (skew(Vh gVh^H) / E) + gS] Vh with E_ij = S_j^2 - S_i^2, and for
+    singular vectors of a rectangular matrix what leaves their space."""
     gU, gS, gVh = g
     (m, n), k = (U.shape[-2], Vh.shape[-1]), S.shape[-1]
     U, Vh = U.narrow(-1, 0, k), Vh.narrow(-2, 0, k)
@@ -213,14 +238,17 @@ def svd_gradient(g: list, U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:
 
 
 def svd_kernel(a: ndarray, full: bool) -> tuple:
+    """U, S and Vh."""
     return tuple(decompose(lambda: np.linalg.svd(a, full), a, "linalg.svd", "singular values"))
 
 
 def svdvals_kernel(a: ndarray) -> ndarray:
+    """S alone."""
     return decompose(lambda: np.linalg.svd(a, compute_uv=False), a, "linalg.svd", "singular values")
 
 
 def svdvals_gradient(g: Tensor, A: Tensor) -> Tensor:
+    """U gS Vh."""
     U, _, Vh = SVD_OP(A, full=False)
     return (U * g.unsqueeze(-2)) @ Vh
 
@@ -235,16 +263,22 @@ SVD_OP = Op(
     grad_name="LinalgSvdBackward0",
 )
 SVDVALS = Op(
-    "svdvals", ("A",), svdvals_kernel, outputs=("S",), vjp={"A": svdvals_gradient}, batch=batch_matrices,
+    "svdvals",
+    ("A",),
+    svdvals_kernel,
+    outputs=("S",),
+    vjp={"A": svdvals_gradient},
+    batch=batch_matrices,
     grad_name="LinalgSvdBackward0",
-)  # fmt: skip
+)
 
 
 def refuse_driver(driver: str | None, name: str) -> None:
     """Raises RuntimeError for a driver, which only cuSOLVER has."""
     check(
         driver is None,
-        f"torch.{name}: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER backend.",
+        f"torch.{name}: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER "
+        "backend.",
     )
 
 
@@ -252,8 +286,8 @@ def refuse_driver(driver: str | None, name: str) -> None:
 def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Any:
     """`A = U diag(S) Vh` with orthonormal U and Vh and S in descending order.
 
-    U (*, m, m) and Vh (*, n, n), or without `full_matrices` (*, m, k) and (*, k, n) with k = min(m, n). The gradient
-    needs distinct singular values where it comes from U or Vh.
+    U (*, m, m) and Vh (*, n, n), or without `full_matrices` (*, m, k) and (*, k, n) with k = min(m,
+    n). The gradient needs distinct singular values where it comes from U or Vh.
     """
     check_matrix(A, "linalg.svd")
     refuse_driver(driver, "linalg.svd")
@@ -294,7 +328,8 @@ def eigh_gradient(g: list, L: Tensor, V: Tensor) -> Tensor:
 
 
 def eig_gradient(g: list, L: Tensor, V: Tensor) -> Tensor:
-    """V^-H [(V^H gV - V^H V diag(Re V^H gV)) / conj(L_j - L_i) + gL] V^H: the vectors have length 1."""
+    """V^-H [(V^H gV - V^H V diag(Re V^H gV)) / conj(L_j - L_i) + gL] V^H: the vectors have length
+    1."""
     gL, gV = g
     if gV is None:
         return solve(V.mH, gL.unsqueeze(-1) * V.mH)
@@ -306,19 +341,23 @@ def eig_gradient(g: list, L: Tensor, V: Tensor) -> Tensor:
 
 
 def eigh_kernel(a: ndarray, uplo: str) -> tuple:
+    """L and V, from one triangle."""
     return tuple(decompose(lambda: np.linalg.eigh(a, uplo), a, "linalg.eigh", "eigenvalues"))
 
 
 def eigvalsh_kernel(a: ndarray, uplo: str) -> ndarray:
+    """L alone."""
     return decompose(lambda: np.linalg.eigvalsh(a, uplo), a, "linalg.eigh", "eigenvalues")
 
 
 def eigvalsh_gradient(g: Tensor, A: Tensor, uplo: str) -> Tensor:
+    """V gL V^H."""
     _, V = EIGH(A, uplo=uplo)
     return (V * g.unsqueeze(-2)) @ V.mH
 
 
 def eig_kernel(a: ndarray) -> tuple[ndarray, ndarray]:
+    """L and V, always complex."""
     check(np.isfinite(a).all(), "torch.linalg.eig: input tensor should not contain infs or NaNs.")
     values, vectors = decompose(lambda: np.linalg.eig(a), a, "linalg.eig", "eigenvalues")
     kind = np.result_type(a.dtype, np.complex64)
@@ -335,9 +374,14 @@ EIGH = Op(
     grad_name="LinalgEighBackward0",
 )
 EIGVALSH = Op(
-    "eigvalsh", ("A",), eigvalsh_kernel, outputs=("L",), vjp={"A": eigvalsh_gradient}, batch=batch_matrices,
+    "eigvalsh",
+    ("A",),
+    eigvalsh_kernel,
+    outputs=("L",),
+    vjp={"A": eigvalsh_gradient},
+    batch=batch_matrices,
     grad_name="LinalgEighBackward0",
-)  # fmt: skip
+)
 EIG = Op(
     "eig",
     ("A",),
@@ -350,14 +394,18 @@ EIG = Op(
 
 
 def triangle_argument(UPLO: str) -> str:
-    """"L" or "U"; raises RuntimeError for anything else."""
-    check(UPLO.upper() in ("L", "U"), lambda: f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
+    """UPLO in capitals; raises RuntimeError for anything but L and U."""
+    check(
+        UPLO.upper() in ("L", "U"),
+        lambda: f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}",
+    )
     return UPLO.upper()
 
 
 @linalg("eigh")
 def eigh(input: Tensor, UPLO: str = "L") -> Any:
-    """`input = V diag(L) V^H` for Hermitian matrices, of which one triangle is read; L is real, in ascending order."""
+    """`input = V diag(L) V^H` for Hermitian matrices, of which one triangle is read; L is real, in
+    ascending order."""
     check_square(input, "linalg.eigh")
     return Eigh(*EIGH(input, uplo=triangle_argument(UPLO)))
 
@@ -371,7 +419,8 @@ def eigvalsh(input: Tensor, UPLO: str = "L") -> Tensor:
 
 @linalg("eig")
 def eig(input: Tensor) -> Any:
-    """`input V = V diag(L)` for square matrices; L and V are complex, the columns of V have length 1."""
+    """`input V = V diag(L)` for square matrices; L and V are complex, the columns of V have length
+    1."""
     check_square(input, "linalg.eig")
     return Eig(*EIG(input))
 

@@ -1,7 +1,8 @@
 """LU, LDL and Householder factors. May import linalg, solve, earlier families, core and the base.
 
-Factors come in LAPACK's packing: the triangles of L and U, or R and the Householder vectors, share one matrix. The
-LU gradient is in Townsend's notes; products of Householder reflectors are one `I - V T V^H` (Schreiber & Van Loan 1989).
+Factors come in LAPACK's packing: the triangles of L and U, or R and the Householder vectors, share
+one matrix. The LU gradient is in Townsend's notes; products of Householder reflectors are one `I -
+V T V^H` (Schreiber & Van Loan 1989).
 """
 
 from __future__ import annotations
@@ -21,12 +22,23 @@ from .linalg import (
     check_matrix,
     check_same_type,
     check_square,
-    diagonal,
     identity,
     linalg,
 )
-from .matrix_kernels import first_zero, ldl_factor as ldl_kernel, ldl_solve as ldl_solve_kernel, lu_factor as lu_kernel
-from .matrix_kernels import permutation, refuse
+from .matrix_kernels import (
+    first_zero,
+    permutation,
+    refuse,
+)
+from .matrix_kernels import (
+    ldl_factor as ldl_kernel,
+)
+from .matrix_kernels import (
+    ldl_solve as ldl_solve_kernel,
+)
+from .matrix_kernels import (
+    lu_factor as lu_kernel,
+)
 from .return_types import return_type
 from .rules import move_to_front, public
 from .shape import cat
@@ -43,12 +55,14 @@ Geqrf = return_type("geqrf", "a tau")
 # -- LU ----------------------------------------------------------------------------------------
 
 ZERO_PIVOT = (
-    "U[{0},{0}] is zero and using it on lu_solve would result in a division by zero. If you still want to perform the "
+    "U[{0},{0}] is zero and using it on lu_solve would result in a division by zero. If you still "
+    "want to perform the "
     "factorization, consider calling linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)"
 )
 
 
 def lu_factor_kernel(a: ndarray, caller: str | None) -> tuple[ndarray, ndarray, ndarray]:
+    """LU, pivots and the codes."""
     lu, pivots = lu_kernel(a)
     info = first_zero(lu)
     refuse(info, caller, ZERO_PIVOT)
@@ -56,8 +70,8 @@ def lu_factor_kernel(a: ndarray, caller: str | None) -> tuple[ndarray, ndarray, 
 
 
 def lu_gradient(g: Tensor, LU: Tensor, pivots: Tensor) -> Tensor:
-    """P L^-H [tril(L^H gL, -1) + triu(gU U^H)] U^-H for square matrices. A wide one has more columns of U, a tall one
-    more rows of L: `more` is what these change in the square part."""
+    """P L^-H [tril(L^H gL, -1) + triu(gU U^H)] U^-H for square matrices. A wide one has more
+    columns of U, a tall one more rows of L: `more` is what these change in the square part."""
     m, n = LU.shape[-2:]
     k = min(m, n)
     P, L, U = unpack(LU, pivots)
@@ -80,6 +94,7 @@ def lu_gradient(g: Tensor, LU: Tensor, pivots: Tensor) -> Tensor:
 
 
 def permutation_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Pivots are vectors: the batch dimension comes first."""
     return op(move_to_front(values[0], dims[0]), **params), 0
 
 
@@ -113,8 +128,8 @@ def unpack(LU: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @linalg("lu_factor")
 def lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
-    """The LU factors in one matrix, L below and U from the diagonal on, and the rows swapped, counted from 1; raises
-    RuntimeError where U has a zero on its diagonal."""
+    """The LU factors in one matrix, L below and U from the diagonal on, and the rows swapped,
+    counted from 1; raises RuntimeError where U has a zero on its diagonal."""
     return LUFactor(*lu_factored(A, pivot, "torch.linalg.lu_factor")[:2])
 
 
@@ -133,17 +148,21 @@ def linalg_lu(A: Tensor, *, pivot: bool = True) -> Any:
 
 @public
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> tuple:
-    """The LU factors in one matrix, the pivots and, if asked for, the codes; see `torch.linalg.lu_factor_ex`."""
+    """The LU factors in one matrix, the pivots and, if asked for, the codes; see
+    `torch.linalg.lu_factor_ex`."""
     results = lu_factored(A, pivot, None if get_infos else "torch.linalg.lu_factor")
     return results if get_infos else results[:2]
 
 
 @public(method=False, out=True)
-def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
+def lu_unpack(
+    LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
+) -> Any:
     """P, L and U from the packed factors; what is not unpacked is empty."""
     check(
         not unpack_pivots or LU_pivots.dtype is dtypes.int32,
-        "torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype.\nNote: this function is "
+        "torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 "
+        "dtype.\nNote: this function is "
         "intended to be used with the output produced by torch.linalg.lu_factor",
     )
     empty = LU_data.new_empty(0)
@@ -155,7 +174,7 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
 def linalg_lu_solve(
     LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
 ) -> Tensor:
-    """X with `A X = B` (`X A = B`; with `adjoint`, A^H in the place of A) from the LU factors of A."""
+    """X with `A X = B` (`X A = B`; with `adjoint`, A^H for A) from the LU factors of A."""
     name = "linalg.lu_solve"
     check_square(LU, name, "LU")
     check_same_type(name, LU, B, "LU", "B")
@@ -185,7 +204,10 @@ def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 # -- LDL ---------------------------------------------------------------------------------------
 
 
-def ldl_factor_kernel(a: ndarray, hermitian: bool, caller: str | None) -> tuple[ndarray, ndarray, ndarray]:
+def ldl_factor_kernel(
+    a: ndarray, hermitian: bool, caller: str | None
+) -> tuple[ndarray, ndarray, ndarray]:
+    """LD, pivots and the codes."""
     ld, pivots, info = ldl_kernel(a, hermitian)
     refuse(info, caller, "D[{0},{0}] is zero, so that the factors cannot be used to solve a system")
     return ld, pivots, info
@@ -217,8 +239,9 @@ LDL_SOLVE = Op(
 
 @linalg("ldl_factor")
 def ldl_factor(input: Tensor, *, hermitian: bool = False) -> Any:
-    """`input = L D L^T` (`L D L^H` if `hermitian`) of symmetric matrices by Bunch & Kaufman's pivoting, packed into one
-    lower triangle; D has blocks of 1x1 and 2x2, whose pivots are negative."""
+    """`input = L D L^T` (`L D L^H` if `hermitian`) of symmetric matrices by Bunch & Kaufman's
+    pivoting, packed into one lower triangle; D has blocks of 1x1 and 2x2, whose pivots are
+    negative."""
     check_square(input, "torch.linalg.ldl_factor")
     return LDLFactor(*LDL_FACTOR(input, hermitian=hermitian, caller="torch.linalg.ldl_factor")[:2])
 
@@ -238,8 +261,14 @@ def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False)
     check_square(LD, name, "LD")
     check_matrix(B, name, "B")
     check_same_type(name, LD, B, "LD", "B")
-    check(not pivots.is_floating_point(), f"{name}: Expected pivots to be integers. Got {pivots.dtype}")
-    check(LD.shape[:-1] == pivots.shape, f"{name}: Expected LD.shape[:-1] and pivots.shape to be the same")
+    check(
+        not pivots.is_floating_point(),
+        f"{name}: Expected pivots to be integers. Got {pivots.dtype}",
+    )
+    check(
+        LD.shape[:-1] == pivots.shape,
+        f"{name}: Expected LD.shape[:-1] and pivots.shape to be the same",
+    )
     check_sides(LD, B, True, name)
     return LDL_SOLVE(LD, pivots, B, hermitian=hermitian)
 
@@ -248,6 +277,7 @@ def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False)
 
 
 def geqrf_kernel(a: ndarray) -> tuple[ndarray, ndarray]:
+    """NumPy gives the packed matrix transposed, as LAPACK has it."""
     h, tau = np.linalg.qr(a, "raw")
     return h.swapaxes(-1, -2), tau
 
@@ -257,13 +287,15 @@ GEQRF = Op("geqrf", ("A",), geqrf_kernel, outputs=("a", "tau"), batch=batch_matr
 
 @public(out=True)
 def geqrf(input: Tensor) -> Any:
-    """QR in packed form: R from the diagonal on, below it the Householder vectors, and their factors tau."""
+    """QR in packed form: R from the diagonal on, below it the Householder vectors, and their
+    factors tau."""
     check_matrix(input, "torch.geqrf", "input")
     return Geqrf(*GEQRF(input))
 
 
 def reflect(vectors: Tensor, tau: Tensor, other: Tensor, adjoint: bool = False) -> Tensor:
-    """`Q other` or `Q^H other`, where Q = H_1 ... H_k is the product of `H_i = I - tau_i v_i v_i^H`.
+    """`Q other` or `Q^H other`, where Q = H_1 ... H_k is the product of `H_i = I - tau_i v_i
+    v_i^H`.
 
     Q = I - V T V^H with upper triangular T = (I + diag(tau) triu(V^H V, 1))^-1 diag(tau).
     """
@@ -275,15 +307,21 @@ def reflect(vectors: Tensor, tau: Tensor, other: Tensor, adjoint: bool = False) 
 
 
 def check_reflectors(name: str, A: Tensor, tau: Tensor) -> None:
-    """Raises RuntimeError for shapes or types that are no Householder vectors with their factors."""
+    """Raises RuntimeError for shapes or types that are not Householder vectors and factors."""
     check_matrix(A, name, "input")
     check_floating(tau, name, "tau")
     m, n = A.shape[-2:]
     check(m >= n, f"{name}: input.shape[-2] must be greater than or equal to input.shape[-1]")
-    check(n >= tau.shape[-1], f"{name}: input.shape[-1] must be greater than or equal to tau.shape[-1]")
+    check(
+        n >= tau.shape[-1],
+        f"{name}: input.shape[-1] must be greater than or equal to tau.shape[-1]",
+    )
     check(
         tau.dim() == A.dim() - 1 and tau.shape[:-1] == A.shape[:-2],
-        lambda: f"{name}: Expected batch dimensions of tau to be equal to input.shape[:-2], but got {list(tau.shape[:-1])}",
+        lambda: (
+            f"{name}: Expected batch dimensions of tau to be equal to input.shape[:-2], but got "
+            f"{list(tau.shape[:-1])}"
+        ),
     )
     check(
         tau.dtype is A.dtype,
@@ -293,7 +331,8 @@ def check_reflectors(name: str, A: Tensor, tau: Tensor) -> None:
 
 @linalg("householder_product")
 def householder_product(input: Tensor, tau: Tensor) -> Tensor:
-    """The first n columns of H_1 ... H_k, whose vectors stand below the diagonal: (*, m, n), (*, k) -> (*, m, n)."""
+    """The first n columns of H_1 ... H_k, whose vectors stand below the diagonal: (*, m, n), (*, k)
+    -> (*, m, n)."""
     check_reflectors("torch.linalg.householder_product", input, tau)
     return reflect(input, tau, identity(input).narrow(-1, 0, input.shape[-1]))
 
@@ -305,9 +344,11 @@ def orgqr(input: Tensor, input2: Tensor) -> Tensor:
 
 
 @public(out=True)
-def ormqr(input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
-    """`Q other` (or `other Q`, with Q^H if `transpose`) for the product Q of Householder reflectors with the vectors
-    `input` and the factors `input2`; `input3` is the other matrix."""
+def ormqr(
+    input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
+) -> Tensor:
+    """`Q other` (or `other Q`, with Q^H if `transpose`) for the product Q of Householder reflectors
+    with the vectors `input` and the factors `input2`; `input3` is the other matrix."""
     check_matrix(input, "torch.ormqr", "input")
     check_same_type("torch.ormqr", input, input3, "input", "other")
     m = input3.shape[-2 if left else -1]

@@ -19,7 +19,11 @@ from .ranges import eye
 from .rules import EXPORTS, batch_elementwise, public
 
 EXPORTS["linalg"]["LinAlgError"] = LinAlgError
-LINALG: dict[str, Any] = {"spaces": ("linalg",), "method": False, "out": True}  # how most functions are published
+LINALG: dict[str, Any] = {
+    "spaces": ("linalg",),
+    "method": False,
+    "out": True,
+}  # how most functions are published
 
 
 def linalg(name: str) -> Any:
@@ -30,18 +34,20 @@ def linalg(name: str) -> Any:
 REMOVED = {
     "eig": "torch.linalg.eig, whose results are complex",
     "symeig": "torch.linalg.eigh, which reads the lower triangle by default",
-    "solve": "torch.linalg.solve(A, B), where A comes first, or torch.linalg.lu_factor for the LU factors",
+    "solve": "torch.linalg.solve(A, B), where A comes first, or torch.linalg.lu_factor",
     "lstsq": "torch.linalg.lstsq(A, B), where A comes first",
     "matrix_rank": "torch.linalg.matrix_rank, where `symmetric` is called `hermitian`",
 }
 
 
 def removed(name: str) -> None:
-    """Publishes what PyTorch has instead of a function that it removed: one that names its successor."""
+    """Publishes what PyTorch has instead of a function that it removed: one that names its
+    successor."""
 
     def call(input: Tensor, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(
-            f"[{name}] This function was deprecated since version 1.9 and is now removed; use {REMOVED[name]}"
+            f"[{name}] This function was deprecated since version 1.9 and is now removed; use "
+            f"{REMOVED[name]}"
         )
 
     call.__name__ = call.__qualname__ = name
@@ -61,11 +67,16 @@ def check_floating(A: Tensor, name: str, argument: str = "A") -> None:
     d = A.dtype
     check(
         d.category >= dtypes.FLOAT,
-        lambda: f"{name}: Expected a floating point or complex tensor as input. Got {type_name(d)}; convert with .float()",
+        lambda: (
+            f"{name}: Expected a floating point or complex tensor as input. Got {type_name(d)}; "
+            "convert with .float()"
+        ),
     )
     check(
         d.to_real().itemsize >= 4,
-        lambda: f"{name}: Low precision dtypes not supported. Got {type_name(d)}; convert with .float()",
+        lambda: (
+            f"{name}: Low precision dtypes not supported. Got {type_name(d)}; convert with .float()"
+        ),
     )
 
 
@@ -81,7 +92,10 @@ def check_square(A: Tensor, name: str, argument: str = "A") -> None:
     m, n = A.shape[-2:]
     check(
         m == n,
-        lambda: f"{name}: {argument} must be batches of square matrices, but they are {m} by {n} matrices",
+        lambda: (
+            f"{name}: {argument} must be batches of square matrices, but they are {m} by {n} "
+            "matrices"
+        ),
     )
 
 
@@ -89,8 +103,11 @@ def check_same_type(name: str, A: Tensor, B: Tensor, first: str = "A", second: s
     """Raises RuntimeError for operands of different types."""
     check(
         A.dtype is B.dtype,
-        lambda: f"{name}: Expected {first} and {second} to have the same dtype, but found {first} of type "
-        f"{type_name(A.dtype)} and {second} of type {type_name(B.dtype)} instead",
+        lambda: (
+            f"{name}: Expected {first} and {second} to have the same dtype, but found {first} of "
+            "type "
+            f"{type_name(A.dtype)} and {second} of type {type_name(B.dtype)} instead"
+        ),
     )
 
 
@@ -113,6 +130,7 @@ def mirrored(A: Tensor) -> Tensor:
 
 
 def skew(A: Tensor) -> Tensor:
+    """A - A^H."""
     return A - A.mH
 
 

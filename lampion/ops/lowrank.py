@@ -1,4 +1,5 @@
-"""Approximate singular values of large matrices from random projections. May import decompose, random and earlier.
+"""Approximate singular values of large matrices from random projections. May import decompose,
+random and earlier.
 
 After Halko, Martinsson & Tropp (2009), "Finding structure with randomness".
 """
@@ -14,7 +15,8 @@ from .rules import EXPORTS
 
 
 def range_basis(A: Tensor, q: int, niter: int) -> Tensor:
-    """Orthonormal Q (*, m, q) such that Q Q^H A is near A: algorithm 4.4 with `niter` power iterations."""
+    """Orthonormal Q (*, m, q) such that Q Q^H A is near A: algorithm 4.4 with `niter` power
+    iterations."""
     Q = linalg_qr(A @ randn(A.shape[-1], q, dtype=A.dtype)).Q
     for _ in range(niter):
         Q = linalg_qr(A.mH @ Q).Q
@@ -25,7 +27,8 @@ def range_basis(A: Tensor, q: int, niter: int) -> Tensor:
 def svd_lowrank(
     A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """U (*, m, q), S (*, q) and V (*, n, q) with `A - M` near `U diag(S) V^H`, from random projections."""
+    """U (*, m, q), S (*, q) and V (*, n, q) with `A - M` near `U diag(S) V^H`, from random
+    projections."""
     check_matrix(A, "svd_lowrank")
     q, niter = 6 if q is None else q, 2 if niter is None else niter
     if M is not None:
@@ -42,8 +45,8 @@ def svd_lowrank(
 def pca_lowrank(
     A: Tensor, q: int | None = None, center: bool = True, niter: int = 2
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`svd_lowrank` of A, less the mean of each column if `center`: the columns of V are the principal directions of
-    A's rows, from random projections."""
+    """`svd_lowrank` of A, less the mean of each column if `center`: the columns of V are the
+    principal directions of A's rows, from random projections."""
     check_matrix(A, "pca_lowrank")
     m, n = A.shape[-2:]
     q = min(6, m, n) if q is None else q

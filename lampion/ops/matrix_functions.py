@@ -1,8 +1,8 @@
-"""Determinants, the exponential, the pseudoinverse, rank and least squares. May import decompose, solve, earlier
-families, core and the base.
+"""Determinants, the exponential, the pseudoinverse, rank and least squares. May import decompose,
+solve, earlier families, core and the base.
 
-Gradients: Giles (2008); Golub & Pereyra (1973) for the pseudoinverse; Higham (2008), "Functions of Matrices", for the
-exponential of a block matrix.
+Gradients: Giles (2008); Golub & Pereyra (1973) for the pseudoinverse; Higham (2008), "Functions of
+Matrices", for the exponential of a block matrix.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def det_gradient(g: Tensor, A: Tensor, y: Tensor) -> Tensor:
     if not (isinstance(values, ndarray) and (values == 0).any()):
         return matrices(g * y.conj()) * inverse_adjoint(A)
     U, S, Vh = SVD_OP(A, full=True)
-    others = where(identity(S.unsqueeze(-1)) == 1, 1, S.unsqueeze(-2)).prod(-1)  # without the own one
+    others = where(identity(S.unsqueeze(-1)) == 1, 1, S.unsqueeze(-2)).prod(
+        -1
+    )  # without the own one
     return (U * (matrices(g * (det(U) * det(Vh)).conj()) * others.unsqueeze(-2))) @ Vh
 
 
@@ -64,6 +66,7 @@ def slogdet_gradient(g: list, A: Tensor, sign: Tensor) -> Tensor:
 
 
 def slogdet_kernel(a: ndarray) -> tuple[ndarray, ndarray]:
+    """NumPy's; its numbers as arrays."""
     sign, size = np.linalg.slogdet(a)
     return np.asarray(sign), np.asarray(size)
 
@@ -106,7 +109,8 @@ def linalg_det(A: Tensor) -> Tensor:
 
 @linalg("slogdet")
 def linalg_slogdet(A: Tensor) -> Any:
-    """The sign (or phase) of the determinants and the logarithms of their sizes, -inf for singular matrices."""
+    """The sign (or phase) of the determinants and the logarithms of their sizes, -inf for singular
+    matrices."""
     check_square(A, "linalg.slogdet")
     return LinalgSlogdet(*SLOGDET(A))
 
@@ -156,8 +160,8 @@ def matrix_exp(input: Tensor) -> Tensor:
 
 
 def tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[Tensor, Tensor]:
-    """Below max(atol, rtol * largest) a singular value counts as 0. By default atol is 0; rtol is the type's precision
-    times the larger side, or 0 where atol is positive."""
+    """Below max(atol, rtol * largest) a singular value counts as 0. By default atol is 0; rtol is
+    the type's precision times the larger side, or 0 where atol is positive."""
     kind = A.dtype.to_real()
     usual = np.finfo(kind.numpy).eps * max(A.shape[-2:])
 
@@ -173,8 +177,8 @@ def tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[Tensor, Tensor]:
 def matrix_rank(
     input: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
-    """How many singular values are above `max(atol, rtol * the largest)`; see `pinv` for the defaults. `tol` is an
-    atol with rtol 0."""
+    """How many singular values are above `max(atol, rtol * the largest)`; see `pinv` for the
+    defaults. `tol` is an atol with rtol 0."""
     check_matrix(input, "linalg.matrix_rank", "input")
     atol, rtol = tolerances(input, *((atol, rtol) if tol is None else (tol, 0.0)))
     input = input.detach()
@@ -182,7 +186,7 @@ def matrix_rank(
     if S.shape[-1] == 0:
         return (S > 0).sum(-1)
     limit = maximum(atol, rtol * S.amax(-1))
-    return (S > limit.unsqueeze(-1)).sum(-1)
+    return (limit.unsqueeze(-1) < S).sum(-1)
 
 
 def pinv_kernel(a: ndarray, atol: ndarray, rtol: ndarray, hermitian: bool) -> ndarray:
@@ -200,7 +204,8 @@ def pinv_kernel(a: ndarray, atol: ndarray, rtol: ndarray, hermitian: bool) -> nd
 
 
 def pinv_gradient(g: Tensor, A: Tensor, Y: Tensor) -> Tensor:
-    """-Y^H g Y^H + (I - A Y) g^H Y Y^H + Y^H Y g^H (I - Y A), in the order that keeps products small."""
+    """-Y^H g Y^H + (I - A Y) g^H Y Y^H + Y^H Y g^H (I - Y A), in the order that keeps products
+    small."""
     gh, Yh = g.mH, Y.mH
     if A.shape[-2] <= A.shape[-1]:
         K = gh @ Y
@@ -226,10 +231,12 @@ PINV = Op(
 def pinv(
     input: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
-    """The pseudoinverse V S^+ U^H, where singular values up to `max(atol, rtol * the largest)` count as 0.
+    """The pseudoinverse V S^+ U^H, where singular values up to `max(atol, rtol * the largest)`
+    count as 0.
 
-    atol defaults to 0 and rtol to the type's precision times the larger side (0 if atol is positive); `rcond` is an old
-    name of rtol. With `hermitian`, eigenvalues of the lower triangle are used. The gradient needs a rank that stays.
+    atol defaults to 0 and rtol to the type's precision times the larger side (0 if atol is
+    positive); `rcond` is an old name of rtol. With `hermitian`, eigenvalues of the lower triangle
+    are used. The gradient needs a rank that stays.
     """
     check_matrix(input, "linalg.pinv")
     if hermitian:
@@ -277,12 +284,15 @@ LSTSQ = Op(
 
 
 @linalg("lstsq")
-def lstsq(input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
-    """X that minimizes the Frobenius norm of `input X - b`, the shortest where there are several: input (*, m, n) and
-    b (*, m, k) or (*, m).
+def lstsq(
+    input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None
+) -> Any:
+    """X that minimizes the Frobenius norm of `input X - b`, the shortest where there are several:
+    input (*, m, n) and b (*, m, k) or (*, m).
 
-    Also the squared residuals (for m > n and full rank, not for "gelsy"), the ranks (not for "gels") and the singular
-    values (for "gelsd" and "gelss"); otherwise empty. `rcond` times the largest singular value counts as 0.
+    Also the squared residuals (for m > n and full rank, not for "gelsy"), the ranks (not for
+    "gels") and the singular values (for "gelsd" and "gelss"); otherwise empty. `rcond` times the
+    largest singular value counts as 0.
     """
     check_matrix(input, "torch.linalg.lstsq", "input")
     check(b.dim() >= 1, "torch.linalg.lstsq: other must have at least 1 dimension")

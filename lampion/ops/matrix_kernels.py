@@ -1,6 +1,8 @@
-"""Matrix algorithms on raw arrays that NumPy does not have: LU, LDL, triangular solves, the exponential.
+"""Matrix algorithms on raw arrays that NumPy does not have: LU, LDL, triangular solves, the
+exponential.
 
-All take batches `(..., m, n)`. May import NumPy and errors only. After Golub & Van Loan, "Matrix Computations".
+All take batches `(..., m, n)`. May import NumPy and errors only. After Golub & Van Loan, "Matrix
+Computations".
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.linalg import LinAlgError as NumpyError
 
 from ..errors import LinAlgError
 
-LEAF = 16  # up to this many columns, loops over columns; beyond, recursion on halves, which is matrix products
+LEAF = 16  # up to this many columns, loops; beyond, recursion on halves, by matrix products
 
 
 # -- failures ----------------------------------------------------------------------------------
@@ -38,7 +40,8 @@ def no_failures(a: ndarray) -> ndarray:
 
 
 def substitute(a: ndarray, b: ndarray, upper: bool, unit: bool) -> ndarray:
-    """x with `a x = b` for triangular a (..., n, n) and b (..., n, k); the other triangle is not read."""
+    """x with `a x = b` for triangular a (..., n, n) and b (..., n, k); the other triangle is not
+    read."""
     n = a.shape[-1]
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     x = np.array(np.broadcast_to(b, lead + b.shape[-2:]))
@@ -61,7 +64,8 @@ def substitute(a: ndarray, b: ndarray, upper: bool, unit: bool) -> ndarray:
 
 
 def lu_factor(a: ndarray) -> tuple[ndarray, ndarray]:
-    """L below and U on and above the diagonal (..., m, n), and the rows swapped with, from 1 (..., min(m, n))."""
+    """L below and U on and above the diagonal (..., m, n), and the rows swapped with, from 1 (...,
+    min(m, n))."""
     *lead, m, n = a.shape
     lu = a.reshape(math.prod(lead), m, n).copy()  # (B, m, n)
     pivots = np.zeros((len(lu), min(m, n)), np.int32)  # (B, k)
@@ -107,7 +111,8 @@ def taxicab(x: ndarray) -> ndarray:
 
 
 def row_order(pivots: ndarray, m: int) -> ndarray:
-    """The rows' order after the swaps of row i with row pivots[..., i], both from 0: (..., k) -> (..., m)."""
+    """The rows' order after the swaps of row i with row pivots[..., i], both from 0: (..., k) ->
+    (..., m)."""
     flat = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1])
     order = np.tile(np.arange(m), (len(flat), 1))
     each = np.arange(len(flat))
@@ -139,8 +144,11 @@ def first_zero(lu: ndarray) -> ndarray:
     return np.where(zero.any(-1), zero.argmax(-1) + 1, 0).astype(np.int32)
 
 
-def solve_or_refuse(a: ndarray, b: ndarray | None, caller: str | None, reason: str) -> tuple[ndarray, ndarray]:
-    """x with `a x = b` (b None: the inverse) and the codes; singular matrices give infinities and NaNs."""
+def solve_or_refuse(
+    a: ndarray, b: ndarray | None, caller: str | None, reason: str
+) -> tuple[ndarray, ndarray]:
+    """x with `a x = b` (b None: the inverse) and the codes; singular matrices give infinities and
+    NaNs."""
     try:
         return np.linalg.inv(a) if b is None else np.linalg.solve(a, b), no_failures(a)
     except NumpyError:
@@ -155,7 +163,8 @@ def solve_or_refuse(a: ndarray, b: ndarray | None, caller: str | None, reason: s
 # -- Cholesky ----------------------------------------------------------------------------------
 
 NOT_POSITIVE = (
-    "The factorization could not be completed because the input is not positive-definite (the leading minor of "
+    "The factorization could not be completed because the input is not positive-definite (the "
+    "leading minor of "
     "order {} is not positive-definite)."
 )
 
@@ -173,7 +182,8 @@ def cholesky(a: ndarray, caller: str | None) -> tuple[ndarray, ndarray]:
 
 
 def cholesky_columns(a: ndarray) -> int:
-    """Cholesky of one lower triangle in place, up to the first minor that is not positive; returns its order or 0."""
+    """Cholesky of one lower triangle in place, up to the first minor that is not positive; returns
+    its order or 0."""
     for j in range(len(a)):
         done = a[j:, :j] @ a[j, :j].conj()
         square = (a[j, j] - done[0]).real
@@ -190,8 +200,8 @@ ALPHA = (1 + math.sqrt(17)) / 8  # balances the growth of one 2x2 step and of tw
 
 
 def ldl_factor(a: ndarray, hermitian: bool) -> tuple[ndarray, ndarray, ndarray]:
-    """The lower triangle's `A = L D L^T` (or L^H): LD in LAPACK's packing, pivots from 1 (both negative for a 2x2
-    block), and the code of the first zero pivot."""
+    """The lower triangle's `A = L D L^T` (or L^H): LD in LAPACK's packing, pivots from 1 (both
+    negative for a 2x2 block), and the code of the first zero pivot."""
     ld = from_lower(a, hermitian)
     pivots = np.zeros(a.shape[:-1], np.int32)
     info = no_failures(a)
@@ -223,7 +233,9 @@ def bunch_kaufman(a: ndarray, pivots: ndarray, hermitian: bool) -> int:
             block, below = a[k : k + step, k : k + step].copy(), a[k + step :, k : k + step].copy()
             factor = below / block if step == 1 else np.linalg.solve(block.T, below.T).T
             rest = a[k + step :, k + step :]
-            rest[...] = from_lower(rest - factor @ (below.conj() if hermitian else below).T, hermitian)
+            rest[...] = from_lower(
+                rest - factor @ (below.conj() if hermitian else below).T, hermitian
+            )
             a[k + step :, k : k + step] = factor
         pivots[k : k + step] = p + 1 if step == 1 else -(p + 1)
         k += step
@@ -231,7 +243,8 @@ def bunch_kaufman(a: ndarray, pivots: ndarray, hermitian: bool) -> int:
 
 
 def choose_pivot(a: ndarray, k: int) -> tuple[int, int]:
-    """Bunch & Kaufman's choice: the row that comes to the pivot's place and the block's size, 0 for a zero column."""
+    """Bunch & Kaufman's choice: the row that comes to the pivot's place and the block's size, 0 for
+    a zero column."""
     here = taxicab(a[k, k])
     column = taxicab(a[k + 1 :, k])
     largest = column.max(initial=0)
@@ -283,13 +296,28 @@ def ldl_substitute(ld: ndarray, pivots: ndarray, x: ndarray, hermitian: bool) ->
 
 # -- the exponential ---------------------------------------------------------------------------
 
-PADE = (64764752532480000, 32382376266240000, 7771770303897600, 1187353796428800, 129060195264000, 10559470521600,
-        670442572800, 33522128640, 1323241920, 40840800, 960960, 16380, 182, 1)  # fmt: skip
+PADE = (
+    64764752532480000,
+    32382376266240000,
+    7771770303897600,
+    1187353796428800,
+    129060195264000,
+    10559470521600,
+    670442572800,
+    33522128640,
+    1323241920,
+    40840800,
+    960960,
+    16380,
+    182,
+    1,
+)
 PADE_RADIUS = 5.37  # norms up to which the approximant is exact in double precision
 
 
 def exponential(a: ndarray) -> ndarray:
-    """exp of square matrices: Pade approximant of order 13, scaling and squaring (Higham 2005), in double precision."""
+    """exp of square matrices: Pade approximant of order 13, scaling and squaring (Higham 2005), in
+    double precision."""
     if a.size == 0:
         return a.copy()
     x = a.astype(np.result_type(a.dtype, np.float64))
@@ -301,8 +329,12 @@ def exponential(a: ndarray) -> ndarray:
     x4 = x2 @ x2
     x6 = x4 @ x2
     one, b = np.eye(x.shape[-1]), PADE
-    odd = x @ (x6 @ (b[13] * x6 + b[11] * x4 + b[9] * x2) + b[7] * x6 + b[5] * x4 + b[3] * x2 + b[1] * one)
-    even = x6 @ (b[12] * x6 + b[10] * x4 + b[8] * x2) + b[6] * x6 + b[4] * x4 + b[2] * x2 + b[0] * one
+    odd = x @ (
+        x6 @ (b[13] * x6 + b[11] * x4 + b[9] * x2) + b[7] * x6 + b[5] * x4 + b[3] * x2 + b[1] * one
+    )
+    even = (
+        x6 @ (b[12] * x6 + b[10] * x4 + b[8] * x2) + b[6] * x6 + b[4] * x4 + b[2] * x2 + b[0] * one
+    )
     y, _ = solve_or_refuse(even - odd, even + odd, None, "")
     for i in range(int(halvings.max())):
         y = np.where((i < halvings)[..., None, None], y @ y, y)
@@ -316,12 +348,14 @@ def decompose(function: Callable[[], Any], a: ndarray, caller: str, repeated: st
     """NumPy's decomposition; raises LinAlgError where it does not converge."""
     if not np.isfinite(a).all():
         raise LinAlgError(
-            f"{caller}: The algorithm failed to converge because the input matrix contained non-finite values."
+            f"{caller}: The algorithm failed to converge because the input matrix contained "
+            "non-finite values."
         )
     try:
         return function()
     except NumpyError:
         raise LinAlgError(
-            f"{caller}: The algorithm failed to converge because the input matrix is ill-conditioned or has too many "
+            f"{caller}: The algorithm failed to converge because the input matrix is "
+            "ill-conditioned or has too many "
             f"repeated {repeated}."
         ) from None

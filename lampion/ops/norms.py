@@ -1,5 +1,5 @@
-"""Norms and condition numbers of matrices. May import decompose, matrix_functions, solve, earlier families, core
-and the base.
+"""Norms and condition numbers of matrices. May import decompose, matrix_functions, solve, earlier
+families, core and the base.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from .solve import inv_ex
 
 
 @linalg("vector_norm")
-def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """`sum(|x|^ord)^(1/ord)` over `dim`, all by default; the largest size for inf, the smallest for -inf, the number of
-    nonzero elements for 0.
+def vector_norm(
+    x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
+    """`sum(|x|^ord)^(1/ord)` over `dim`, all by default; the largest size for inf, the smallest for
+    -inf, the number of nonzero elements for 0.
 
     >>> torch.linalg.vector_norm(torch.tensor([3.0, 4.0]))
     tensor(5.)
@@ -31,33 +33,48 @@ def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False,
     dims = normalize_dims(dim if dim != () and dim != [] else None, x.dim())
     check(
         0 <= ord < math.inf or x.dim() == 0 or all(x.shape[d] for d in dims),
-        lambda: f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the operation does not have "
-        "an identity",
+        lambda: (
+            f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the "
+            "operation does not have "
+            "an identity"
+        ),
     )
     return distances.vector_norm(x, ord, dim, keepdim, dtype)
 
 
 def check_same_kind(x: Tensor, dtype: Any, name: str) -> None:
-    """Raises RuntimeError for a dtype in which the norm of x would lose its imaginary part or precision."""
+    """Raises RuntimeError for a dtype in which the norm of x would lose its imaginary part or
+    precision."""
     d = dtype_argument(dtype)
     check(
         d is None or d.is_complex == x.dtype.is_complex,
-        lambda: f"{name}: dtype should be {'complex' if x.is_complex() else 'floating-point'} for the input, got {dtype}",
+        lambda: (
+            f"{name}: dtype should be {'complex' if x.is_complex() else 'floating-point'} for the "
+            f"input, got {dtype}"
+        ),
     )
     check(
         d is None or d.itemsize >= x.dtype.itemsize,
-        lambda: f"{name}: the dtype of the input ({x.dtype}) should be convertible without narrowing to the specified "
-        f"dtype ({dtype})",
+        lambda: (
+            f"{name}: the dtype of the input ({x.dtype}) should be convertible without narrowing "
+            "to the specified "
+            f"dtype ({dtype})"
+        ),
     )
 
 
 @linalg("matrix_norm")
 def matrix_norm(
-    input: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+    input: Tensor,
+    ord: Any = "fro",
+    dim: Any = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
 ) -> Tensor:
-    """The norms of the matrices in two dimensions: "fro" (the root of the sum of squares), "nuc" (the sum of singular
-    values), 2 and -2 (the largest and smallest singular value), 1 and -1 (the largest and smallest sum of a column's
-    sizes), inf and -inf (of a row's)."""
+    """The norms of the matrices in two dimensions: "fro" (the root of the sum of squares), "nuc"
+    (the sum of singular values), 2 and -2 (the largest and smallest singular value), 1 and -1 (the
+    largest and smallest sum of a column's sizes), inf and -inf (of a row's)."""
     name = "linalg.matrix_norm"
     check_floating(input, name)
     check(input.dim() >= 2, f"{name}: The input tensor A must have at least 2 dimensions.")
@@ -84,16 +101,19 @@ def matrix_norm(
 
 
 def extreme(sizes: Tensor, ord: float, dim: int) -> Tensor:
-    """The largest along `dim` for a positive order, 0 where there is none, the smallest for a negative one."""
+    """The largest along `dim` for a positive order, 0 where there is none, the smallest for a
+    negative one."""
     if ord < 0:
         return sizes.amin(dim, True)
     return sizes.amax(dim, True) if sizes.shape[dim] else sizes.sum(dim, True)
 
 
 @linalg("norm")
-def norm(input: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """`matrix_norm` over two dimensions or of a matrix where `ord` is given, else `vector_norm`, by default of all
-    elements and of order 2."""
+def norm(
+    input: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
+    """`matrix_norm` over two dimensions or of a matrix where `ord` is given, else `vector_norm`, by
+    default of all elements and of order 2."""
     dims = (dim,) if isinstance(dim, int) else None if dim is None else tuple(dim)
     check(
         dims is None or len(dims) in (1, 2),
@@ -101,18 +121,24 @@ def norm(input: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False,
     )
     check(
         dims is not None or ord is None or input.dim() in (1, 2),
-        lambda: f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {input.dim()}D",
+        lambda: (
+            "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got "
+            f"{input.dim()}D"
+        ),
     )
     if ord is not None and len(dims if dims is not None else input.shape) == 2:
         return matrix_norm(input, ord, dims or (0, 1), keepdim, dtype=dtype)
-    check(not isinstance(ord, str), lambda: f"linalg.norm: Order {ord} not supported for vectors; give two dimensions")
+    check(
+        not isinstance(ord, str),
+        lambda: f"linalg.norm: Order {ord} not supported for vectors; give two dimensions",
+    )
     return vector_norm(input, 2 if ord is None else ord, dims, keepdim, dtype=dtype)
 
 
 @linalg("cond")
 def cond(input: Tensor, p: Any = None) -> Tensor:
-    """The condition number `|input| |input^-1|` in the norm p, by default 2: how much a solution may magnify errors; inf for
-    singular matrices."""
+    """The condition number `|input| |input^-1|` in the norm p, by default 2: how much a solution
+    may magnify errors; inf for singular matrices."""
     check_matrix(input, "linalg.cond")
     if p is None or p in (2, -2):
         S = svdvals(input)
@@ -123,7 +149,9 @@ def cond(input: Tensor, p: Any = None) -> Tensor:
     )
     check_square(input, "linalg.cond")
     inverse, info = inv_ex(input)
-    sizes = matrix_norm(input, p) * matrix_norm(where((info != 0)[..., None, None], 0.0, inverse), p)
+    sizes = matrix_norm(input, p) * matrix_norm(
+        where((info != 0)[..., None, None], 0.0, inverse), p
+    )
     return where(info != 0, math.inf, sizes)
 
 

@@ -1,7 +1,8 @@
-"""Systems of linear equations and inverses. May import linalg, matrix_kernels, earlier families, core and the base.
+"""Systems of linear equations and inverses. May import linalg, matrix_kernels, earlier families,
+core and the base.
 
-Three records do the work: triangular systems, general ones and the inverse. Gradients: Giles (2008), "Collected
-matrix derivative results", section 2.2.
+Three records do the work: triangular systems, general ones and the inverse. Gradients: Giles
+(2008), "Collected matrix derivative results", section 2.2.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from typing import Any
 from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
-from .linalg import batch_matrices, check_floating, check_matrix, check_same_type, check_square, identity, linalg
+from .linalg import (
+    batch_matrices,
+    check_floating,
+    check_matrix,
+    check_same_type,
+    check_square,
+    identity,
+    linalg,
+)
 from .matrix_kernels import solve_or_refuse, substitute
 from .return_types import return_type
 from .rules import public
@@ -24,7 +33,10 @@ TriangularSolve = return_type("triangular_solve", "solution cloned_coefficient")
 # -- the records -------------------------------------------------------------------------------
 
 
-def triangular_gradient(g: Tensor, A: Tensor, X: Tensor, upper: bool, unit: bool, needs: tuple) -> tuple:
+def triangular_gradient(
+    g: Tensor, A: Tensor, X: Tensor, upper: bool, unit: bool, needs: tuple
+) -> tuple:
+    """The adjoint system; its solution times -X^H, in A's triangle."""
     gB = TRIANGULAR(A.mH, g, upper=not upper, unit=unit)
     if not needs[0]:
         return None, gB
@@ -66,7 +78,8 @@ INVERSE = Op(
         a,
         None,
         caller,
-        "The diagonal element {} is zero, the inversion could not be completed because the input matrix is singular.",
+        "The diagonal element {} is zero, the inversion could not be completed because the input "
+        "matrix is singular.",
     ),
     outputs=("Y", "info"),
     constant_outputs=("info",),
@@ -117,11 +130,16 @@ def check_sides(A: Tensor, B: Tensor, left: bool, name: str) -> None:
     a, b = ("x".join(map(str, t.shape[-2:])) for t in (A, B))
     check(
         fits,
-        lambda: f"{name}: Incompatible shapes of A and B for the equation {'AX = B' if left else 'XA = B'} ({a} and {b})",
+        lambda: (
+            f"{name}: Incompatible shapes of A and B for the equation "
+            f"{'AX = B' if left else 'XA = B'} ({a} and {b})"
+        ),
     )
 
 
-def solve_system(A: Tensor, B: Tensor, left: bool, caller: str | None, name: str) -> tuple[Tensor, Tensor]:
+def solve_system(
+    A: Tensor, B: Tensor, left: bool, caller: str | None, name: str
+) -> tuple[Tensor, Tensor]:
     """X with `A X = B` or `X A = B`, and the codes."""
     check_square(A, name)
     check_floating(B, name, "B")
@@ -129,8 +147,11 @@ def solve_system(A: Tensor, B: Tensor, left: bool, caller: str | None, name: str
     vector = is_vector_side(A, B)
     check(
         left or not vector,
-        lambda: f"{name}: Vector broadcasting of the left hand side is not supported for left=False. In this case "
-        "linalg.solve is equivalent to B / A.squeeze(-1)",
+        lambda: (
+            f"{name}: Vector broadcasting of the left hand side is not supported for left=False. "
+            "In this case "
+            "linalg.solve is equivalent to B / A.squeeze(-1)"
+        ),
     )
     right = B.unsqueeze(-1) if vector else B
     check_sides(A, right, left, name)
@@ -143,8 +164,8 @@ def solve_system(A: Tensor, B: Tensor, left: bool, caller: str | None, name: str
 
 @linalg("solve")
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
-    """X with `A X = B` (or `X A = B`) for square A (*, n, n) and B (*, n, k) or (*, n); raises LinAlgError for a
-    singular matrix.
+    """X with `A X = B` (or `X A = B`) for square A (*, n, n) and B (*, n, k) or (*, n); raises
+    LinAlgError for a singular matrix.
 
     >>> torch.linalg.solve(torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.tensor([2.0, 2.0]))
     tensor([1.0000, 0.5000])
@@ -155,7 +176,9 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 @linalg("solve_ex")
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
     """X with `A X = B` and, for each matrix, the number of the first zero pivot (0: none)."""
-    return SolveEx(*solve_system(A, B, left, "torch.linalg.solve_ex" if check_errors else None, "linalg.solve"))
+    return SolveEx(
+        *solve_system(A, B, left, "torch.linalg.solve_ex" if check_errors else None, "linalg.solve")
+    )
 
 
 # -- triangular systems ------------------------------------------------------------------------
@@ -172,8 +195,8 @@ def triangular(A: Tensor, B: Tensor, upper: bool, left: bool = True, unit: bool 
 def solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
-    """X with `A X = B` (or `X A = B`) for triangular A; the other triangle is not read, nor, if `unitriangular`,
-    the diagonal. A zero on the diagonal gives infinities."""
+    """X with `A X = B` (or `X A = B`) for triangular A; the other triangle is not read, nor, if
+    `unitriangular`, the diagonal. A zero on the diagonal gives infinities."""
     name = "linalg.solve_triangular"
     check_same_type(name, A, B)
     check_square(A, name)
@@ -184,7 +207,11 @@ def solve_triangular(
 
 @public(out=True)
 def triangular_solve(
-    input: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+    input: Tensor,
+    A: Tensor,
+    upper: bool = True,
+    transpose: bool = False,
+    unitriangular: bool = False,
 ) -> Any:
     """X with `A X = input` (or `A^T X`) for triangular A, and a copy of A."""
     check_square(A, "triangular_solve")
@@ -216,22 +243,26 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
 
 @linalg("tensorinv")
 def tensorinv(input: Tensor, ind: int = 2) -> Tensor:
-    """The tensor B with `tensordot(B, tensordot(input, x), ind) = x`: the inverse of the input, seen as a square matrix
-    whose rows are the first `ind` dimensions."""
+    """The tensor B with `tensordot(B, tensordot(input, x), ind) = x`: the inverse of the input,
+    seen as a square matrix whose rows are the first `ind` dimensions."""
     check(ind > 0, "Expected a strictly positive integer for 'ind'")
     rows, columns = input.shape[:ind], input.shape[ind:]
     n, m = math.prod(rows), math.prod(columns)
     check(
         n == m,
-        lambda: "Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), but got "
-        f"{m} != {n}",
+        lambda: (
+            "Expected self to satisfy the requirement prod(self.shape[ind:]) == "
+            "prod(self.shape[:ind]), but got "
+            f"{m} != {n}"
+        ),
     )
     return inv(input.reshape(n, m)).reshape(*columns, *rows)
 
 
 @linalg("tensorsolve")
 def tensorsolve(input: Tensor, other: Tensor, dims: Any = None) -> Tensor:
-    """X with `tensordot(input, X, X.dim()) = other`; `dims` of the input are moved to its end first."""
+    """X with `tensordot(input, X, X.dim()) = other`; `dims` of the input are moved to its end
+    first."""
     if dims is not None:
         moved = [normalize_dim(d, input.dim()) for d in dims]
         input = input.movedim(moved, list(range(input.dim() - len(moved), input.dim())))
@@ -240,7 +271,9 @@ def tensorsolve(input: Tensor, other: Tensor, dims: Any = None) -> Tensor:
     have = math.prod(input.shape[: other.dim()])
     check(
         m == have,
-        lambda: "Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == "
-        f"prod(self.shape[:other.ndim]), but got {m} != {have}",
+        lambda: (
+            "Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == "
+            f"prod(self.shape[:other.ndim]), but got {m} != {have}"
+        ),
     )
     return solve(input.reshape(n, m), other.reshape(n)).reshape(shape)

@@ -1,7 +1,9 @@
-"""Short-time Fourier transforms of signals. May import fft, pad, earlier families, core and the base.
+"""Short-time Fourier transforms of signals. May import fft, pad, earlier families, core and the
+base.
 
-Composites: the signal is cut into overlapping frames, each is weighted with a window and transformed. The inverse adds
-the frames up again and divides by the sum of squared windows, which is the least-squares signal (Griffin & Lim 1984).
+Composites: the signal is cut into overlapping frames, each is weighted with a window and
+transformed. The inverse adds the frames up again and divides by the sum of squared windows, which
+is the least-squares signal (Griffin & Lim 1984).
 """
 
 from __future__ import annotations
@@ -26,15 +28,20 @@ def window_argument(name: str, window: Tensor | None, length: int, n_fft: int, k
     """The window (rectangular by default), with zeros on both sides up to n_fft."""
     if window is None:
         warnings.warn(
-            f"[{name}] A window was not provided. A rectangular window will be applied, which is known to cause spectral "
-            "leakage; pass window=torch.hann_window(win_length), or torch.ones(win_length) to keep it",
+            f"[{name}] A window was not provided. A rectangular window will be applied, which is "
+            "known to cause spectral "
+            "leakage; pass window=torch.hann_window(win_length), or torch.ones(win_length) to "
+            "keep it",
             stacklevel=3,
         )
         window = ones(length, dtype=kind)
     check(
         window.dim() == 1 and window.shape[0] == length,
-        lambda: f"{name}: expected a 1D window tensor of size equal to win_length={length}, but got window with size "
-        f"{list(window.shape)}",
+        lambda: (
+            f"{name}: expected a 1D window tensor of size equal to win_length={length}, but got "
+            "window with size "
+            f"{list(window.shape)}"
+        ),
     )
     left = (n_fft - length) // 2
     return pad(window, (left, n_fft - length - left)) if length < n_fft else window
@@ -56,17 +63,22 @@ def stft(
 ) -> Tensor:
     """The spectra of overlapping frames: (B?, L) -> (B?, frequencies, frames), complex.
 
-    Frames of `n_fft` samples lie `hop_length` (n_fft // 4) apart and are weighted with the window of `win_length` (n_fft)
-    samples. With `center`, frame t has sample t * hop_length in its middle, and the signal is padded. Of real signals
-    only n_fft // 2 + 1 frequencies are kept unless `onesided` is False. `return_complex=False` gives two reals instead.
+    Frames of `n_fft` samples lie `hop_length` (n_fft // 4) apart and are weighted with the window
+    of `win_length` (n_fft) samples. With `center`, frame t has sample t * hop_length in its middle,
+    and the signal is padded. Of real signals only n_fft // 2 + 1 frequencies are kept unless
+    `onesided` is False. `return_complex=False` gives two reals instead.
     """
-    check(not (center and align_to_window is not None), "stft align_to_window should only be set when center = false")
+    check(
+        not (center and align_to_window is not None),
+        "stft align_to_window should only be set when center = false",
+    )
     hop = n_fft // 4 if hop_length is None else hop_length
     length = n_fft if win_length is None else win_length
     is_complex = input.is_complex() or (window is not None and window.is_complex())
     check(
         return_complex is not None or is_complex,
-        "stft requires the return_complex parameter be given for real inputs, and will further require that "
+        "stft requires the return_complex parameter be given for real inputs, and will further "
+        "require that "
         "return_complex=True in a future PyTorch release.",
     )
     check(
@@ -85,7 +97,10 @@ def stft(
         lambda: f"stft: expected 0 < n_fft <= {x.shape[-1]}, but got n_fft={n_fft}",
     )
     check(hop > 0, lambda: f"stft: expected hop_length > 0, but got hop_length={hop}")
-    check(0 < length <= n_fft, lambda: f"stft: expected 0 < win_length <= n_fft, but got win_length={length}")
+    check(
+        0 < length <= n_fft,
+        lambda: f"stft: expected 0 < win_length <= n_fft, but got win_length={length}",
+    )
     weights = window_argument("stft", window, length, n_fft, input.dtype)
     frames = x.unfold(-1, n_fft, hop) * weights  # (B, frames, n_fft)
     onesided = not is_complex if onesided is None else onesided
@@ -97,7 +112,9 @@ def stft(
         frames = frames.to(frames.dtype.to_complex())
     transform = FFT_R2C if onesided else FFT_C2C
     scale = scaling("ortho" if normalized else None, n_fft, True)
-    y = transform(frames, dim=(2,), scale=scale, forward=True).transpose(1, 2)  # (B, frequencies, frames)
+    y = transform(frames, dim=(2,), scale=scale, forward=True).transpose(
+        1, 2
+    )  # (B, frequencies, frames)
     y = y if input.dim() == 2 else y.squeeze(0)
     return y if return_complex or return_complex is None else view_as_real(y)
 
@@ -126,15 +143,21 @@ def istft(
     length: int | None = None,
     return_complex: bool = False,
 ) -> Tensor:
-    """The signal whose `stft` is nearest to the input: complex (B?, frequencies, frames) -> (B?, L).
+    """The signal whose `stft` is nearest to the input: complex (B?, frequencies, frames) -> (B?,
+    L).
 
-    Raises RuntimeError where the windows do not cover the signal. With `length` it is cut or padded to that.
+    Raises RuntimeError where the windows do not cover the signal. With `length` it is cut or padded
+    to that.
     """
     check(
         input.is_complex(),
-        "istft requires a complex-valued input tensor matching the output from stft with return_complex=True.",
+        "istft requires a complex-valued input tensor matching the output from stft with "
+        "return_complex=True.",
     )
-    check(input.dim() in (2, 3), lambda: f"istft: expected a tensor with 2 or 3 dimensions, but got {input.dim()}")
+    check(
+        input.dim() in (2, 3),
+        lambda: f"istft: expected a tensor with 2 or 3 dimensions, but got {input.dim()}",
+    )
     check(input.numel() > 0, "istft: input tensor cannot be empty.")
     hop = n_fft // 4 if hop_length is None else hop_length
     win_length = n_fft if win_length is None else win_length
@@ -144,17 +167,25 @@ def istft(
     want = n_fft // 2 + 1 if onesided else n_fft
     check(
         frequencies == want,
-        lambda: f"istft: expected the frequency dimension (3rd to the last) of the input tensor to match "
-        f"{'n_fft / 2 + 1' if onesided else 'n_fft'} when onesided={onesided}, but got {frequencies}",
+        lambda: (
+            "istft: expected the frequency dimension (3rd to the last) of the input tensor to "
+            "match "
+            f"{'n_fft / 2 + 1' if onesided else 'n_fft'} when onesided={onesided}, but got "
+            f"{frequencies}"
+        ),
     )
-    check(0 < hop <= win_length, lambda: f"istft: expected 0 < hop_length <= win_length, but got hop_length={hop}")
+    check(
+        0 < hop <= win_length,
+        lambda: f"istft: expected 0 < hop_length <= win_length, but got hop_length={hop}",
+    )
     check(
         0 < win_length <= n_fft,
         lambda: f"istft: expected 0 < win_length <= n_fft, but got win_length={win_length}",
     )
     check(
         not (return_complex and onesided),
-        "istft: cannot have onesided input when return_complex is set: a complex signal needs all frequencies",
+        "istft: cannot have onesided input when return_complex is set: a complex signal needs all "
+        "frequencies",
     )
     check(
         return_complex or window is None or not window.is_complex(),
@@ -171,16 +202,24 @@ def istft(
         frames = FFT_C2R(half, dim=(2,), size=n_fft, scale=scale, forward=False)
     y = add_frames(frames * weights, hop)  # (B, samples)
     square = (weights * weights).expand(1, x.shape[1], n_fft)
-    y, envelope = signal_part(y, n_fft, center, length), signal_part(add_frames(square, hop), n_fft, center, length)
+    y, envelope = (
+        signal_part(y, n_fft, center, length),
+        signal_part(add_frames(square, hop), n_fft, center, length),
+    )
     values = envelope._data  # under a transform only their shape is known
     check(
         not isinstance(values, ndarray) or np.abs(values).min(initial=np.inf) > 1e-11,
-        lambda: "istft: window overlap add min is 0: the windows do not cover the signal; use a smaller hop_length, or "
-        "center=True for a window that starts at 0",
+        lambda: (
+            "istft: window overlap add min is 0: the windows do not cover the signal; use a "
+            "smaller hop_length, or "
+            "center=True for a window that starts at 0"
+        ),
     )
     y = y / envelope
     if length is not None and y.shape[1] < length:
-        warnings.warn("[istft] The signal is shorter than `length`; it is padded with zeros", stacklevel=2)
+        warnings.warn(
+            "[istft] The signal is shorter than `length`; it is padded with zeros", stacklevel=2
+        )
         y = resize(y, 1, length)
     return y if input.dim() == 3 else y.squeeze(0)
 
