@@ -18,14 +18,14 @@ from .. import dtypes
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import COPY, assign, check_memory, check_writable
-from ..core.promotion import CAST, cast_kernel
 from ..core.memory import Storage, root_array
+from ..core.promotion import CAST, cast_kernel
 from ..core.tensor import Tensor, _new, wrap
 from ..device import CPU, usable
 from ..device import device as device_type
 from ..errors import check
 from ..layout import memory_format as format_type
-from ..layout import preserve_format
+from ..layout import order_of, preserve_format
 from .create import clone, number_argument
 from .data import from_numpy
 from .rules import EXPORTS, dtype_argument
@@ -154,7 +154,20 @@ def cuda(
     )
 
 
-Tensor.to, Tensor.cpu, Tensor.cuda = to, cpu, cuda  # type: ignore[attr-defined]
+def xpu(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """The tensor on an XPU device; raises where there is none."""
+    return self.to(device=device_type("xpu" if device is None else device))
+
+
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dimensions from the outermost to the innermost in memory."""
+    return order_of(self.concrete("dim_order")) or tuple(range(self._data.ndim))
+
+
+Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.xpu = to, cpu, cuda, xpu  # type: ignore[attr-defined]
+Tensor.dim_order = dim_order  # type: ignore[attr-defined]
+for name in ("is_ipu", "is_maia", "is_mtia", "is_sparse_csr", "is_vulkan", "is_xla"):
+    setattr(Tensor, name, False)
 Tensor.is_cpu = property(lambda self: self.device == CPU)  # type: ignore[attr-defined]
 
 # -- copying into a tensor ---------------------------------------------------------------------
@@ -375,6 +388,7 @@ EXPORTS["torch"].update(
     is_nonzero=is_nonzero,
     is_same_size=is_same_size,
     numel=numel,
+    get_device=lambda input: input.get_device(),
     result_type=result_type,
     can_cast=can_cast,
     promote_types=dtypes.promote_types,
@@ -383,7 +397,7 @@ Tensor.is_nonzero, Tensor.is_same_size = is_nonzero, is_same_size  # type: ignor
 
 # -- what a user sees with dir() ---------------------------------------------------------------
 
-INTERNAL = {"interpreter", "concrete", "detached_value"}
+INTERNAL = {"interpreter", "concrete", "detached_value", "view_dtype"}
 
 
 def visible_names(self: Tensor) -> list[str]:
