@@ -1,18 +1,38 @@
-"""Optimizers and learning-rate schedules under PyTorch's names. May import core and ops."""
+"""Optimizers and learning-rate schedules under PyTorch's names. May import nn, core and ops."""
 
-from . import lr_scheduler as lr_scheduler
-from .adadelta import Adadelta as Adadelta
-from .adafactor import Adafactor as Adafactor
-from .adagrad import Adagrad as Adagrad
-from .adam import Adam as Adam
-from .adamax import Adamax as Adamax
-from .adamw import AdamW as AdamW
-from .asgd import ASGD as ASGD
-from .lbfgs import LBFGS as LBFGS
-from .muon import Muon as Muon
-from .nadam import NAdam as NAdam
-from .optimizer import Optimizer as Optimizer
-from .radam import RAdam as RAdam
-from .rmsprop import RMSprop as RMSprop
-from .rprop import Rprop as Rprop
-from .sgd import SGD as SGD
+from . import lr_scheduler, swa_utils
+from .adadelta import Adadelta
+from .adafactor import Adafactor
+from .adagrad import Adagrad
+from .adam import Adam
+from .adamax import Adamax
+from .adamw import AdamW
+from .asgd import ASGD
+from .lbfgs import LBFGS
+from .muon import Muon
+from .nadam import NAdam
+from .optimizer import Optimizer
+from .radam import RAdam
+from .rmsprop import RMSprop
+from .rprop import Rprop
+from .sgd import SGD
+
+__all__ = [
+    "ASGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "LBFGS",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
+    "lr_scheduler",
+    "swa_utils",
+]

@@ -107,6 +107,11 @@ def schedulers(lib):
         "CosineAnnealingWarmRestarts": (lambda o: s.CosineAnnealingWarmRestarts(o, 2, 2, 0.01), 17),
         "SequentialLR": (sequence, 12),
         "ChainedScheduler": (chain, 8),
+        "SWALR": (lambda o: lib.optim.swa_utils.SWALR(o, [0.05, 0.5], anneal_epochs=4), 8),
+        "SWALR in a line": (
+            lambda o: lib.optim.swa_utils.SWALR(o, 0.3, 3, anneal_strategy="linear"),
+            6,
+        ),
         "OneCycleLR": (lambda o: s.OneCycleLR(o, [0.5, 1.0], total_steps=12), 12),
         "OneCycleLR of three": (
             lambda o: s.OneCycleLR(

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from queue import Empty, Queue
 from typing import Any
 
@@ -87,7 +88,8 @@ class ProcessPool:
             inherited = list(self.channels) if forked else []
             arguments = (job, i, theirs, inherited, self.owner)
             process = context.Process(target=run_process, args=arguments, daemon=True)
-            process.start()
+            with interrupts_blocked():
+                process.start()
             theirs.close()
             self.processes.append(process)
             self.selector.register(ours, selectors.EVENT_READ, i)
@@ -147,15 +149,28 @@ class ProcessPool:
                 process.join(PATIENCE)
 
 
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Holds back Ctrl-C, so that it does not reach a new process before that ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_process(
     job: Job, number: int, channel: socket.socket, inherited: list[socket.socket], parent: int
 ) -> None:
     """A worker process, from its start to its end."""
     for other in inherited:
         other.close()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the program, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends this
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     tasks: Queue = Queue()
     threading.Thread(target=listen, args=(channel, tasks, parent), daemon=True).start()
 
