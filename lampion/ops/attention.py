@@ -30,7 +30,7 @@ BLOCK_BYTES = 1 << 22
 
 
 def blocks(dims: tuple[int, ...], row: int) -> Iterator[tuple[slice, ...]]:
-    """Slices of `dims` = (*batch, queries) whose rows, of `row` bytes each, fit into `BLOCK_BYTES`."""
+    """Slices of `dims` = (*batch, queries) whose rows of `row` bytes fit into `BLOCK_BYTES`."""
     axis, inside = len(dims), row
     while axis and inside * dims[axis - 1] <= BLOCK_BYTES:
         axis -= 1
@@ -163,6 +163,7 @@ def attention_gradient(g, q, k, v, mask, y, lse, scale, is_causal, needs):  # ty
 
 
 def attention_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Batch dimensions join those that attention has anyway."""
     return batch_elementwise(size, values, dims, params, op)[0], (0, 0)
 
 

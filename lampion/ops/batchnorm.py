@@ -1,5 +1,5 @@
-"""Normalisation with running statistics: over the batch, and over single images. May import rules, norm,
-earlier families, core and the base.
+"""Normalisation with running statistics: over the batch, and over single images. May import rules,
+norm, earlier families, core and the base.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ INSTANCE_NORM = norm_op("instance_norm", "ViewBackward0")
 
 
 def fixed_norm_gradient(g, x, w, b_shape, mean, variance, shape, eps, needs):  # type: ignore[no-untyped-def]
+    """The gradients of x, w and b, in public operators."""
     scale = (variance + eps).rsqrt()
     summed = [d for d in range(-g._data.ndim, 0) if -d > len(shape) or shape[d] == 1]
     gw = None
@@ -34,12 +35,15 @@ def fixed_norm_gradient(g, x, w, b_shape, mean, variance, shape, eps, needs):  #
 
 
 def fixed_norm_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Means, variances and weights may each have a batch dimension."""
     x = move_to_front(values[0], dims[0])
     if not any(d is not None for d in dims[1:]):
         return apply(op, x, *values[1:], **params), 0
     ndim = x._data.ndim - (dims[0] is not None)
-    w, b, mean, variance = (None if t is None else beside_channels(t, d, ndim, params["shape"])
-                            for t, d in zip(values[1:], dims[1:]))  # fmt: skip
+    w, b, mean, variance = (
+        None if t is None else beside_channels(t, d, ndim, params["shape"])
+        for t, d in zip(values[1:], dims[1:])
+    )
     y = (x - mean) * (variance + params["eps"]).rsqrt()
     y = y if w is None else y * w
     return y if b is None else y + b, 0
@@ -99,9 +103,15 @@ def update_running(running: Tensor | None, new: Tensor, momentum: float) -> None
 
 
 def general_batch_norm(
-    x: Tensor, w: Tensor | None, b: Tensor | None, running_mean: Tensor | None, running_var: Tensor | None,
-    training: bool, momentum: float, eps: float,
-) -> tuple:  # fmt: skip
+    x: Tensor,
+    w: Tensor | None,
+    b: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple:
     """Batch normalisation: the result and, in training, the batch's means and variances."""
     check_floating("batch_norm", x)
     if x._data.size == 0 and (training or x._data.ndim < 2):

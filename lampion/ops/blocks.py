@@ -1,5 +1,5 @@
-"""The blocks under a sliding kernel as columns, and columns added up to an image. May import rules, conv,
-core and the base.
+"""The blocks under a sliding kernel as columns, and columns added up to an image. May import rules,
+conv, core and the base.
 """
 
 from __future__ import annotations

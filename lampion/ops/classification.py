@@ -1,4 +1,5 @@
-"""Losses of classifiers: cross-entropy and negative log likelihood. May import rules, loss, earlier families, core and the base.
+"""Losses of classifiers: cross-entropy and negative log likelihood. May import rules, loss, earlier
+families, core and the base.
 
 `cross_entropy` of class indices is one record: it keeps only the logarithm of the sum of
 exponentials of each position, and its gradient is `softmax(x) - one_hot(target)` in one array.
@@ -68,6 +69,7 @@ def position_scale(g: ndarray, weights: ndarray, reduction: str) -> ndarray:
 
 
 def wide(x: ndarray) -> ndarray:
+    """Half precision as float32."""
     return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
@@ -104,8 +106,11 @@ def tensor_scale(
 def batch_classes(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
     """The batch joins the samples; each sample of it is then reduced by itself."""
     if dims[2] is not None:
-        rows = [apply(op, *[v if v is None or d is None else v.select(d, i) for v, d in zip(values, dims)], **params)
-                for i in range(size)]  # fmt: skip
+        singles = [
+            [v if v is None or d is None else v.select(d, i) for v, d in zip(values, dims)]
+            for i in range(size)
+        ]
+        rows = [apply(op, *single, **params) for single in singles]
         if isinstance(rows[0], tuple):
             return tuple(map(stack, zip(*rows))), (0, 0)
         return stack(rows), 0
@@ -139,7 +144,7 @@ NLL_LOSS = Op(
 
 
 def with_samples(function: Callable, name: str) -> Callable:
-    """A loss of (N, C, *) that also takes one unbatched sample (C,), its sizes and types checked."""
+    """A loss of (N, C, *) that also takes one sample (C,), its sizes and types checked."""
 
     def call(
         input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, *options: Any
@@ -299,6 +304,7 @@ def cross_entropy_gradient_kernel(
 
 
 def cross_entropy_gradient(g, x, target, w, lse, ignore_index, reduction):  # type: ignore[no-untyped-def]
+    """The gradient of x: fast on arrays, or in public operators where it is recorded."""
     if STATE.mode == DIRECT:
         arrays = [None if t is None else t._data for t in (g, x, target, w, lse)]
         return wrap(cross_entropy_gradient_kernel(*arrays, ignore_index, reduction)), None, None

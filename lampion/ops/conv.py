@@ -1,5 +1,5 @@
-"""Convolutions over one, two and three dimensions. May import rules, conv_kernels, earlier families,
-core and the base.
+"""Convolutions over one, two and three dimensions. May import rules, conv_kernels, earlier
+families, core and the base.
 
 Three bilinear records are each other's derivatives: the convolution of x and w, the gradient of its
 input (which is the transposed convolution) and the gradient of its weight; so derivatives of every
@@ -44,6 +44,7 @@ def per_dimension(value: Any, n: int, name: str, operator: str) -> tuple[int, ..
 
 
 def sizes(t: Any) -> list[int]:
+    """A tensor's shape as PyTorch's messages print it."""
     return list(t._data.shape)
 
 
@@ -102,6 +103,7 @@ def check_operands(name: str, x: Tensor, w: Tensor, b: Tensor | None, n: int) ->
 
 
 def check_bias(name: str, w: Tensor, b: Tensor | None, channels: int, given: str) -> None:
+    """Raises RuntimeError unless the bias has one number per output channel."""
     check(
         b is None or b._data.shape == (channels,),
         lambda: (
@@ -112,6 +114,7 @@ def check_bias(name: str, w: Tensor, b: Tensor | None, channels: int, given: str
 
 
 def check_steps(name: str, stride: tuple, padding: tuple, dilation: tuple) -> None:
+    """Raises RuntimeError for steps that lead nowhere."""
     check(min(padding) >= 0, lambda: f"[{name}] negative padding is not supported, got {padding}")
     check(min(stride) > 0, lambda: f"[{name}] non-positive stride is not supported, got {stride}")
     check(
@@ -135,6 +138,7 @@ def like_conv(x: Tensor, w: Tensor, out: tuple, steps: Steps) -> Tensor:
 
 
 def bias_gradient(g: Tensor) -> Tensor:
+    """The sum over samples and positions."""
     return g.sum((0, *range(2, g._data.ndim)))
 
 
@@ -165,6 +169,7 @@ def batch_conv(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
 
 
 def batch_conv_weight(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The batch joins the channels, as groups."""
     steps = params["steps"]
     x, z = (into_channels(t, d, size) for t, d in zip(values, dims))
     w = apply(op, x, z, **{**params, "steps": steps._replace(groups=steps.groups * size)})

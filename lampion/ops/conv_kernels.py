@@ -243,7 +243,7 @@ def by_group(wide: ndarray, groups: int) -> ndarray:
 def taps(
     image: ndarray, kernel: tuple, steps: Steps, out: tuple
 ) -> Iterator[tuple[tuple, ndarray]]:
-    """For each element of a kernel its place and the part of a padded (N, C, *size) that it reads."""
+    """Each element of a kernel: its place and the part of a padded (N, C, *size) that it reads."""
     for at, part in tap_slices(kernel, steps, out):
         yield at, image[part]
 

@@ -113,6 +113,7 @@ def gradient_kernel(
 
 
 def no_second_derivative(g: Tensor) -> Tensor:
+    """Raises RuntimeError, as PyTorch does."""
     raise RuntimeError("derivative for _ctc_loss_backward is not implemented")
 
 

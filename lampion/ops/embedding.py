@@ -89,6 +89,7 @@ def shifted_rows(index: Tensor, dim: int | None, size: int, rows: int) -> Tensor
 
 
 def batch_embedding_gradient(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Each sample has a table of its own; they lie one behind the other."""
     g, index = values
     g = g.expand(size, *g._data.shape) if dims[0] is None else move_to_front(g, dims[0])
     rows, padding = params["rows"], params["padding_idx"]
@@ -141,6 +142,7 @@ EMBEDDING_GRADIENT = Op(
 
 
 def check_index(name: str, index: Tensor) -> None:
+    """Raises RuntimeError for indices that are not int32 or int64."""
     check(
         index._data.dtype in (np.int64, np.int32),
         lambda: (
@@ -211,7 +213,7 @@ def torch_embedding(
 
 
 def largest_in_bags(rows: ndarray, bag: ndarray, bags: int) -> ndarray:
-    """For each bag and feature the number of the row with the largest value; -1 for an empty bag."""
+    """For each bag and feature the row with the largest value; -1 for an empty bag."""
     result = np.full((bags, rows.shape[1]), -1, np.int64)
     for b in np.unique(bag[bag >= 0]):
         members = np.flatnonzero(bag == b)

@@ -22,6 +22,7 @@ PADDINGS = ("zeros", "border", "reflection")
 
 
 def warn_align_corners() -> None:
+    """PyTorch's warning where `align_corners` is left open."""
     warnings.warn(
         "Default grid_sample and affine_grid behavior has changed to align_corners=False since "
         "1.3.0. Please specify align_corners=True if the old behavior is desired. See the "
@@ -165,6 +166,7 @@ def element(flat: Tensor, places: Sequence[Tensor], size: Sequence[int]) -> Tens
 
 
 def sample_near(flat: Tensor, places: list[Tensor], size: list[int]) -> Tensor:
+    """The nearest element; halves go to the even one."""
     return element(flat, [p.detach().round() for p in places], size) + sum_of_zeros(places)
 
 

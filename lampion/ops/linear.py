@@ -1,4 +1,6 @@
-"""The linear layer and the bilinear one. May import rules, matmul, earlier families, core and the base."""
+"""The linear layer and the bilinear one. May import rules, matmul, earlier families, core and the
+base.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from .rules import EXPORTS, F32, F64, move_to_front
 
 
 def linear_kernel(x: ndarray, w: ndarray, b: ndarray | None) -> ndarray:
+    """x @ w.T + b; a weight of one dimension gives one number per row."""
     y = matmul_kernel(x, w.T)
     if b is None:
         return y
@@ -177,7 +180,7 @@ EXPORTS["nn.functional"]["linear"] = linear
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`input1 @ weight[k] @ input2 + bias[k]` for each output feature k; weight is (out, in1, in2)."""
+    """`input1 @ weight[k] @ input2 + bias[k]` for each output k; weight is (out, in1, in2)."""
     x, y, w = input1._data, input2._data, weight._data
     check(
         x.shape[:-1] == y.shape[:-1],

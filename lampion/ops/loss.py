@@ -31,7 +31,7 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 def chosen_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction that the old arguments `size_average` and `reduce` ask for, else `reduction`."""
+    """What the old arguments `size_average` and `reduce` ask for, else `reduction`."""
     if size_average is not None or reduce is not None:
         average, reduced = size_average is None or size_average, reduce is None or reduce
         reduction = "none" if not reduced else "mean" if average else "sum"
@@ -447,7 +447,13 @@ def kl_div(
 
 
 F.update(
-    mse_loss=mse_loss, l1_loss=l1_loss, smooth_l1_loss=smooth_l1_loss, huber_loss=huber_loss,
-    poisson_nll_loss=poisson_nll_loss, gaussian_nll_loss=gaussian_nll_loss, binary_cross_entropy=binary_cross_entropy,
-    binary_cross_entropy_with_logits=binary_cross_entropy_with_logits, kl_div=kl_div,
-)  # fmt: skip
+    mse_loss=mse_loss,
+    l1_loss=l1_loss,
+    smooth_l1_loss=smooth_l1_loss,
+    huber_loss=huber_loss,
+    poisson_nll_loss=poisson_nll_loss,
+    gaussian_nll_loss=gaussian_nll_loss,
+    binary_cross_entropy=binary_cross_entropy,
+    binary_cross_entropy_with_logits=binary_cross_entropy_with_logits,
+    kl_div=kl_div,
+)

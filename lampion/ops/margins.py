@@ -1,5 +1,5 @@
-"""Losses with margins: of single scores, of pairs, of the classes of a sample. May import rules, loss,
-earlier families, core and the base.
+"""Losses with margins: of single scores, of pairs, of the classes of a sample. May import rules,
+loss, earlier families, core and the base.
 """
 
 from __future__ import annotations

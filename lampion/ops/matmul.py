@@ -52,7 +52,7 @@ def for_blas(x: ndarray) -> ndarray:
 
 
 def product(a: Tensor, b: Tensor, adjoint_a: bool = False, adjoint_b: bool = False) -> Tensor:
-    """`a @ b` with adjoints where asked for; short on plain arrays, since every gradient needs it."""
+    """`a @ b` with adjoints where asked for; short on arrays, since every gradient needs it."""
     x, y = a._data, b._data
     if STATE.mode == DIRECT and x.dtype.kind != "c":
         return wrap(
@@ -64,6 +64,7 @@ def product(a: Tensor, b: Tensor, adjoint_a: bool = False, adjoint_b: bool = Fal
 
 
 def left_gradient(g: Tensor, b: Tensor) -> Tensor:
+    """The gradient of the left factor."""
     return product(g, b, adjoint_b=True)
 
 
@@ -92,15 +93,18 @@ def matrix_op(name: str, right: Callable, grad_name: str) -> Op:
 
 
 def matrix_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Batches of products broadcast like any other batch."""
     return batch_elementwise(size, values, dims, params, MATMUL)
 
 
 def mv_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """A batch of vectors is a batch of columns."""
     a, v = (move_to_front(t, d) for t, d in zip(values, dims))
     return (a @ v.unsqueeze(-1)).squeeze(-1), 0  # (B, n, k) @ (B, k, 1), or (k, 1) -> (B, n)
 
 
 def dot_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Products of rows."""
     a, b = (move_to_front(t, d) for t, d in zip(values, dims))
     return (a * b).sum(-1), 0
 
@@ -235,7 +239,7 @@ def broadcast_mismatch(x: tuple, y: tuple) -> str:
 
 
 def sizes_differ(x: Any, y: Any) -> RuntimeError:
-    """The error for inner sizes that differ, with the transpose as a repair where that would fit."""
+    """The error for inner sizes that differ, with the transpose that would repair it."""
     if x.ndim == 1 and y.ndim == 1:
         return RuntimeError(
             f"[matmul] inconsistent tensor size, expected tensor [{x.size}] and src [{y.size}] to "
@@ -270,13 +274,23 @@ def repair(x: Any, y: Any) -> str:
     return ""
 
 
-SCALAR_NAMES = {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "int16": "short",
-                "int8": "signed char", "uint8": "unsigned char", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
-                "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}  # fmt: skip
+SCALAR_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "int64": "long int",
+    "int32": "int",
+    "int16": "short",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "complex64": "c10::complex<float>",
+    "complex128": "c10::complex<double>",
+}
 
 
 def same_type(name: str, x: Tensor, y: Tensor, message: str) -> None:
-    """Raises RuntimeError unless both have one type, and where PyTorch has no product of booleans."""
+    """Raises RuntimeError unless both have one type, NotImplementedError for booleans."""
     if x._data.dtype != y._data.dtype:
         names = [SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (x, y)]
         raise RuntimeError(f"[{name}] {message.format(*names)}; convert one with .to()")
@@ -288,6 +302,7 @@ def same_type(name: str, x: Tensor, y: Tensor, message: str) -> None:
 
 
 def operator_matmul(self: Tensor, other: Any) -> Tensor:
+    """`a @ b`; NotImplemented for what is no tensor."""
     return matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 

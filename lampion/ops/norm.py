@@ -95,6 +95,7 @@ GROUP_NORM = norm_op("group_norm", "NativeGroupNormBackward0")
 
 
 def check_floating(name: str, x: Tensor) -> None:
+    """Raises NotImplementedError for a type that is not floating."""
     check(
         x.is_floating_point(),
         lambda: f'"{name}" not implemented for {x.dtype}; convert with .float()',
@@ -137,6 +138,7 @@ def check_features(
 
 
 def features(normalized_shape: Any) -> tuple[int, ...]:
+    """`normalized_shape` as a tuple."""
     return (
         (int(normalized_shape),)
         if isinstance(normalized_shape, int)
@@ -147,6 +149,7 @@ def features(normalized_shape: Any) -> tuple[int, ...]:
 def layer_statistics(
     x: Tensor, shape: tuple, w: Tensor | None, b: Tensor | None, eps: float
 ) -> tuple:
+    """Layer normalisation: the result, the means and the variances."""
     check_features(x, shape, w, b)
     check_floating("LayerNormKernelImpl", x)
     return apply(
@@ -194,6 +197,7 @@ def native_layer_norm(
 def group_statistics(
     x: Tensor, groups: int, w: Tensor | None, b: Tensor | None, eps: float
 ) -> tuple:
+    """Group normalisation: the result, the means and the variances."""
     shape = x._data.shape
     check(
         len(shape) >= 2,
@@ -264,7 +268,7 @@ def native_group_norm(
     HxW: int,
     group: int,
     eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
+) -> tuple[Tensor, Tensor, Tensor]:
     """Group normalisation with the means and inverse deviations, (N, groups) each."""
     y = group_statistics(input, group, weight, bias, eps)[0]
     x = input.reshape(N, group, C // group * HxW)

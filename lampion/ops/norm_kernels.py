@@ -49,7 +49,7 @@ def layout(size: tuple[int, ...], dims: tuple[int, ...], shape: tuple[int, ...])
 
 
 def product_sum(size: tuple[int, ...], dims: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """The subscripts of `einsum` for the sum of a * b over `dims`, and the shape with these as 1."""
+    """The subscripts of `einsum` for the sum of a * b over `dims`; the shape with these as 1."""
     letters = string.ascii_letters[: len(size)]
     gone = {d % len(size) for d in dims}
     kept = "".join(c for i, c in enumerate(letters) if i not in gone)

@@ -43,7 +43,7 @@ def pool_dims(value: Any, n: int, name: str, operator: str) -> tuple[int, ...]:
 
 
 def check_image(name: str, x: Tensor, n: int) -> None:
-    """Raises RuntimeError unless x is an image of n dimensions, with channels and perhaps a batch."""
+    """Raises RuntimeError unless x is an image of n dimensions with channels, or a batch."""
     shape = list(x._data.shape)
     check(
         len(shape) in (n + 1, n + 2) and 0 not in shape[-n - 1 :],

@@ -1,5 +1,5 @@
-"""Pooling into a given size: over adaptive windows, over random ones, and back from maxima. May import
-rules, adjoint, pool, earlier families, core and the base.
+"""Pooling into a given size: over adaptive windows, over random ones, and back from maxima. May
+import rules, adjoint, pool, earlier families, core and the base.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def make_adaptive_max_pool(n: int) -> tuple[Callable, Callable]:
 def fractional_winners(
     x: ndarray, samples: ndarray, kernel: tuple[int, ...], out: tuple[int, ...]
 ) -> ndarray:
-    """The places of the maxima of windows that begin at pseudo-random steps; samples are (N, C, n)."""
+    """The places of the maxima of windows at pseudo-random steps; samples are (N, C, n)."""
     n = len(out)
     size = x.shape[-n:]
     flat = np.zeros((*x.shape[:-n], *(1,) * 2 * n), np.int64)

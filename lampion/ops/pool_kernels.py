@@ -163,7 +163,7 @@ def winners(x: ndarray, y: ndarray, plan: Windows) -> ndarray:
 
 
 def positions(plan: Windows, at: tuple) -> list[ndarray]:
-    """Where element `at` of each window lies in the image, per dimension, as arrays that broadcast."""
+    """Where element `at` of each window lies, per dimension, as arrays that broadcast."""
     places = [np.arange(o) * s - p + k * d for o, s, p, d, k in zip(plan.out, *plan.steps[:3], at)]
     return np.ix_(*places)  # type: ignore[return-value]
 

@@ -29,6 +29,7 @@ State = tuple[Tensor, ...]
 
 
 def sigmoid(x: ndarray) -> ndarray:
+    """1 / (1 + exp(-x)) in one array."""
     y = np.negative(x)
     np.exp(y, out=y)
     y += 1
@@ -232,10 +233,19 @@ def layer_weights(params: Sequence[Tensor], count: int, has_biases: bool) -> lis
 
 
 def make_sequence(kind: str) -> Callable:
-    """`torch.lstm` and its like: over padded sequences, or over packed ones with their batch sizes."""
+    """`torch.lstm` and its like: over padded sequences, or over packed ones."""
 
-    def run(x: Tensor, sizes: list[int], hx: Any, params: Any, has_biases: bool, num_layers: int, dropout: float,
-            train: bool, bidirectional: bool) -> tuple:  # fmt: skip
+    def run(
+        x: Tensor,
+        sizes: list[int],
+        hx: Any,
+        params: Any,
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+    ) -> tuple:
         states = tuple(hx) if kind == "lstm" else (hx,)
         directions = 1 + bool(bidirectional)
         weights = layer_weights(list(params), num_layers * directions, has_biases)

@@ -69,6 +69,7 @@ def mixing(
 
 
 def nearest_mixing(place: ndarray, size: int) -> Mixing:
+    """The matrix that picks the element at each place."""
     return Mixing(np.minimum(place.astype(np.intp), size - 1)[:, None], None, size)
 
 
@@ -86,10 +87,12 @@ def cubic_weights(t: Any, a: float) -> ndarray:
 
 
 def triangle(x: ndarray) -> ndarray:
+    """The kernel of linear interpolation at a distance."""
     return np.maximum(1 - np.abs(x), 0)
 
 
 def lanczos(x: ndarray) -> ndarray:
+    """The kernel of Lanczos resampling with three lobes at a distance."""
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
 
@@ -119,8 +122,15 @@ def smooth_mixing(size: int, out: int, mode: str, scale: Any, align_corners: boo
 # -- interpolate -------------------------------------------------------------------------------
 
 RANKS = {"linear": 3, "bilinear": 4, "bicubic": 4, "lanczos": 4, "trilinear": 5}
-KINDS = {"nearest": "Nearest", "nearest-exact": "NearestExact", "linear": "Linear", "bilinear": "Bilinear",
-         "bicubic": "Bicubic", "trilinear": "Trilinear", "lanczos": "Lanczos"}  # fmt: skip
+KINDS = {
+    "nearest": "Nearest",
+    "nearest-exact": "NearestExact",
+    "linear": "Linear",
+    "bilinear": "Bilinear",
+    "bicubic": "Bicubic",
+    "trilinear": "Trilinear",
+    "lanczos": "Lanczos",
+}
 
 
 def interpolate(
@@ -252,6 +262,7 @@ def check_mode(ndim: int, mode: str, align_corners: bool, antialias: bool) -> No
 
 
 def deprecated(name: str) -> None:
+    """PyTorch's warning at an old name."""
     warnings.warn(
         f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.",
         stacklevel=3,
@@ -293,6 +304,7 @@ FUNCTIONAL.update(
 
 
 def check_channels_and_pixels(name: str, x: Tensor, factor: int, what: str) -> None:
+    """Raises RuntimeError for a rank or a factor that makes no sense."""
     ndim = x._data.ndim
     check(
         ndim >= 3,
@@ -306,7 +318,7 @@ def check_channels_and_pixels(name: str, x: Tensor, factor: int, what: str) -> N
 
 @public(spaces=("torch", "nn.functional"), method=False)
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """Turns channels into pixels: (*, C r^2, H, W) -> (*, C, H r, W r), r being `upscale_factor`."""
+    """Turns channels into pixels: (*, C r^2, H, W) -> (*, C, H r, W r), r = `upscale_factor`."""
     r = upscale_factor
     check_channels_and_pixels("pixel_shuffle", input, r, "upscale_factor")
     *lead, c, h, w = input._data.shape
@@ -325,7 +337,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 @public(spaces=("torch", "nn.functional"), method=False)
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """Turns pixels into channels: (*, C, H r, W r) -> (*, C r^2, H, W), r being `downscale_factor`."""
+    """Turns pixels into channels: (*, C, H r, W r) -> (*, C r^2, H, W), r = `downscale_factor`."""
     r = downscale_factor
     check_channels_and_pixels("pixel_unshuffle", input, r, "downscale_factor")
     *lead, c, h, w = input._data.shape

@@ -146,30 +146,64 @@ TRANSPOSED_ERRORS = [
 ]
 
 SAMPLES = [
-    Sample(f"{F}conv{len(i[1].shape) - 2}d", i, conv, k, op="convolution", dtypes=(*FLOATS, "int64", *COMPLEX),
-           errors=ERRORS if len(i[1].shape) == 4 else [])
+    Sample(
+        f"{F}conv{len(i[1].shape) - 2}d",
+        i,
+        conv,
+        k,
+        op="convolution",
+        dtypes=(*FLOATS, "int64", *COMPLEX),
+        errors=ERRORS if len(i[1].shape) == 4 else [],
+    )
     for i, k in CONVS
-]  # fmt: skip
+]
 SAMPLES += [
-    Sample(f"{F}conv_transpose{len(i[1].shape) - 2}d", i, conv_transpose, k, op="convolution_input",
-           dtypes=(*FLOATS, "int64"), errors=TRANSPOSED_ERRORS if len(i[1].shape) == 4 else [])
+    Sample(
+        f"{F}conv_transpose{len(i[1].shape) - 2}d",
+        i,
+        conv_transpose,
+        k,
+        op="convolution_input",
+        dtypes=(*FLOATS, "int64"),
+        errors=TRANSPOSED_ERRORS if len(i[1].shape) == 4 else [],
+    )
     for i, k in TRANSPOSED
-]  # fmt: skip
+]
 SAMPLES += [
-    Sample("convolution", [A(2, 3, 7), A(4, 3, 3), A(4), [1], [0], [1], False, [0], 1],
-           lambda x, w, b, *_: conv(x, w, b), op="convolution"),
-    Sample("conv_tbc", [A(5, 2, 3), A(3, 3, 4), A(4)],
-           lambda x, w, b: conv(x.transpose(1, 2, 0), w.transpose(2, 1, 0), b).transpose(2, 0, 1)),
-    Sample(F + "unfold", [A(2, 3, 5, 4), (2, 3)], unfold, {"padding": 1, "stride": 2}, op="unfold_blocks", errors=[
-        ([A(1, 3, 2, 2), 3], RuntimeError, "calculated shape of the array of sliding blocks"),
-        ([A(3, 4, 4, 1, 1), 3], RuntimeError, "Expected 3D or 4D"),
-        ([A(1, 3, 4, 4), 0], RuntimeError, "greater than zero"),
-    ]),
+    Sample(
+        "convolution",
+        [A(2, 3, 7), A(4, 3, 3), A(4), [1], [0], [1], False, [0], 1],
+        lambda x, w, b, *_: conv(x, w, b),
+        op="convolution",
+    ),
+    Sample(
+        "conv_tbc",
+        [A(5, 2, 3), A(3, 3, 4), A(4)],
+        lambda x, w, b: conv(x.transpose(1, 2, 0), w.transpose(2, 1, 0), b).transpose(2, 0, 1),
+    ),
+    Sample(
+        F + "unfold",
+        [A(2, 3, 5, 4), (2, 3)],
+        unfold,
+        {"padding": 1, "stride": 2},
+        op="unfold_blocks",
+        errors=[
+            ([A(1, 3, 2, 2), 3], RuntimeError, "calculated shape of the array of sliding blocks"),
+            ([A(3, 4, 4, 1, 1), 3], RuntimeError, "Expected 3D or 4D"),
+            ([A(1, 3, 4, 4), 0], RuntimeError, "greater than zero"),
+        ],
+    ),
     Sample(F + "unfold", [A(3, 5, 4), 2], unfold, {"dilation": (2, 1)}, op="unfold_blocks"),
-    Sample(F + "fold", [A(2, 8, 6), (3, 4), 2], fold, op="fold_blocks", errors=[
-        ([A(1, 28, 4), (4, 4), 3], RuntimeError, "divisible by the product of kernel_size"),
-        ([A(1, 27, 5), (4, 4), 3], RuntimeError, r"sliding blocks 2 \* 2 = 4"),
-        ([A(1, 27, 5, 2), (4, 4), 3], RuntimeError, "Expected 2D or 3D"),
-    ]),
+    Sample(
+        F + "fold",
+        [A(2, 8, 6), (3, 4), 2],
+        fold,
+        op="fold_blocks",
+        errors=[
+            ([A(1, 28, 4), (4, 4), 3], RuntimeError, "divisible by the product of kernel_size"),
+            ([A(1, 27, 5), (4, 4), 3], RuntimeError, r"sliding blocks 2 \* 2 = 4"),
+            ([A(1, 27, 5, 2), (4, 4), 3], RuntimeError, "Expected 2D or 3D"),
+        ],
+    ),
     Sample(F + "fold", [A(2, 4, 9), 4, 2], fold, {"padding": 1, "stride": 2}, op="fold_blocks"),
-]  # fmt: skip
+]

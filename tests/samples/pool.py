@@ -118,18 +118,30 @@ def D(*shape):
 
 
 MAXIMA = [
-    ([D(2, 3, 7), 3], {}), ([D(3, 7), 3], {"stride": 2, "padding": 1, "dilation": 2}), ([D(1, 2, 8), 3], {"ceil_mode": True}),
-    ([D(2, 2, 4, 6), 2], {}), ([D(2, 2, 5, 5), 3], {"stride": 2, "padding": 1}), ([D(2, 5, 6), (2, 3)], {"dilation": (2, 1)}),
-    ([D(1, 2, 6, 6), 3], {"stride": 4, "ceil_mode": True, "padding": 1}), ([D(1, 2, 4, 4), 4], {}),
-    ([D(1, 2, 4, 4, 3), 2], {"stride": 1}), ([D(1, 1, 4, 4, 4), (2, 3, 2)], {"padding": 1}),
-]  # fmt: skip
+    ([D(2, 3, 7), 3], {}),
+    ([D(3, 7), 3], {"stride": 2, "padding": 1, "dilation": 2}),
+    ([D(1, 2, 8), 3], {"ceil_mode": True}),
+    ([D(2, 2, 4, 6), 2], {}),
+    ([D(2, 2, 5, 5), 3], {"stride": 2, "padding": 1}),
+    ([D(2, 5, 6), (2, 3)], {"dilation": (2, 1)}),
+    ([D(1, 2, 6, 6), 3], {"stride": 4, "ceil_mode": True, "padding": 1}),
+    ([D(1, 2, 4, 4), 4], {}),
+    ([D(1, 2, 4, 4, 3), 2], {"stride": 1}),
+    ([D(1, 1, 4, 4, 4), (2, 3, 2)], {"padding": 1}),
+]
 MEANS = [
-    ([A(2, 3, 7), 3], {}), ([A(3, 8), 3], {"stride": 2, "padding": 1, "count_include_pad": False}),
-    ([A(1, 2, 8), 3], {"ceil_mode": True, "padding": 1}), ([A(2, 2, 4, 6), 2], {}), ([A(1, 2, 3, 3), 3], {}),
+    ([A(2, 3, 7), 3], {}),
+    ([A(3, 8), 3], {"stride": 2, "padding": 1, "count_include_pad": False}),
+    ([A(1, 2, 8), 3], {"ceil_mode": True, "padding": 1}),
+    ([A(2, 2, 4, 6), 2], {}),
+    ([A(1, 2, 3, 3), 3], {}),
     ([A(2, 2, 5, 5), 3], {"stride": 2, "padding": 1, "divisor_override": 2}),
-    ([A(1, 2, 6, 5), (2, 3)], {"stride": (3, 1), "ceil_mode": True, "padding": 1, "count_include_pad": False}),
+    (
+        [A(1, 2, 6, 5), (2, 3)],
+        {"stride": (3, 1), "ceil_mode": True, "padding": 1, "count_include_pad": False},
+    ),
     ([A(1, 2, 4, 4, 3), 2], {"stride": 1}),
-]  # fmt: skip
+]
 POOL_ERRORS = [
     ([A(1, 2, 2), 3], RuntimeError, "Output size is too small"),
     ([A(1, 5, 5), 3], {"padding": 2}, RuntimeError, "pad should be at most half"),
@@ -161,47 +173,123 @@ for i, k in MAXIMA:
     d = dims(i)
     d = 2 if i[0].shape == (2, 5, 6) else d
     SAMPLES += [
-        Sample(f"{F}max_pool{d}d", i, max_pool(d), k, op="max_pool", dtypes=(*FLOATS, "int64"),
-               errors=POOL_ERRORS if d == 2 and not k else []),
-        Sample(f"{F}max_pool{d}d_with_indices", i, lambda *a, f=max_pool(d), **kw: f(*a, return_indices=True, **kw), k,
-               op="max_pool", gradient=False),
-    ]  # fmt: skip
+        Sample(
+            f"{F}max_pool{d}d",
+            i,
+            max_pool(d),
+            k,
+            op="max_pool",
+            dtypes=(*FLOATS, "int64"),
+            errors=POOL_ERRORS if d == 2 and not k else [],
+        ),
+        Sample(
+            f"{F}max_pool{d}d_with_indices",
+            i,
+            lambda *a, f=max_pool(d), **kw: f(*a, return_indices=True, **kw),
+            k,
+            op="max_pool",
+            gradient=False,
+        ),
+    ]
 for i, k in MEANS:
     d = dims(i)
     SAMPLES.append(
-        Sample(f"{F}avg_pool{d}d", i, avg_pool(d), k, op="avg_pool", errors=[
-            *POOL_ERRORS, ([A(1, 5, 5), 2], {"divisor_override": 0}, RuntimeError, "divisor must "
-            "be not zero"),
-        ] if d == 2 and not k else [])
-    )  # fmt: skip
+        Sample(
+            f"{F}avg_pool{d}d",
+            i,
+            avg_pool(d),
+            k,
+            op="avg_pool",
+            errors=[
+                *POOL_ERRORS,
+                (
+                    [A(1, 5, 5), 2],
+                    {"divisor_override": 0},
+                    RuntimeError,
+                    "divisor must be not zero",
+                ),
+            ]
+            if d == 2 and not k
+            else [],
+        )
+    )
 for d in (1, 2, 3):
     shape = (2, 2, 5, 6, 4)[: d + 2]
     SAMPLES += [
         Sample(f"{F}lp_pool{d}d", [A(*shape, low=0.5, high=2.0), 3.0, 2], lp_pool(d)),
-        Sample(f"{F}adaptive_avg_pool{d}d", [A(*shape), 3], adaptive(d, np.mean), op="resample", errors=[
-            ([A(*shape), -2], RuntimeError, "greater than or equal to 0"), ([A(3), 2], RuntimeError, "Expected"),
-        ]),
+        Sample(
+            f"{F}adaptive_avg_pool{d}d",
+            [A(*shape), 3],
+            adaptive(d, np.mean),
+            op="resample",
+            errors=[
+                ([A(*shape), -2], RuntimeError, "greater than or equal to 0"),
+                ([A(3), 2], RuntimeError, "Expected"),
+            ],
+        ),
         Sample(f"{F}adaptive_avg_pool{d}d", [A(*shape), 1], adaptive(d, np.mean), op="avg_pool"),
-        Sample(f"{F}adaptive_max_pool{d}d", [D(*shape), 3], adaptive(d, np.max), op="adaptive_max_pool_indices"),
-        Sample(f"{F}max_unpool{d}d", [A(2, *[2] * d), A(2, *[2] * d, dtype="int64",
-               values=np.arange(2 * 2**d).reshape(2, *[2] * d) % 2**d), 2],
-               lambda x, i, k, d=d: np.concatenate(
-                   [x.reshape(2, -1), np.zeros((2, 4**d - 2**d))], 1).reshape(2, *[4] * d), errors=[
-                   ([A(1, *[2] * d), A(1, *[2] * d, dtype="int64", low=99, high=99), 2], RuntimeError, "invalid max index"),
-                   ([A(1, *[2] * d), A(1, *[2] * d, dtype="int32"), 2], RuntimeError, "int64"),
-                   ([A(1, *[2] * d), A(1, *[3] * d, dtype="int64"), 2], RuntimeError, "same as "
-                   "that of the input"),
-                   ([A(1, *[2] * d), A(1, *[2] * d, dtype="int64"), 2], {"output_size": (9,) * d}, ValueError, "must be between"),
-               ]),
-    ]  # fmt: skip
+        Sample(
+            f"{F}adaptive_max_pool{d}d",
+            [D(*shape), 3],
+            adaptive(d, np.max),
+            op="adaptive_max_pool_indices",
+        ),
+        Sample(
+            f"{F}max_unpool{d}d",
+            [
+                A(2, *[2] * d),
+                A(
+                    2,
+                    *[2] * d,
+                    dtype="int64",
+                    values=np.arange(2 * 2**d).reshape(2, *[2] * d) % 2**d,
+                ),
+                2,
+            ],
+            lambda x, i, k, d=d: np.concatenate(
+                [x.reshape(2, -1), np.zeros((2, 4**d - 2**d))], 1
+            ).reshape(2, *[4] * d),
+            errors=[
+                (
+                    [A(1, *[2] * d), A(1, *[2] * d, dtype="int64", low=99, high=99), 2],
+                    RuntimeError,
+                    "invalid max index",
+                ),
+                ([A(1, *[2] * d), A(1, *[2] * d, dtype="int32"), 2], RuntimeError, "int64"),
+                (
+                    [A(1, *[2] * d), A(1, *[3] * d, dtype="int64"), 2],
+                    RuntimeError,
+                    "same as that of the input",
+                ),
+                (
+                    [A(1, *[2] * d), A(1, *[2] * d, dtype="int64"), 2],
+                    {"output_size": (9,) * d},
+                    ValueError,
+                    "must be between",
+                ),
+            ],
+        ),
+    ]
 SAMPLES += [
     Sample(F + "adaptive_avg_pool2d", [A(2, 5, 6), (None, 4)], adaptive(2, np.mean), op="resample"),
-    Sample(F + "fractional_max_pool2d", [D(1, 2, 5, 5), 2], None,
-           {"output_size": 3, "_random_samples": A(1, 2, 2, low=0, high=1, dtype="float64")}, second=False,
-           errors=[([A(1, 5, 5), 2], ValueError, "requires specifying either"),
-                   ([A(1, 5, 5), 2], {"output_size": 5}, RuntimeError, "too large")],
-           op="fractional_max_pool_indices"),
-    Sample(F + "fractional_max_pool3d", [D(1, 2, 5, 5, 5), 2], None,
-           {"output_size": 3, "_random_samples": A(1, 2, 3, low=0, high=1, dtype="float64")}, second=False,
-           op="fractional_max_pool_indices"),
-]  # fmt: skip
+    Sample(
+        F + "fractional_max_pool2d",
+        [D(1, 2, 5, 5), 2],
+        None,
+        {"output_size": 3, "_random_samples": A(1, 2, 2, low=0, high=1, dtype="float64")},
+        second=False,
+        errors=[
+            ([A(1, 5, 5), 2], ValueError, "requires specifying either"),
+            ([A(1, 5, 5), 2], {"output_size": 5}, RuntimeError, "too large"),
+        ],
+        op="fractional_max_pool_indices",
+    ),
+    Sample(
+        F + "fractional_max_pool3d",
+        [D(1, 2, 5, 5, 5), 2],
+        None,
+        {"output_size": 3, "_random_samples": A(1, 2, 3, low=0, high=1, dtype="float64")},
+        second=False,
+        op="fractional_max_pool_indices",
+    ),
+]

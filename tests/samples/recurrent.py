@@ -32,8 +32,12 @@ def simple_step(activation):
     )
 
 
-STEPS = {"lstm": (lstm_step, 4), "gru": (gru_step, 3), "rnn_tanh": (simple_step(np.tanh), 1),
-         "rnn_relu": (simple_step(lambda x: np.maximum(x, 0)), 1)}  # fmt: skip
+STEPS = {
+    "lstm": (lstm_step, 4),
+    "gru": (gru_step, 3),
+    "rnn_tanh": (simple_step(np.tanh), 1),
+    "rnn_relu": (simple_step(lambda x: np.maximum(x, 0)), 1),
+}
 
 
 def sequence(kind):
@@ -81,11 +85,41 @@ SAMPLES = []
 for _kind, (_, _gates) in STEPS.items():
     _twice = [w for f in (2, 2, 6, 6) for w in weights(_gates, f, 3)]
     SAMPLES += [
-        Sample(f"{_kind}_cell", [A(2, 3), state(_kind, 2, 4), *weights(_gates, 3, 4)], cell(_kind), batch=_kind != "lstm",
-               errors=[([A(2, 5), state(_kind, 2, 4), *weights(_gates, 3, 4)], RuntimeError, "input_size"),
-                       ([A(2, 3), state(_kind, 2, 5), *weights(_gates, 3, 4)], RuntimeError, "hidden_size")]),
-        Sample(_kind, [A(3, 2, 2), state(_kind, 1, 2, 3), weights(_gates, 2, 3), True, 1, 0.0, True, False, False],
-               sequence(_kind), batch=False),
-        Sample(_kind, [A(2, 3, 2), state(_kind, 4, 2, 3), _twice, True, 2, 0.0, False, True, True],
-               sequence(_kind), batch=False, second=False),
-    ]  # fmt: skip
+        Sample(
+            f"{_kind}_cell",
+            [A(2, 3), state(_kind, 2, 4), *weights(_gates, 3, 4)],
+            cell(_kind),
+            batch=_kind != "lstm",
+            errors=[
+                ([A(2, 5), state(_kind, 2, 4), *weights(_gates, 3, 4)], RuntimeError, "input_size"),
+                (
+                    [A(2, 3), state(_kind, 2, 5), *weights(_gates, 3, 4)],
+                    RuntimeError,
+                    "hidden_size",
+                ),
+            ],
+        ),
+        Sample(
+            _kind,
+            [
+                A(3, 2, 2),
+                state(_kind, 1, 2, 3),
+                weights(_gates, 2, 3),
+                True,
+                1,
+                0.0,
+                True,
+                False,
+                False,
+            ],
+            sequence(_kind),
+            batch=False,
+        ),
+        Sample(
+            _kind,
+            [A(2, 3, 2), state(_kind, 4, 2, 3), _twice, True, 2, 0.0, False, True, True],
+            sequence(_kind),
+            batch=False,
+            second=False,
+        ),
+    ]

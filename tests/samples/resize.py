@@ -167,67 +167,173 @@ def pixel_unshuffle(x, r):
 X = A(2, 3, 4)
 NOT_SUPPORTED = [([A(4), (1, 1)], {"mode": "reflect"}, NotImplementedError, "not supported")]
 SAMPLES = [
-    Sample(F + "pad", [X, (1, 2)], pad, dtypes=FLOATS + INTS, op="constant_pad_nd", errors=[
-        ([X, (1,)], RuntimeError, "divisible by 2"), ([X, (1,) * 8], RuntimeError, "two times the "
-        "input dimension"),
-        ([X, (-3, -2)], RuntimeError, "negative"), ([X, (1, 1)], {"mode": "foo"}, NotImplementedError, "Unrecognised"),
-    ]),
+    Sample(
+        F + "pad",
+        [X, (1, 2)],
+        pad,
+        dtypes=FLOATS + INTS,
+        op="constant_pad_nd",
+        errors=[
+            ([X, (1,)], RuntimeError, "divisible by 2"),
+            ([X, (1,) * 8], RuntimeError, "two times the input dimension"),
+            ([X, (-3, -2)], RuntimeError, "negative"),
+            ([X, (1, 1)], {"mode": "foo"}, NotImplementedError, "Unrecognised"),
+        ],
+    ),
     Sample(F + "pad", [X, (1, -1, 0, 2)], pad, {"value": 2.5}, op="constant_pad_nd"),
     Sample("constant_pad_nd", [X, (0, 1), 3.0], lambda x, p, v: pad(x, p, value=v)),
-    *[Sample(F + "pad", [A(2, 3, 4), (2, 1)], pad, {"mode": m}, op="resample", errors=NOT_SUPPORTED) for m in MODES],
-    *[Sample(F + "pad", [A(1, 2, 3, 4), (3, -1, 0, 2)], pad, {"mode": m}, op="resample") for m in MODES],
-    *[Sample(F + "pad", [A(2, 3, 2, 3), (1, 1, 0, 1, 2, 1)], pad, {"mode": m}, op="resample") for m in MODES],
-    Sample(F + "pad", [X, (1, 1)], pad, {"mode": "reflect"}, op="resample", errors=[
-        ([X, (4, 1)], {"mode": "reflect"}, RuntimeError, "Padding size should be less"),
-        ([X, (5, 5)], {"mode": "circular"}, RuntimeError, "wrapping around more than once"),
-        ([X, (1, 1)], {"mode": "reflect", "value": 2.0}, RuntimeError, "value argument"),
-    ]),
-    Sample(F + "interpolate", [A(2, 2, 5)], interpolate, {"size": 8}, op="resample", errors=[
-        ([X], ValueError, "either size or scale_factor"), ([X, 2, 2.0], ValueError, "only one of "
-        "size or scale_factor"),
-        ([X, 2], {"mode": "bilinear"}, NotImplementedError, "Got 3D input, but bilinear mode needs "
-        "4D"),
-        ([X, 2], {"align_corners": True}, ValueError, "align_corners option"), ([X, 0], RuntimeError, "greater than 0"),
-        ([X, (2, 3)], ValueError, "spatial dimensions"), ([X, 2], {"mode": "foo"}, NotImplementedError, "Input Error"),
-        ([X, 2], {"antialias": True}, ValueError, "Anti-alias"),
-    ]),
-    *[Sample(F + "interpolate", [A(1, 2, 5, 4), *size], interpolate, {"mode": m, **more}, op="resample")
-      for size, m, more in [
-          ([(3, 7)], "nearest", {}), ([None, 1.7], "nearest", {}), ([(3, 7)], "nearest-exact", {}),
-          ([(3, 7)], "bilinear", {}), ([(3, 7)], "bilinear", {"align_corners": True}), ([None, (1.6, 0.6)], "bilinear", {}),
-          ([(7, 3)], "bicubic", {}), ([(7, 3)], "bicubic", {"align_corners": True}), ([(3, 2)], "area", {}),
-          ([(2, 3)], "bilinear", {"antialias": True}), ([(2, 7)], "bicubic", {"antialias": True}),
-      ]],
+    *[
+        Sample(
+            F + "pad", [A(2, 3, 4), (2, 1)], pad, {"mode": m}, op="resample", errors=NOT_SUPPORTED
+        )
+        for m in MODES
+    ],
+    *[
+        Sample(F + "pad", [A(1, 2, 3, 4), (3, -1, 0, 2)], pad, {"mode": m}, op="resample")
+        for m in MODES
+    ],
+    *[
+        Sample(F + "pad", [A(2, 3, 2, 3), (1, 1, 0, 1, 2, 1)], pad, {"mode": m}, op="resample")
+        for m in MODES
+    ],
+    Sample(
+        F + "pad",
+        [X, (1, 1)],
+        pad,
+        {"mode": "reflect"},
+        op="resample",
+        errors=[
+            ([X, (4, 1)], {"mode": "reflect"}, RuntimeError, "Padding size should be less"),
+            ([X, (5, 5)], {"mode": "circular"}, RuntimeError, "wrapping around more than once"),
+            ([X, (1, 1)], {"mode": "reflect", "value": 2.0}, RuntimeError, "value argument"),
+        ],
+    ),
+    Sample(
+        F + "interpolate",
+        [A(2, 2, 5)],
+        interpolate,
+        {"size": 8},
+        op="resample",
+        errors=[
+            ([X], ValueError, "either size or scale_factor"),
+            ([X, 2, 2.0], ValueError, "only one of size or scale_factor"),
+            (
+                [X, 2],
+                {"mode": "bilinear"},
+                NotImplementedError,
+                "Got 3D input, but bilinear mode needs 4D",
+            ),
+            ([X, 2], {"align_corners": True}, ValueError, "align_corners option"),
+            ([X, 0], RuntimeError, "greater than 0"),
+            ([X, (2, 3)], ValueError, "spatial dimensions"),
+            ([X, 2], {"mode": "foo"}, NotImplementedError, "Input Error"),
+            ([X, 2], {"antialias": True}, ValueError, "Anti-alias"),
+        ],
+    ),
+    *[
+        Sample(
+            F + "interpolate",
+            [A(1, 2, 5, 4), *size],
+            interpolate,
+            {"mode": m, **more},
+            op="resample",
+        )
+        for size, m, more in [
+            ([(3, 7)], "nearest", {}),
+            ([None, 1.7], "nearest", {}),
+            ([(3, 7)], "nearest-exact", {}),
+            ([(3, 7)], "bilinear", {}),
+            ([(3, 7)], "bilinear", {"align_corners": True}),
+            ([None, (1.6, 0.6)], "bilinear", {}),
+            ([(7, 3)], "bicubic", {}),
+            ([(7, 3)], "bicubic", {"align_corners": True}),
+            ([(3, 2)], "area", {}),
+            ([(2, 3)], "bilinear", {"antialias": True}),
+            ([(2, 7)], "bicubic", {"antialias": True}),
+        ]
+    ],
     Sample(F + "interpolate", [A(2, 2, 5), 8], interpolate, {"mode": "linear"}, op="resample"),
-    Sample(F + "interpolate", [A(1, 2, 3, 2, 4), (4, 3, 2)], interpolate, {"mode": "trilinear"}, op="resample"),
-    *[Sample(F + "grid_sample", [A(2, 2, 3, 4), A(2, 2, 3, 2, low=-1.6, high=1.6)], grid_sample,
-             {"mode": m, "padding_mode": p, "align_corners": a}, op="gather", second=m != "nearest" and p != "reflection")
-      for m in ("bilinear", "nearest", "bicubic") for p in ("zeros", "border", "reflection") for a in (False, True)],
-    Sample(F + "grid_sample", [A(1, 2, 2, 3, 2), A(1, 2, 1, 2, 3, low=-1, high=1)], grid_sample, {"align_corners": False},
-           op="gather", errors=[
-        ([A(2, 4, 5, 3), A(3, 4, 4, 2)], FALSE, RuntimeError, "same batch size"),
-        ([A(2, 4, 5, 3), A(2, 4, 4, 3)], FALSE, RuntimeError, "size 2 in last dimension"),
-        ([A(2, 4, 5, 3), A(2, 4, 4, 2)], {"mode": "foo"}, ValueError, "expected mode"),
-        ([A(2, 4, 5, 3), A(2, 4, 4, 2)], {"padding_mode": "foo"}, ValueError, "expected "
-        "padding_mode"),
-        ([A(1, 1, 2, 2, 2), A(1, 1, 1, 1, 3)], {"mode": "bicubic", **FALSE}, RuntimeError, "only "
-        "supports 4D"),
-    ]),
-    Sample(F + "affine_grid", [A(2, 2, 3), (2, 1, 3, 4)], affine_grid, {"align_corners": False}, errors=[
-        ([A(2, 2, 4), (2, 3, 4, 5, 6)], FALSE, ValueError, "3D affine matrices"), ([A(2, 2, 3), (2, 3, 4)], FALSE, NotImplementedError, "4D"),
-        ([A(2, 2, 3), (2, 3, 0, 4)], FALSE, ValueError, "non-zero"),
-    ]),
+    Sample(
+        F + "interpolate",
+        [A(1, 2, 3, 2, 4), (4, 3, 2)],
+        interpolate,
+        {"mode": "trilinear"},
+        op="resample",
+    ),
+    *[
+        Sample(
+            F + "grid_sample",
+            [A(2, 2, 3, 4), A(2, 2, 3, 2, low=-1.6, high=1.6)],
+            grid_sample,
+            {"mode": m, "padding_mode": p, "align_corners": a},
+            op="gather",
+            second=m != "nearest" and p != "reflection",
+        )
+        for m in ("bilinear", "nearest", "bicubic")
+        for p in ("zeros", "border", "reflection")
+        for a in (False, True)
+    ],
+    Sample(
+        F + "grid_sample",
+        [A(1, 2, 2, 3, 2), A(1, 2, 1, 2, 3, low=-1, high=1)],
+        grid_sample,
+        {"align_corners": False},
+        op="gather",
+        errors=[
+            ([A(2, 4, 5, 3), A(3, 4, 4, 2)], FALSE, RuntimeError, "same batch size"),
+            ([A(2, 4, 5, 3), A(2, 4, 4, 3)], FALSE, RuntimeError, "size 2 in last dimension"),
+            ([A(2, 4, 5, 3), A(2, 4, 4, 2)], {"mode": "foo"}, ValueError, "expected mode"),
+            (
+                [A(2, 4, 5, 3), A(2, 4, 4, 2)],
+                {"padding_mode": "foo"},
+                ValueError,
+                "expected padding_mode",
+            ),
+            (
+                [A(1, 1, 2, 2, 2), A(1, 1, 1, 1, 3)],
+                {"mode": "bicubic", **FALSE},
+                RuntimeError,
+                "only supports 4D",
+            ),
+        ],
+    ),
+    Sample(
+        F + "affine_grid",
+        [A(2, 2, 3), (2, 1, 3, 4)],
+        affine_grid,
+        {"align_corners": False},
+        errors=[
+            ([A(2, 2, 4), (2, 3, 4, 5, 6)], FALSE, ValueError, "3D affine matrices"),
+            ([A(2, 2, 3), (2, 3, 4)], FALSE, NotImplementedError, "4D"),
+            ([A(2, 2, 3), (2, 3, 0, 4)], FALSE, ValueError, "non-zero"),
+        ],
+    ),
     Sample(F + "affine_grid", [A(1, 3, 4), (1, 1, 2, 3, 4)], affine_grid, {"align_corners": True}),
-    Sample(F + "pixel_shuffle", [A(2, 8, 2, 3), 2], pixel_shuffle, errors=[
-        ([A(2, 3, 4, 5), 2], RuntimeError, "not divisible by 4"), ([A(4, 5), 2], RuntimeError, "at "
-        "least 3 dimensions"),
-        ([A(4, 5, 5), -2], RuntimeError, "positive"),
-    ]),
-    Sample(F + "pixel_unshuffle", [A(2, 2, 4, 6), 2], pixel_unshuffle,
-           errors=[([A(2, 3, 4, 5), 2], RuntimeError, "width to be divisible")]),
-    Sample(F + "channel_shuffle", [A(1, 6, 2), 3],
-           lambda x, g: x[:, [j * (x.shape[1] // g) + i for i in range(x.shape[1] // g) for j in range(g)]], errors=[
-        ([A(2, 3, 5, 6), 2], RuntimeError, "divisible by groups"), ([A(4, 5), 2], RuntimeError, "> "
-        "2 dims"),
-    ]),
-]  # fmt: skip
+    Sample(
+        F + "pixel_shuffle",
+        [A(2, 8, 2, 3), 2],
+        pixel_shuffle,
+        errors=[
+            ([A(2, 3, 4, 5), 2], RuntimeError, "not divisible by 4"),
+            ([A(4, 5), 2], RuntimeError, "at least 3 dimensions"),
+            ([A(4, 5, 5), -2], RuntimeError, "positive"),
+        ],
+    ),
+    Sample(
+        F + "pixel_unshuffle",
+        [A(2, 2, 4, 6), 2],
+        pixel_unshuffle,
+        errors=[([A(2, 3, 4, 5), 2], RuntimeError, "width to be divisible")],
+    ),
+    Sample(
+        F + "channel_shuffle",
+        [A(1, 6, 2), 3],
+        lambda x, g: x[
+            :, [j * (x.shape[1] // g) + i for i in range(x.shape[1] // g) for j in range(g)]
+        ],
+        errors=[
+            ([A(2, 3, 5, 6), 2], RuntimeError, "divisible by groups"),
+            ([A(4, 5), 2], RuntimeError, "> 2 dims"),
+        ],
+    ),
+]
