@@ -1,10 +1,14 @@
-"""Adding values at indices, on raw arrays: the gradient of every kind of indexing. May import errors and NumPy.
+"""Adding values at indices, on raw arrays: the gradient of every kind of indexing. May import
+errors and NumPy.
 
-NumPy's `add.at` is fast for few values and for single numbers. Many rows are added in rounds instead: each round adds
-at most one row to each place, by plain indexing; where one place gets very many rows, sorted rows are summed.
+NumPy's `add.at` is fast for few values and for single numbers. Many rows are added in rounds
+instead: each round adds at most one row to each place, by plain indexing; where one place gets very
+many rows, sorted rows are summed.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy import ndarray
@@ -23,7 +27,9 @@ def out_of_bounds(index: ndarray, size: int, dim: int) -> IndexError | None:
     bad = (index < -size) | (index >= size)
     if not bad.any():
         return None
-    return IndexError(f"index {index[bad].flat[0]} is out of bounds for dimension {dim} with size {size}")
+    return IndexError(
+        f"index {index[bad].flat[0]} is out of bounds for dimension {dim} with size {size}"
+    )
 
 
 def from_front(index: ndarray, size: int, dim: int) -> ndarray:
@@ -64,25 +70,31 @@ def add_rows(table: ndarray, index: ndarray, rows: ndarray) -> None:
 
 
 def place_of(dims: tuple[int, ...]) -> int:
-    """Where the dimensions of an index stand in the result: at the indexed dims if these are neighbours, else first."""
-    neighbours = all(b == a + 1 for a, b in zip(dims, dims[1:]))
+    """Where the dimensions of an index stand in the result: at the indexed dims if these are
+    neighbours, else first.
+    """
+    neighbours = all(b == a + 1 for a, b in pairwise(dims))
     return dims[0] if neighbours else 0
 
 
 def index_rows(index: ndarray, dims: tuple[int, ...]) -> list[ndarray]:
-    """The index of each dimension: for one, the array itself, for several, stacked along its first dimension."""
+    """The index of each dimension: for one, the array itself, for several, stacked along its first
+    dimension.
+    """
     return [index] if len(dims) == 1 else list(index)
 
 
 def index_key(index: ndarray, dims: tuple[int, ...], ndim: int) -> tuple:
     """What goes between NumPy's brackets."""
     key: list = [slice(None)] * ndim
-    for d, row in zip(dims, index_rows(index, dims)):
+    for d, row in zip(dims, index_rows(index, dims), strict=True):
         key[d] = row
     return tuple(key)
 
 
-def add_at(shape: tuple[int, ...], index: ndarray, values: ndarray, dims: tuple[int, ...]) -> ndarray:
+def add_at(
+    shape: tuple[int, ...], index: ndarray, values: ndarray, dims: tuple[int, ...]
+) -> ndarray:
     """Zeros of this shape to which `values` have been added at `[..., index, ...]` over `dims`.
 
     `values` has the shape that indexing gives.
@@ -91,11 +103,13 @@ def add_at(shape: tuple[int, ...], index: ndarray, values: ndarray, dims: tuple[
     over = tuple([shape[d] for d in dims])
     rest = tuple([n for d, n in enumerate(shape) if d not in dims])
     flat = np.zeros(rows[0].shape, np.int64)
-    for row, size, d in zip(rows, over, dims):
+    for row, size, d in zip(rows, over, dims, strict=True):
         flat = flat * size + from_front(row, size, d)
     at, depth = place_of(dims), rows[0].ndim
     if at and depth:
-        values = np.moveaxis(values, range(at, at + depth), range(depth))  # (index's dims, the rest)
+        values = np.moveaxis(
+            values, range(at, at + depth), range(depth)
+        )  # (index's dims, the rest)
     width = int(np.prod(rest, dtype=np.int64))
     table = np.zeros((int(np.prod(over, dtype=np.int64)), width), values.dtype)
     if flat.size and width:

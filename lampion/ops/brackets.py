@@ -1,8 +1,10 @@
-"""What stands between brackets: `x[index]`, `x[index] = value`. May import rules, the views, index, core and the base.
+"""What stands between brackets: `x[index]`, `x[index] = value`. May import rules, the views, index,
+core and the base.
 
-An index is parsed into a view (integers, slices, new dimensions) and, if it has tensors, lists or masks, one advanced
-index of that view. Integers select first, as in PyTorch, so that `x[0, :, [1, 2]]` leaves the list in its place;
-otherwise the dimensions of an advanced index go where NumPy puts them. The short paths come first.
+An index is parsed into a view (integers, slices, new dimensions) and, if it has tensors, lists or
+masks, one advanced index of that view. Integers select first, as in PyTorch, so that `x[0, :, [1,
+2]]` leaves the list in its place; otherwise the dimensions of an advanced index go where NumPy puts
+them. The short paths come first.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from .. import dtypes
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import assign, check_memory, check_writable, type_name
+from ..core.memory import Storage
 from ..core.promotion import CAST
 from ..core.quick import quick_view
-from ..core.memory import Storage
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .accumulate import from_front, index_key
@@ -36,16 +38,20 @@ INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
 class Parsed:
-    """An index: `basic` makes a view (None: the tensor as it is), `indices` index the dims `dims` of that view."""
+    """An index: `basic` makes a view (None: the tensor as it is), `indices` index the dims `dims`
+    of that view.
+    """
 
     def __init__(self, shape: tuple[int, ...], index: Any, select: bool = True) -> None:
         """`select`: whether a tensor of one integer counts as that integer."""
         self.shape, self.basic, self.dims, self.indices = shape, [], [], []
         self.dim = self.axis = 0  # how far the tensor's and the view's dimensions are taken
         items = index if isinstance(index, tuple) else (index,)
-        if isinstance(index, list) and any(isinstance(i, NESTED) or i is None or i is ... for i in index):
+        if isinstance(index, list) and any(
+            isinstance(i, NESTED) or i is None or i is ... for i in index
+        ):
             items = tuple(index)  # a list of indices counts as a tuple of them
-        items = [as_item(i, select) for i in items]
+        self.items = items = [as_item(i, select) for i in items]
         named = sum(dims_taken(i) for i in items)
         if named > len(shape):
             raise too_many(shape, items)
@@ -78,7 +84,9 @@ class Parsed:
     def select(self, item: int) -> None:
         size = self.shape[self.dim]
         if not -size <= item < size:
-            raise IndexError(f"index {item} is out of bounds for dimension {self.dim} with size {size}")
+            raise IndexError(
+                f"index {item} is out of bounds for dimension {self.dim} with size {size}"
+            )
         self.basic.append(item)
         self.dim += 1
 
@@ -95,11 +103,13 @@ class Parsed:
     def mask(self, mask: Tensor) -> None:
         """A mask stands for the places where it is true, in as many dimensions as it has."""
         shape, have = mask._data.shape, self.shape[self.dim : self.dim + mask._data.ndim]
-        for i, (m, n) in enumerate(zip(shape, have)):
+        for i, (m, n) in enumerate(zip(shape, have, strict=True)):
             check(
                 m == n,
-                lambda i=i: f"The shape of the mask {list(shape)} at index {i} does not match the shape of the "
-                f"indexed tensor {list(self.shape)} at index {self.dim + i}",
+                lambda i=i: (
+                    f"The shape of the mask {list(shape)} at index {i} does not match the shape of "
+                    f"the indexed tensor {list(self.shape)} at index {self.dim + i}"
+                ),
                 IndexError,
             )
         for places in np.nonzero(mask.concrete("a mask as an index")):
@@ -108,10 +118,9 @@ class Parsed:
             self.advanced(wrap(places))
 
     def check_bounds(self) -> None:
-        """Raises PyTorch's IndexError for an index outside of its dimension."""
-        taken = [n for n, step in zip(self.shape, self.basic) if step.__class__ is slice]
-        for dim, index in zip(self.dims, self.indices):
-            from_front(index._data, taken[dim], dim)
+        """Raises PyTorch's IndexError for an index outside of its dimension; of tensors alone."""
+        for dim, index in zip(self.dims, self.indices, strict=True):
+            from_front(index._data, self.shape[dim], dim)
 
     def view(self, x: Tensor) -> Tensor:
         """The view that the integers, slices and new dimensions make."""
@@ -122,7 +131,9 @@ NESTED = (Tensor, list, tuple, range, slice, ndarray)
 
 
 def as_item(item: Any, select: bool) -> Any:
-    """One item of an index: an int, a slice of ints, None, an ellipsis, a bool, or a tensor of indices or a mask."""
+    """One item of an index: an int, a slice of ints, None, an ellipsis, a bool, or a tensor of
+    indices or a mask.
+    """
     if item.__class__ is int or item is None or item is ... or item.__class__ is bool:
         return item
     if item.__class__ is slice:
@@ -134,8 +145,8 @@ def as_item(item: Any, select: bool) -> Any:
     if not isinstance(item, Tensor):
         if not hasattr(item, "__index__"):
             raise IndexError(
-                "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
-                f"(got {type(item).__name__})"
+                "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables "
+                f"are valid indices (got {type(item).__name__})"
             )
         return item.__index__()
     dtype = item.dtype
@@ -158,14 +169,17 @@ def as_index_tensor(item: Any) -> Tensor:
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         array = array.astype(INT64, copy=False)
     if array.dtype not in dtypes.FROM_NUMPY:
-        raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, got {array.dtype}")
+        raise IndexError(
+            f"tensors used as indices must be long, int, byte or bool tensors, got {array.dtype}"
+        )
     return wrap(array)
 
 
 def as_slice(item: slice) -> slice:
     """A slice of plain ints; raises ValueError for a step that is not positive."""
     start, stop, step = [
-        i if i is None or i.__class__ is int else i.__index__() for i in (item.start, item.stop, item.step)
+        i if i is None or i.__class__ is int else i.__index__()
+        for i in (item.start, item.stop, item.step)
     ]
     check(step != 0, "slice step cannot be zero", ValueError)
     check(step is None or step > 0, "step must be greater than zero", ValueError)
@@ -188,8 +202,8 @@ def too_many(shape: tuple[int, ...], items: list) -> IndexError:
     if any(i.__class__ is slice for i in items):
         return IndexError("slice() cannot be applied to a 0-dim tensor.")
     return IndexError(
-        "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
-        "0-dim tensor to a number"
+        "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in "
+        "C++ to convert a 0-dim tensor to a number"
     )
 
 
@@ -229,7 +243,9 @@ def is_plain(index: Any) -> bool:
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:
-    """The part of the tensor that an index names: a view for integers, slices, None and `...`, else a copy."""
+    """The part of the tensor that an index names: a view for integers, slices, None and `...`, else
+    a copy.
+    """
     if STATE.mode != GENERAL:
         kind = index.__class__
         try:
@@ -273,7 +289,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     given = isinstance(value, Tensor)
     if not given and not isinstance(value, (int, float, complex, np.number, np.bool_)):
         kind = type(value)
-        name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+        name = (
+            kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+        )
         raise TypeError(f"can't assign a {name} to a torch.{type_name(self.dtype)}Tensor")
     recorded = STATE.grad and (self._requires_grad or (given and value._requires_grad))
     if recorded or STATE.mode == GENERAL:
@@ -284,14 +302,16 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if not data.flags.writeable:
         check_memory(data, "__setitem__")
     target, key = data, index
-    if index.__class__ is Tensor and index._data.dtype in (INT64, BOOL):
+    if index.__class__ is Tensor and index._data.ndim and index._data.dtype in (INT64, BOOL):
         key = index._data
+        check_types(self, [index], value)
     elif index.__class__ is tuple and is_plain(index):
         key = index if ... in index else (*index, ...)  # a view, also of one element
     elif not is_plain(index):
         parsed = Parsed(data.shape, index)
         target, key = data[(*parsed.basic, ...)], ...
         if parsed.dims:
+            check_types(self, parsed.items, value)
             dims = tuple(parsed.dims)
             key = index_key(one_index(parsed.indices)._data, dims, target.ndim)
             for d in dims:
@@ -302,6 +322,24 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if self._storage is None:
         self._storage = Storage()
     self._storage.write("__setitem__")
+
+
+def check_types(x: Tensor, items: list, value: Any) -> None:
+    """Raises RuntimeError where an advanced index would convert; one value for one mask may be of
+    any type.
+    """
+    if isinstance(value, Tensor) and value.dtype is not x.dtype:
+        (first, *others) = items
+        mask = isinstance(first, Tensor) and first.dtype is dtypes.bool and first._data.ndim > 0
+        check(mask and not others and value._data.size == 1, lambda: types_differ(x, value))
+
+
+def types_differ(x: Tensor, value: Tensor) -> str:
+    """PyTorch's message for writing values of another type at an advanced index."""
+    return (
+        "Index put requires the source and destination dtypes match, got "
+        f"{type_name(x.dtype)} for the destination and {type_name(value.dtype)} for the source."
+    )
 
 
 def write(target: ndarray, key: Any, value: Any, dtype: dtypes.dtype) -> None:
@@ -318,21 +356,27 @@ def write(target: ndarray, key: Any, value: Any, dtype: dtypes.dtype) -> None:
         Parsed(target.shape, wrap(key) if isinstance(key, ndarray) else key).check_bounds()
         raise
     except OverflowError:
-        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow") from None
+        raise RuntimeError(
+            f"value cannot be converted to type {dtype.name} without overflow"
+        ) from None
     except ValueError:
         part = target[key]
         if is_plain(key):
             expand_to(wrap(value), part.shape)  # raises PyTorch's error for it
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of "
-            f"shape {list(part.shape)}"
+            f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to "
+            f"indexing result of shape {list(part.shape)}"
         ) from None
 
 
 def set_recorded(self: Tensor, index: Any, value: Any) -> None:
-    """Writing where a graph is recorded or an interpreter runs: through the view, whose base learns of it."""
+    """Writing where a graph is recorded or an interpreter runs: through the view, whose base learns
+    of it.
+    """
     parsed = Parsed(tuple(self._data.shape), index)
     view = parsed.view(self)
+    if parsed.dims:
+        check_types(self, parsed.items, value)
     if not isinstance(value, Tensor):
         if not parsed.dims:
             view.fill_(value)
@@ -368,8 +412,7 @@ def index_put(
     """
     check(
         input.dtype is values.dtype,
-        lambda: "Index put requires the source and destination dtypes match, got "
-        f"{type_name(input.dtype)} for the destination and {type_name(values.dtype)} for the source.",
+        lambda: types_differ(input, values),
     )
     given = tuple([FULL if i is None else i for i in indices])
     parsed = Parsed(tuple(input._data.shape), given, select=False)

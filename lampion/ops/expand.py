@@ -16,7 +16,9 @@ from ..errors import check
 from .rules import EXPORTS, move_to_front, public, shape_argument
 from .views import ViewOp, view_of
 
+
 def expand_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Ones between the batch dimension and the others, then a longer expansion."""
     x, shape = move_to_front(values[0], dims[0]), params["shape"]
     ones = (1,) * (len(shape) - x._data.ndim + 1)
     x = x.reshape((size, *ones, *x._data.shape[1:]))
@@ -24,7 +26,8 @@ def expand_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) ->
 
 
 def expand_array(x: ndarray, shape: tuple[int, ...]) -> ndarray | None:
-    """x with dimensions of size 1 repeated by a stride of 0; None where a size neither fits nor repeats.
+    """x with dimensions of size 1 repeated by a stride of 0; None where a size neither fits nor
+    repeats.
 
     Unlike the result of NumPy's `broadcast_to`, this one is writable.
     """
@@ -33,7 +36,7 @@ def expand_array(x: ndarray, shape: tuple[int, ...]) -> ndarray | None:
     if lead < 0 or (lead and min(shape[:lead]) < 0):
         return None
     strides = [0] * lead
-    for n, size, step in zip(shape[lead:] if lead else shape, have, x.strides):
+    for n, size, step in zip(shape[lead:] if lead else shape, have, x.strides, strict=True):
         if n != size:
             if size != 1 or n < 0:
                 return None
@@ -73,21 +76,25 @@ def expand_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     lead = len(shape) - len(have)
     if lead < 0:
         raise RuntimeError(
-            f"expand({x.dtype}{list(have)}, size={list(shape)}): the number of sizes provided ({len(shape)}) must "
-            f"be greater or equal to the number of dimensions in the tensor ({len(have)})"
+            f"expand({x.dtype}{list(have)}, size={list(shape)}): the number of sizes provided "
+            f"({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
+            f"({len(have)})"
         )
     if -1 in shape:
         if -1 in shape[:lead]:
             raise RuntimeError(
-                "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension "
-                f"{shape.index(-1)}"
+                "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing "
+                f"dimension {shape.index(-1)}"
             )
-        shape = shape[:lead] + tuple([h if s == -1 else s for h, s in zip(have, shape[lead:])])
-    for i, (h, s) in enumerate(zip(have, shape[lead:])):
+        shape = shape[:lead] + tuple(
+            [h if s == -1 else s for h, s in zip(have, shape[lead:], strict=True)]
+        )
+    for i, (h, s) in enumerate(zip(have, shape[lead:], strict=True)):
         if (h != s and h != 1) or s < 0:
             raise RuntimeError(
-                f"The expanded size of the tensor ({s}) must match the existing size ({h}) at non-singleton "
-                f"dimension {i + lead}.  Target sizes: {list(shape)}.  Tensor sizes: {list(have)}"
+                f"The expanded size of the tensor ({s}) must match the existing size ({h}) at "
+                f"non-singleton dimension {i + lead}.  Target sizes: {list(shape)}.  Tensor sizes: "
+                f"{list(have)}"
             )
     return view_of(x, EXPAND, {"shape": shape})
 
@@ -114,14 +121,21 @@ def broadcast_shapes(*shapes: Any) -> Any:
     result = [1] * max(map(len, given), default=0)
     for k, shape in enumerate(given):
         for i in range(-1, -len(shape) - 1, -1):
-            check(shape[i] >= 0, lambda i=i, s=shape: (
-                f"Trying to create tensor with negative dimension ({s[i]}): ({s[i]})"))
+            check(
+                shape[i] >= 0,
+                lambda i=i, s=shape: (
+                    f"Trying to create tensor with negative dimension ({s[i]}): ({s[i]})"
+                ),
+            )
             if shape[i] in (1, result[i]):
                 continue
             check(
                 result[i] == 1,
-                lambda i=i, k=k, s=shape: f"Attempting to broadcast a dimension of length {s[i]} at {i}! "
-                f"Mismatching argument at index {k} had {s}; but expected shape should be broadcastable to {result}",
+                lambda i=i, k=k, s=shape: (
+                    f"Attempting to broadcast a dimension of length {s[i]} at {i}! Mismatching "
+                    f"argument at index {k} had {s}; but expected shape should be broadcastable to "
+                    f"{result}"
+                ),
             )
             result[i] = shape[i]
     return Size(result)
@@ -141,13 +155,15 @@ def broadcast_pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that two broadcast to, with the error that elementwise operators raise."""
     ndim = max(len(a), len(b))
     long_a, long_b = (1,) * (ndim - len(a)) + tuple(a), (1,) * (ndim - len(b)) + tuple(b)
-    for i, (m, n) in enumerate(zip(long_a, long_b)):
+    for i, (m, n) in enumerate(zip(long_a, long_b, strict=True)):
         check(
             m == n or 1 in (m, n),
-            lambda m=m, n=n, i=i: f"The size of tensor a ({m}) must match the size of tensor b ({n}) at "
-            f"non-singleton dimension {i}",
+            lambda m=m, n=n, i=i: (
+                f"The size of tensor a ({m}) must match the size of tensor b ({n}) at "
+                f"non-singleton dimension {i}"
+            ),
         )
-    return tuple([n if m == 1 else m for m, n in zip(long_a, long_b)])
+    return tuple([n if m == 1 else m for m, n in zip(long_a, long_b, strict=True)])
 
 
 EXPORTS["torch"].update(broadcast_shapes=broadcast_shapes, broadcast_tensors=broadcast_tensors)

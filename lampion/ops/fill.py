@@ -1,4 +1,6 @@
-"""Writing one value everywhere: fill_, zero_, fill_diagonal_. May import rules, the views, masks, core and the base."""
+"""Writing one value everywhere: fill_, zero_, fill_diagonal_. May import rules, the views, masks,
+core and the base.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from .. import dtypes
 from ..core.dispatch import apply
 from ..core.graph import STATE
 from ..core.inplace import assign, check_memory, check_writable, rebase
+from ..core.memory import Storage
 from ..core.op import Op
 from ..core.promotion import CAST
-from ..core.memory import Storage
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .rules import batch_elementwise, public
@@ -32,8 +34,10 @@ def fill_value(value: Any, dtype: dtypes.dtype) -> Tensor:
         return wrap(as_number(value, dtype))
     check(
         value._data.ndim == 0,
-        lambda: "fill_ only supports 0-dimension value tensor but got tensor with "
-        f"{value._data.ndim} dimensions.",
+        lambda: (
+            "fill_ only supports 0-dimension value tensor but got tensor with "
+            f"{value._data.ndim} dimensions."
+        ),
     )
     return value if value.dtype is dtype else CAST(value, dtype=dtype)
 
@@ -47,7 +51,9 @@ def as_number(value: Any, dtype: dtypes.dtype) -> Any:
             return np.asarray(int(value), dtype.numpy)
         return np.asarray(value).astype(dtype.numpy)
     except (OverflowError, ValueError):
-        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow") from None
+        raise RuntimeError(
+            f"value cannot be converted to type {dtype.name} without overflow"
+        ) from None
 
 
 @public
@@ -91,8 +97,10 @@ def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
 
 
 @public(spaces=())
-def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:  # noqa: A002
-    """Writes a value to the main diagonal; with `wrap`, that of a tall matrix goes on below its end."""
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Writes a value to the main diagonal; with `wrap`, that of a tall matrix goes on below its
+    end.
+    """
     shape = self._data.shape
     check(len(shape) >= 2, "dimensions must larger than 1")
     check(

@@ -1,7 +1,9 @@
-"""gather and scatter: one index for each element. May import rules, the views, index, core and the base.
+"""gather and scatter: one index for each element. May import rules, the views, index, core and the
+base.
 
-`index` has the dimensions of the input; element (i, j, k) of it names, with dim=1, the place (i, index[i, j, k], k).
-On contiguous memory all these places are numbers of the flattened array, which makes every kernel one line of NumPy.
+`index` has the dimensions of the input; element (i, j, k) of it names, with dim=1, the place (i,
+index[i, j, k], k). On contiguous memory all these places are numbers of the flattened array, which
+makes every kernel one line of NumPy.
 """
 
 from __future__ import annotations
@@ -26,12 +28,17 @@ from .views import view_of
 
 
 def places(shape: tuple[int, ...], index: ndarray, dim: int) -> ndarray:
-    """Where each element of an index points to in a flattened array; raises for one that is out of range."""
+    """Where each element of an index points to in a flattened array; raises for one that is out of
+    range.
+    """
     if index.size:
         low, high = int(index.min()), int(index.max())
         check(
             low >= 0 and high < shape[dim],
-            lambda: f"index {low if low < 0 else high} is out of bounds for dimension {dim} with size {shape[dim]}",
+            lambda: (
+                f"index {low if low < 0 else high} is out of bounds for dimension {dim} with size "
+                f"{shape[dim]}"
+            ),
         )
     at: Any = 0
     step = 1
@@ -46,16 +53,19 @@ def places(shape: tuple[int, ...], index: ndarray, dim: int) -> ndarray:
 
 
 def gather_kernel(x: ndarray, index: ndarray, dim: int) -> ndarray:
+    """x at the places that the index names."""
     return x.reshape(-1).take(places(x.shape, index, dim))
 
 
 def scatter_kernel(x: ndarray, index: ndarray, src: ndarray, dim: int) -> ndarray:
+    """A copy of x with src at the places that the index names."""
     y = x.copy()
     y.reshape(-1)[places(x.shape, index, dim)] = src
     return y
 
 
 def scatter_add_kernel(x: ndarray, index: ndarray, src: ndarray, dim: int) -> ndarray:
+    """A copy of x with src added at the places that the index names."""
     y = x.copy()
     np.add.at(y.reshape(-1), places(x.shape, index, dim).reshape(-1), src.reshape(-1))
     return y
@@ -84,6 +94,7 @@ REDUCTIONS = {
 def scatter_reduce_kernel(
     x: ndarray, index: ndarray, src: ndarray, dim: int, reduce: str, include_self: bool
 ) -> ndarray:
+    """A copy of x with src reduced into the places that the index names."""
     y = x.copy()
     flat, at, values = y.reshape(-1), places(x.shape, index, dim).reshape(-1), src.reshape(-1)
     if not include_self:
@@ -101,7 +112,7 @@ def scatter_reduce_kernel(
 
 def dim_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
     """All inputs batched in front, so that the index names the example too."""
-    moved = [batched(size, v, d) for v, d in zip(values, dims)]
+    moved = [batched(size, v, d) for v, d in zip(values, dims, strict=True)]
     return apply(op, *moved, **{**params, "dim": params["dim"] + 1}), 0
 
 
@@ -147,16 +158,36 @@ SCATTER_ADD = Op(
 
 
 def scatter_reduce_gradient(
-    g: Tensor, x: Tensor, index: Tensor, src: Tensor, y: Tensor, dim: int, reduce: str, include_self: bool
+    g: Tensor,
+    x: Tensor,
+    index: Tensor,
+    src: Tensor,
+    y: Tensor,
+    dim: int,
+    reduce: str,
+    include_self: bool,
 ) -> list:
     """Gradients of `scatter_reduce` for the tensor and the source."""
-    rule = product_gradient if reduce == "prod" else extreme_gradient if reduce[0] == "a" else sum_gradient
+    rule = (
+        product_gradient
+        if reduce == "prod"
+        else extreme_gradient
+        if reduce[0] == "a"
+        else sum_gradient
+    )
     for_x, for_src = rule(g, x, index, src, y, dim, reduce, include_self)
     return [for_x if include_self else for_x.scatter(dim, index, 0), None, for_src]
 
 
 def sum_gradient(
-    g: Tensor, x: Tensor, index: Tensor, src: Tensor, y: Tensor, dim: int, reduce: str, include_self: bool
+    g: Tensor,
+    x: Tensor,
+    index: Tensor,
+    src: Tensor,
+    y: Tensor,
+    dim: int,
+    reduce: str,
+    include_self: bool,
 ) -> tuple[Tensor, Tensor]:
     """Of a sum or mean: g, divided by how many elements were averaged."""
     if reduce == "mean":
@@ -167,13 +198,21 @@ def sum_gradient(
 
 
 def product_gradient(
-    g: Tensor, x: Tensor, index: Tensor, src: Tensor, y: Tensor, dim: int, reduce: str, include_self: bool
+    g: Tensor,
+    x: Tensor,
+    index: Tensor,
+    src: Tensor,
+    y: Tensor,
+    dim: int,
+    reduce: str,
+    include_self: bool,
 ) -> tuple[Tensor, Tensor]:
     """Of a product: the product of the others, which needs care where one factor is zero."""
     own = x.masked_fill(x == 0, 1)
-    others_of_x = apply(
-        SCATTER_REDUCE, own, index, src, dim=dim, reduce=reduce, include_self=include_self
-    ) / own
+    others_of_x = (
+        apply(SCATTER_REDUCE, own, index, src, dim=dim, reduce=reduce, include_self=include_self)
+        / own
+    )
     zero = src == 0
     zeros = x.new_zeros(x._data.shape).scatter_add(dim, index, zero.to(x.dtype)).gather(dim, index)
     single = zero & (zeros == 1)
@@ -193,7 +232,14 @@ def product_gradient(
 
 
 def extreme_gradient(
-    g: Tensor, x: Tensor, index: Tensor, src: Tensor, y: Tensor, dim: int, reduce: str, include_self: bool
+    g: Tensor,
+    x: Tensor,
+    index: Tensor,
+    src: Tensor,
+    y: Tensor,
+    dim: int,
+    reduce: str,
+    include_self: bool,
 ) -> tuple[Tensor, Tensor]:
     """Of a maximum or minimum: shared evenly by the elements that attain it."""
     x_attains, src_attains = (x == y).to(g.dtype), (src == y.gather(dim, index)).to(g.dtype)
@@ -241,18 +287,22 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
         return apply(GATHER, input.reshape((1,)), index.reshape((-1,)), dim=0).reshape(shape)
     if index._data.size == 0:
         return input.reshape((-1,)).narrow(0, 0, 0).reshape(shape)
-    for d, (n, m) in enumerate(zip(shape, input._data.shape)):
+    for d, (n, m) in enumerate(zip(shape, input._data.shape, strict=False)):
         check(
             d == dim or n <= m,
-            lambda d=d: f"Size does not match at dimension {d} expected index {list(shape)} to be no larger than "
-            f"self {list(input._data.shape)} apart from dimension {dim}",
+            lambda d=d: (
+                f"Size does not match at dimension {d} expected index {list(shape)} to be no "
+                f"larger than self {list(input._data.shape)} apart from dimension {dim}"
+            ),
         )
     if not shape:
         return apply(GATHER, input, index.reshape((1,)), dim=dim).reshape(())
     return apply(GATHER, input, index, dim=dim)
 
 
-def scattered(op: Op, input: Tensor, dim: int, index: Tensor, src: Any, name: str, **params: Any) -> Tensor:
+def scattered(
+    op: Op, input: Tensor, dim: int, index: Tensor, src: Any, name: str, **params: Any
+) -> Tensor:
     """One of the scatter operators, after its checks; a number is a source of that number."""
     dim = check_index(input, dim, index, name)
     shape = tuple(index._data.shape)
@@ -264,11 +314,17 @@ def scattered(op: Op, input: Tensor, dim: int, index: Tensor, src: Any, name: st
         return scattered(op, lifted[0], dim, *lifted[1:], name, **params).reshape(input._data.shape)
     if index._data.size == 0:
         return input.clone()
-    small = all(d == dim or n <= m for d, (n, m) in enumerate(zip(shape, input._data.shape)))
+    small = all(
+        d == dim or n <= m for d, (n, m) in enumerate(zip(shape, input._data.shape, strict=False))
+    )
     check(
-        small and len(src._data.shape) == len(shape) and all(n <= m for n, m in zip(shape, src._data.shape)),
-        lambda: f"Expected index {list(shape)} to be no larger than self {list(input._data.shape)} apart from "
-        f"dimension {dim} and to be no larger size than src {list(src._data.shape)}",
+        small
+        and len(src._data.shape) == len(shape)
+        and all(n <= m for n, m in zip(shape, src._data.shape, strict=True)),
+        lambda: (
+            f"Expected index {list(shape)} to be no larger than self {list(input._data.shape)} "
+            f"apart from dimension {dim} and to be no larger size than src {list(src._data.shape)}"
+        ),
     )
     if src._data.shape != shape:
         src = view_of(src, INDEX, {"index": tuple([slice(0, n) for n in shape])})
@@ -285,16 +341,15 @@ def scatter(
     value: Any = None,
     reduce: str | None = None,
 ) -> Tensor:
-    """`input` with the elements of `src` (or one value) at the places that the index names along `dim`.
+    """`input` with the elements of `src` (or one value) at the places that the index names along
+    `dim`.
 
     `reduce` "add" or "multiply" combines them with what is there.
     """
     src = value if src is None else src
     if reduce is None:
         return scattered(SCATTER, input, dim, index, src, "scatter")
-    check(
-        reduce in ("add", "multiply"), "reduce argument must be either add or multiply."
-    )
+    check(reduce in ("add", "multiply"), "reduce argument must be either add or multiply.")
     kind = "sum" if reduce == "add" else "prod"
     return scattered(
         SCATTER_REDUCE, input, dim, index, src, "scatter", reduce=kind, include_self=True
@@ -311,7 +366,8 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 def scatter_reduce(
     input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """`input` with the elements of `src` reduced ("sum", "prod", "mean", "amax", "amin") into the named places.
+    """`input` with the elements of `src` reduced ("sum", "prod", "mean", "amax", "amin") into the
+    named places.
 
     Without `include_self` what was at those places does not count.
     """
@@ -334,7 +390,9 @@ def index_reduce(
     *,
     include_self: bool = True,
 ) -> Tensor:
-    """`input` with `source[i]` reduced ("prod", "mean", "amax", "amin") into `index[i]` of a dimension."""
+    """`input` with `source[i]` reduced ("prod", "mean", "amax", "amin") into `index[i]` of a
+    dimension.
+    """
     check(
         reduce in REDUCTIONS and reduce != "sum",
         lambda: f"reduce argument must be either prod, mean, amax or amin, got {reduce}.",
@@ -344,19 +402,29 @@ def index_reduce(
     count = source._data.shape[dim] if source._data.ndim else 1
     check(
         index._data.size == count,
-        lambda: f"index_reduce_(): Number of indices ({index._data.size}) should be equal to source.size(dim) ({count})",
+        lambda: (
+            f"index_reduce_(): Number of indices ({index._data.size}) should be equal to "
+            f"source.size(dim) ({count})"
+        ),
         IndexError,
     )
     ndim = source._data.ndim
     spread = index.reshape((-1,) + (1,) * (ndim - dim - 1) if ndim else ()).expand_as(source)
     return scattered(
-        SCATTER_REDUCE, input, dim, spread, source, "index_reduce", reduce=reduce, include_self=include_self
+        SCATTER_REDUCE,
+        input,
+        dim,
+        spread,
+        source,
+        "index_reduce",
+        reduce=reduce,
+        include_self=include_self,
     )
 
 
 @public(out=True)
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """`gather` with broadcasting: the elements at `indices` along `dim`, or of the flattened input."""
+    """`gather` with broadcasting: the elements at `indices` of `dim`, or of the flattened input."""
     check(
         indices.dtype is dtypes.int64,
         lambda: f"torch.take_along_dim(): dtype of indices should be Long but got {indices.dtype}",
@@ -366,8 +434,10 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     ndim = input._data.ndim
     check(
         ndim == indices._data.ndim,
-        lambda: "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
-        f"{ndim} dimensions for input, and {indices._data.ndim} dimensions for indices",
+        lambda: (
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, "
+            f"but got {ndim} dimensions for input, and {indices._data.ndim} dimensions for indices"
+        ),
     )
     dim = normalize_dim(dim, ndim)
     own, other = list(input._data.shape), list(indices._data.shape)

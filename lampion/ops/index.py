@@ -1,8 +1,10 @@
-"""Advanced indexing: reading and writing at tensors of indices. May import rules, the views, accumulate, core, base.
+"""Advanced indexing: reading and writing at tensors of indices. May import rules, the views,
+accumulate, core, base.
 
-`TAKE` reads, `UNTAKE` adds into zeros and is its gradient, `PUT` writes into a copy. All three are given the indexed
-dimensions `dims` and one tensor `index`: of one dimension the index itself, of several the indices stacked along a
-first dimension. What stands between brackets is parsed in `brackets.py`.
+`TAKE` reads, `UNTAKE` adds into zeros and is its gradient, `PUT` writes into a copy. All three are
+given the indexed dimensions `dims` and one tensor `index`: of one dimension the index itself, of
+several the indices stacked along a first dimension. What stands between brackets is parsed in
+`brackets.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def take_kernel(x: ndarray, index: ndarray, dims: tuple[int, ...]) -> ndarray:
             return x.take(index, dims[0])
         return x[index_key(index, dims, x.ndim)]
     except IndexError:
-        for d, row in zip(dims, index_rows(index, dims)):
+        for d, row in zip(dims, index_rows(index, dims), strict=True):
             error = out_of_bounds(row, x.shape[d], d)
             if error is not None:
                 raise error from None
@@ -45,7 +47,7 @@ def put_kernel(
     """A copy of x with `values` written to, or added at, an index."""
     if not accumulate:
         y = x.copy()
-        for d, row in zip(dims, index_rows(index, dims)):
+        for d, row in zip(dims, index_rows(index, dims), strict=True):
             from_front(row, x.shape[d], d)
         y[index_key(index, dims, x.ndim)] = values
         return y
@@ -88,7 +90,9 @@ def index_depth(index: Tensor, dim: int | None, dims: tuple[int, ...]) -> int:
 
 
 def swap_index(values: Tensor, depth: int, at: int, inwards: bool) -> Tensor:
-    """Moves the index's dimensions from behind the batch dimension to where they stand in one example, or back."""
+    """Moves the index's dimensions from behind the batch dimension to where they stand in one
+    example, or back.
+    """
     if not at or not depth:
         return values
     outer, inner = tuple(range(1, 1 + depth)), tuple(range(1 + at, 1 + at + depth))
@@ -96,6 +100,7 @@ def swap_index(values: Tensor, depth: int, at: int, inwards: bool) -> Tensor:
 
 
 def take_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Reads each example's part at its own index."""
     over = params["dims"]
     x, index = batched(size, values[0], dims[0]), batched_index(size, values[1], dims[1], over)
     out = apply(op, x, index, dims=behind(over))
@@ -103,6 +108,7 @@ def take_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
 
 
 def untake_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Adds each example's gradients at its own index."""
     over = params["dims"]
     g, index = batched(size, values[0], dims[0]), batched_index(size, values[1], dims[1], over)
     g = swap_index(g, index_depth(values[1], dims[1], over), place_of(over), False)
@@ -110,6 +116,7 @@ def untake_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) ->
 
 
 def put_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Writes each example's values at its own index."""
     over, (x, index, source) = params["dims"], values
     x = batched(size, x, dims[0])
     depth, at = index_depth(index, dims[1], over), place_of(over)
@@ -203,7 +210,9 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
 
 
 def one_dim_index(input: Tensor, dim: int, index: Tensor, name: str, error: type[Exception]) -> int:
-    """Checks the index of an operator over one dimension, whose values must not be negative; the dim."""
+    """Checks the index of an operator over one dimension, whose values must not be negative; the
+    dim.
+    """
     dim = normalize_dim(dim, input._data.ndim)
     check(index._data.ndim < 2, f"{name}(): Index is supposed to be a vector", IndexError)
     check(
@@ -215,7 +224,10 @@ def one_dim_index(input: Tensor, dim: int, index: Tensor, name: str, error: type
         low, high = int(index._data.min()), int(index._data.max())
         check(
             low >= 0 and high < size,
-            lambda: f"{name}(): index {low if low < 0 else high} is out of bounds for dimension {dim} with size {size}",
+            lambda: (
+                f"{name}(): index {low if low < 0 else high} is out of bounds for dimension {dim} "
+                f"with size {size}"
+            ),
             error,
         )
     return dim
@@ -223,20 +235,30 @@ def one_dim_index(input: Tensor, dim: int, index: Tensor, name: str, error: type
 
 @public(out=True)
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The given indices of a dimension, in that order; raises IndexError for one that is out of range.
+    """The given indices of a dimension, in that order; raises IndexError for one that is out of
+    range.
 
     >>> torch.tensor([5, 6, 7]).index_select(0, torch.tensor([2, 0]))
     tensor([7, 5])
     """
     dim = one_dim_index(input, dim, index, "index_select", IndexError)
     if input._data.ndim == 0:
-        check(index._data.size == 1, "index_select(): Index to scalar can have only 1 value, got several")
+        check(
+            index._data.size == 1,
+            "index_select(): Index to scalar can have only 1 value, got several",
+        )
         return input.reshape((1,)).index_select(0, index).reshape(())
-    return apply(INDEX_SELECT, input, index if index._data.ndim else index.reshape((1,)), dims=(dim,))
+    return apply(
+        INDEX_SELECT, input, index if index._data.ndim else index.reshape((1,)), dims=(dim,)
+    )
 
 
-def along(op: Op, input: Tensor, dim: int, index: Tensor, source: Tensor, accumulate: bool) -> Tensor:
-    """Writes the rows of `source` at the indices of one dimension; 0-dim tensors count as having one element."""
+def along(
+    op: Op, input: Tensor, dim: int, index: Tensor, source: Tensor, accumulate: bool
+) -> Tensor:
+    """Writes the rows of `source` at the indices of one dimension; 0-dim tensors count as having
+    one element.
+    """
     if input._data.ndim == 0:
         input, source = input.reshape((1,)), source.reshape((-1,))
         return along(op, input, 0, index, source, accumulate).reshape(())
@@ -252,21 +274,27 @@ def check_rows(input: Tensor, dim: int, index: Tensor, source: Tensor, name: str
     count = source._data.shape[dim] if source._data.ndim else 1
     check(
         count == index._data.size,
-        lambda: f"{name}(): Number of indices ({index._data.size}) should be equal to source.size(dim): "
-        f"({count}), for dim: {dim}",
+        lambda: (
+            f"{name}(): Number of indices ({index._data.size}) should be equal to "
+            f"source.size(dim): ({count}), for dim: {dim}"
+        ),
         IndexError if name == "index_copy_" else RuntimeError,
     )
     check(
         input.dtype is source.dtype,
-        lambda: f"{name}(): self and source expected to have the same dtype, but got (self) {input.dtype} and "
-        f"(source) {source.dtype}",
+        lambda: (
+            f"{name}(): self and source expected to have the same dtype, but got (self) "
+            f"{input.dtype} and (source) {source.dtype}"
+        ),
     )
     own = [n for d, n in enumerate(input._data.shape) if d != dim]
     other = [n for d, n in enumerate(source._data.shape) if d != dim]
     check(
         own == other,
-        lambda: "source tensor shape must match self tensor shape, excluding the specified dimension. Got "
-        f"self.shape = {list(input._data.shape)} source.shape = {list(source._data.shape)}",
+        lambda: (
+            "source tensor shape must match self tensor shape, excluding the specified dimension. "
+            f"Got self.shape = {list(input._data.shape)} source.shape = {list(source._data.shape)}"
+        ),
     )
 
 
@@ -293,8 +321,10 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         check(
             value._data.ndim == 0,
-            lambda: "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
-            f"{value._data.ndim} dimension(s).",
+            lambda: (
+                "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                f"{value._data.ndim} dimension(s)."
+            ),
         )
         value = value if value.dtype is input.dtype else CAST(value, dtype=input.dtype)
     else:
@@ -322,14 +352,18 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     check_flat(input, index, "put_")
     check(
         index._data.size == source._data.size,
-        lambda: "put_(): Expected source and index to have the same number of elements, but got source.numel() = "
-        f"{source._data.size}, index.numel() = {index._data.size}",
+        lambda: (
+            "put_(): Expected source and index to have the same number of elements, but got "
+            f"source.numel() = {source._data.size}, index.numel() = {index._data.size}"
+        ),
         IndexError,
     )
     check(
         input.dtype is source.dtype,
-        lambda: f"put_(): self and source expected to have the same dtype, but got self.dtype = {input.dtype} and "
-        f"source.dtype = {source.dtype}",
+        lambda: (
+            "put_(): self and source expected to have the same dtype, but got self.dtype = "
+            f"{input.dtype} and source.dtype = {source.dtype}"
+        ),
     )
     values = source.reshape(index._data.shape)
     flat = apply(PUT, input.reshape((-1,)), index, values, dims=(0,), accumulate=accumulate)
@@ -370,12 +404,15 @@ def one_index(indices: list[Tensor]) -> Tensor:
         except ValueError:
             shapes = ", ".join(str(list(i._data.shape)) for i in indices)
             raise IndexError(
-                f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+                "shape mismatch: indexing tensors could not be broadcast together with shapes "
+                f"{shapes}"
             ) from None
     return TENSOR_NAMES["stack"](broadcast_tensors(*[i.long() for i in indices]))
 
 
-def put_at(x: Tensor, dims: tuple[int, ...], indices: list, values: Tensor, accumulate: bool) -> Tensor:
+def put_at(
+    x: Tensor, dims: tuple[int, ...], indices: list, values: Tensor, accumulate: bool
+) -> Tensor:
     """x with values, brought to its type, written to or added at an advanced index."""
     index = one_index(indices)
     own = index._data.shape[1:] if len(dims) > 1 else index._data.shape
@@ -385,12 +422,14 @@ def put_at(x: Tensor, dims: tuple[int, ...], indices: list, values: Tensor, accu
     while len(given) > len(shape) and given[0] == 1:
         given = given[1:]
     fits = len(given) <= len(shape) and all(
-        n in (1, m) for n, m in zip(reversed(given), reversed(shape))
+        n in (1, m) for n, m in zip(reversed(given), reversed(shape), strict=False)
     )
     check(
         fits,
-        lambda: f"shape mismatch: value tensor of shape {list(values._data.shape)} cannot be broadcast to indexing "
-        f"result of shape {shape}",
+        lambda: (
+            f"shape mismatch: value tensor of shape {list(values._data.shape)} cannot be broadcast "
+            f"to indexing result of shape {shape}"
+        ),
     )
     if len(given) < values._data.ndim:
         values = values.reshape(given)

@@ -37,7 +37,9 @@ def masked_fill_jvp(tangents: tuple, inputs: tuple) -> Tensor:
     """Filling is linear in the tensor and the value together."""
     x, mask, value = inputs
     moved = x.new_zeros(x._data.shape) if tangents[0] is None else tangents[0]
-    return apply(MASKED_FILL, moved, mask, value.new_zeros(()) if tangents[2] is None else tangents[2])
+    return apply(
+        MASKED_FILL, moved, mask, value.new_zeros(()) if tangents[2] is None else tangents[2]
+    )
 
 
 @public(inplace=True)
@@ -50,14 +52,18 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     dtype = input.dtype
     check(
         mask._data.dtype.kind == "b",
-        lambda: "masked_fill_ only supports boolean masks, but got mask with dtype "
-        f"{type_name(mask.dtype).lower()}",
+        lambda: (
+            "masked_fill_ only supports boolean masks, but got mask with dtype "
+            f"{type_name(mask.dtype).lower()}"
+        ),
     )
     if isinstance(value, Tensor):
         check(
             value._data.ndim == 0,
-            lambda: "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
-            f"{value._data.ndim} dimension(s).",
+            lambda: (
+                "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                f"{value._data.ndim} dimension(s)."
+            ),
         )
         check(
             value.dtype.category <= dtype.category,
@@ -103,6 +109,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_scatter_kernel(x: ndarray, mask: ndarray, source: ndarray) -> ndarray:
+    """A copy of x with the first elements of source where the mask is true."""
     y = x.copy()
     y[mask] = source.reshape(-1)[: int(np.count_nonzero(mask))]
     return y
@@ -128,22 +135,27 @@ MASKED_SCATTER = Op(
 
 @public(inplace=True)
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """`input` with the elements of `source`, in order, where the mask is true; the two broadcast."""
+    """`input` with the elements of `source`, in order, where the mask is true; both broadcast."""
     check(
         mask._data.dtype.kind == "b",
-        lambda: f"masked_scatter_ only supports boolean masks, but got mask with dtype {type_name(mask.dtype)}",
+        lambda: (
+            "masked_scatter_ only supports boolean masks, but got mask with dtype "
+            f"{type_name(mask.dtype)}"
+        ),
     )
     check(
         input.dtype is source.dtype,
-        lambda: "masked_scatter: expected self and source to have same dtypes but got "
-        f"{type_name(input.dtype)} and {type_name(source.dtype)}",
+        lambda: (
+            "masked_scatter: expected self and source to have same dtypes but got "
+            f"{type_name(input.dtype)} and {type_name(source.dtype)}"
+        ),
     )
     x, mask = both_broadcast(input, mask)
     wanted = int(np.count_nonzero(mask.concrete("masked_scatter")))
     check(
         wanted <= source._data.size,
-        "masked_scatter: expected self and source to have enough elements: Number of elements of source < number of "
-        "ones in mask",
+        "masked_scatter: expected self and source to have enough elements: Number of elements of "
+        "source < number of ones in mask",
     )
     return apply(MASKED_SCATTER, x, mask, source)
 
@@ -153,7 +165,8 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 @public(out=True)
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """Where elements are not zero: one row of indices each, or with `as_tuple` one tensor for each dimension.
+    """Where elements are not zero: one row of indices each, or with `as_tuple` one tensor for each
+    dimension.
 
     >>> torch.tensor([0, 3, 4]).nonzero(as_tuple=True)
     (tensor([1, 2]),)

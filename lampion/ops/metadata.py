@@ -43,7 +43,9 @@ def view_in_place(view: Callable, name: str) -> None:
         return become_view(self, view, args, kwargs, name)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"In-place form of `{name[:-1]}`: the tensor itself takes the new shape and strides."
+    call.__doc__ = (
+        f"In-place form of `{name[:-1]}`: the tensor itself takes the new shape and strides."
+    )
     setattr(Tensor, name, call)
     if name == "as_strided_":
         EXPORTS["torch"][name] = call
@@ -60,7 +62,8 @@ view_in_place(views.swapdims, "swapdims_")
 
 @public(spaces=())
 def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
-    """The tensor takes a shape; its storage is kept and grows if it must, new elements are arbitrary.
+    """The tensor takes a shape; its storage is kept and grows if it must, new elements are
+    arbitrary.
 
     Raises RuntimeError for a tensor that requires grad.
     """

@@ -1,4 +1,6 @@
-"""Repeating, rolling, flipping, triangles. May import rules, the views, index, shape, core and the base."""
+"""Repeating, rolling, flipping, triangles. May import rules, the views, index, shape, core and the
+base.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
-from .rules import EXPORTS, batch_first, dtype_argument, move_to_front, normalize_dims, public, shape_argument
+from .rules import (
+    EXPORTS,
+    batch_first,
+    dtype_argument,
+    move_to_front,
+    normalize_dims,
+    public,
+    shape_argument,
+)
 
 # -- repeating ---------------------------------------------------------------------------------
 
@@ -20,12 +30,13 @@ from .rules import EXPORTS, batch_first, dtype_argument, move_to_front, normaliz
 def repeat_gradient(g: Tensor, x_shape: tuple[int, ...], repeats: tuple[int, ...]) -> Tensor:
     """The sum over the copies."""
     sizes = (1,) * (len(repeats) - len(x_shape)) + x_shape
-    split = [n for r, s in zip(repeats, sizes) for n in (r, s)]
+    split = [n for r, s in zip(repeats, sizes, strict=True) for n in (r, s)]
     copies = tuple(range(0, len(split), 2))
     return g.reshape(split).sum(copies).reshape(x_shape) if copies else g
 
 
 def repeat_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """One repetition of the batch dimension, and ones up to the given rank."""
     x, repeats = move_to_front(values[0], dims[0]), params["repeats"]
     ones = (1,) * (len(repeats) - x._data.ndim + 1)
     x = x.reshape((size, *ones, *x._data.shape[1:]))
@@ -53,7 +64,8 @@ def repeat(self: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     repeats = shape_argument(sizes if repeats is None else (repeats,))
     check(
         len(repeats) >= self._data.ndim,
-        "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor",
+        "Number of dimensions of repeat dims can not be smaller than number of dimensions of "
+        "tensor",
     )
     check(
         all(r >= 0 for r in repeats),
@@ -72,30 +84,34 @@ def tile(input: Tensor, *sizes: Any, dims: Any = None) -> Tensor:
 def repeat_interleave(
     input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
-    """Each element (or index of `dim`) several times in a row: `repeats` times, or its own number of times.
+    """Each element (or index of `dim`) several times in a row: `repeats` times, or its own number
+    of times.
 
-    Called with the numbers alone, it gives the indices: `repeat_interleave(tensor([1, 2]))` is `[0, 1, 1]`.
+    Called with the numbers alone, it gives the indices: `repeat_interleave(tensor([1, 2]))` is `[0,
+    1, 1]`.
 
     >>> torch.tensor([5, 6]).repeat_interleave(2)
     tensor([5, 5, 6, 6])
     """
     if repeats is None:
         check(input._data.ndim == 1, "repeat_interleave only accept 1D vector as repeat")
-        check(
-            input.dtype in (dtypes.int64, dtypes.int32), "repeats has to be Long or Int tensor"
-        )
+        check(input.dtype in (dtypes.int64, dtypes.int32), "repeats has to be Long or Int tensor")
         check((input.concrete("repeat_interleave") >= 0).all(), "repeats can not be negative")
         return wrap(np.repeat(np.arange(input._data.size), input._data))
     x = input.reshape((-1,)) if dim is None else input
     x = x.reshape((1,)) if x._data.ndim == 0 else x
     axis = normalize_dim(dim or 0, x._data.ndim)
     size = x._data.shape[axis]
-    counts = repeats.concrete("repeat_interleave") if isinstance(repeats, Tensor) else np.array(repeats)
+    counts = (
+        repeats.concrete("repeat_interleave") if isinstance(repeats, Tensor) else np.array(repeats)
+    )
     check(counts.ndim < 2, "repeats must be 0-dim or 1-dim tensor")
     check(
         counts.size in (1, size),
-        lambda: "repeats must have the same size as input along dim, but got repeats.size(0) = "
-        f"{counts.size} and input.size({axis}) = {size}",
+        lambda: (
+            "repeats must have the same size as input along dim, but got repeats.size(0) = "
+            f"{counts.size} and input.size({axis}) = {size}"
+        ),
     )
     check((counts >= 0).all(), "repeats can not be negative")
     index = np.repeat(np.arange(size), counts.reshape(-1))
@@ -191,14 +207,18 @@ def flipud(input: Tensor) -> Tensor:
 
 @public
 def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
-    """A copy turned by 90 degrees k times in the plane of two dimensions, from the first towards the second."""
+    """A copy turned by 90 degrees k times in the plane of two dimensions, from the first towards
+    the second.
+    """
     ndim = input._data.ndim
     check(len(dims) == 2, lambda: f"expected total rotation dims == 2, but got dims = {len(dims)}")
     check(ndim >= 2, lambda: f"expected total dims >= 2, but got total dims = {ndim}")
     first, second = [normalize_dim(d, ndim) for d in dims]
     check(
         first != second,
-        lambda: f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}",
+        lambda: (
+            f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}"
+        ),
     )
     turns = k % 4
     if turns == 0:
@@ -246,7 +266,9 @@ def triangle(name: str, keep: Any, doc: str) -> None:
         check(row >= 0, lambda: f"row must be non-negative, got{row}")
         check(col >= 0, lambda: f"col must be non-negative, got{col}")
         kept = keep(np.arange(row)[:, None], np.arange(col) - offset)
-        return wrap(np.stack(np.nonzero(kept)).astype((dtype_argument(dtype) or dtypes.int64).numpy))
+        return wrap(
+            np.stack(np.nonzero(kept)).astype((dtype_argument(dtype) or dtypes.int64).numpy)
+        )
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
@@ -256,5 +278,7 @@ def triangle(name: str, keep: Any, doc: str) -> None:
     EXPORTS["torch"][name + "_indices"] = indices
 
 
-triangle("tril", np.greater_equal, "The part of matrices on and below a diagonal; the rest is zero.")
+triangle(
+    "tril", np.greater_equal, "The part of matrices on and below a diagonal; the rest is zero."
+)
 triangle("triu", np.less_equal, "The part of matrices on and above a diagonal; the rest is zero.")

@@ -1,4 +1,6 @@
-"""Joining tensors: cat, stack and what is made of them. May import rules, the views, index, core and the base."""
+"""Joining tensors: cat, stack and what is made of them. May import rules, the views, index, core
+and the base.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from ..core.promotion import convert
 from ..core.quick import quick_record
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
-from .expand import broadcast_tensors, expand_to
+from .expand import expand_to
 from .rules import EXPORTS, move_to_front, public, with_out
 from .slices import part
 from .views import NEW_DIM
@@ -32,7 +34,7 @@ concatenate = getattr(np.concatenate, "_implementation", np.concatenate)
 def cat_gradient(g: Tensor, shapes: tuple, dim: int, needs: tuple) -> list:
     """The slice of g that belongs to each tensor that needs one."""
     grads, start = [], 0
-    for shape, needed in zip(shapes, needs):
+    for shape, needed in zip(shapes, needs, strict=False):
         stop = start + shape[dim]
         grads.append(part(g, dim, start, stop) if needed else None)
         start = stop
@@ -43,14 +45,17 @@ def join_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
     """All batched, with the batch dimension in front."""
     values = tuple([
         v.unsqueeze(0).expand((size, *v._data.shape)) if d is None else move_to_front(v, d)
-        for v, d in zip(values, dims)
+        for v, d in zip(values, dims, strict=True)
     ])  # fmt: skip
     return apply(op, *values, dim=params["dim"] + 1), 0
 
 
 def join_jvp(tangents: tuple, inputs: tuple, outputs: Any, params: dict, op: Op) -> Tensor:
     """The tangents joined, zeros for those that are missing."""
-    tangents = [x.new_zeros(x._data.shape) if t is None else t for t, x in zip(tangents, inputs)]
+    tangents = [
+        x.new_zeros(x._data.shape) if t is None else t
+        for t, x in zip(tangents, inputs, strict=True)
+    ]
     return apply(op, *tangents, **params)
 
 
@@ -65,7 +70,9 @@ CAT = Op(
 )
 
 
-def cat(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Tensor | None = None) -> Tensor:
+def cat(
+    tensors: Any, dim: int = 0, *, axis: int | None = None, out: Tensor | None = None
+) -> Tensor:
     """The tensors one after the other along an existing dimension.
 
     >>> torch.cat([torch.tensor([1, 2]), torch.tensor([3])])
@@ -121,7 +128,9 @@ def cat_checked(tensors: Sequence[Tensor], dim: int) -> Tensor:
     for i, t in enumerate(tensors):
         check(
             isinstance(t, Tensor),
-            lambda i=i, t=t: f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}",
+            lambda i=i, t=t: (
+                f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}"
+            ),
             TypeError,
         )
         check(
@@ -138,13 +147,17 @@ def cat_checked(tensors: Sequence[Tensor], dim: int) -> Tensor:
         other = t._data.shape
         check(
             other == (0,) or len(other) == len(shape),
-            lambda o=other: f"Tensors must have same number of dimensions: got {len(shape)} and {len(o)}",
+            lambda o=other: (
+                f"Tensors must have same number of dimensions: got {len(shape)} and {len(o)}"
+            ),
         )
         for d in range(len(shape)) if other != (0,) else ():
             check(
                 d == dim or other[d] == shape[d],
-                lambda d=d, i=i, o=other: f"Sizes of tensors must match except in dimension {dim}. Expected size "
-                f"{shape[d]} but got size {o[d]} for tensor number {i} in the list.",
+                lambda d=d, i=i, o=other: (
+                    f"Sizes of tensors must match except in dimension {dim}. Expected size "
+                    f"{shape[d]} but got size {o[d]} for tensor number {i} in the list."
+                ),
             )
     return apply(CAT, *[convert(t, target) for t in kept], dim=dim)
 
@@ -153,6 +166,7 @@ def cat_checked(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def stack_kernel(*tensors: ndarray, dim: int) -> ndarray:
+    """Concatenation along a new dimension."""
     if dim == 0 and tensors[0].ndim:
         return concatenate(tensors).reshape((len(tensors), *tensors[0].shape))
     index = NEW_DIM[dim]
@@ -169,7 +183,9 @@ STACK = Op(
     ("tensors",),
     stack_kernel,
     vjp=stack_gradient,
-    jvp=lambda tangents, inputs, outputs, params: join_jvp(tangents, inputs, outputs, params, STACK),
+    jvp=lambda tangents, inputs, outputs, params: join_jvp(
+        tangents, inputs, outputs, params, STACK
+    ),
     batch=join_batch,
     variadic=True,
 )
@@ -184,14 +200,17 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     """
     check(len(tensors) > 0, "stack expects a non-empty TensorList")
     shape, target = tensors[0]._data.shape, tensors[0]._data.dtype
+    mixed = False
     for i, t in enumerate(tensors):
+        if t._data.dtype is not target:
+            mixed = True
         if t._data.shape != shape:
             raise RuntimeError(
                 f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
                 f"{list(t._data.shape)} at entry {i}"
             )
     dim = normalize_dim(dim, len(shape) + 1)
-    if any([t._data.dtype is not target for t in tensors]):
+    if mixed:
         common = tensors[0].dtype
         for t in tensors:
             common = dtypes.promote_types(common, t.dtype)
@@ -218,14 +237,17 @@ def for_each(lift: Callable[[Tensor], Tensor], name: str, doc: str) -> Callable:
 
 
 def lift_1d(x: Tensor) -> Tensor:
+    """The tensor with at least one dimension."""
     return x if x._data.ndim else x.reshape((1,))
 
 
 def lift_2d(x: Tensor) -> Tensor:
+    """The tensor with at least two dimensions."""
     return x if x._data.ndim > 1 else lift_1d(x).unsqueeze(0)
 
 
 def lift_3d(x: Tensor) -> Tensor:
+    """The tensor with at least three dimensions."""
     return x if x._data.ndim > 2 else lift_2d(x).unsqueeze(-1)
 
 
@@ -234,8 +256,12 @@ atleast_2d = for_each(lift_2d, "atleast_2d", "The tensor, or a view of it with t
 atleast_3d = for_each(lift_3d, "atleast_3d", "The tensor, or a view of it with three dimensions.")
 
 
-def lifted_cat(name: str, lift: Callable[[Tensor], Tensor], dim_of: Callable[[Tensor], int], doc: str) -> Callable:
-    """A relative of `cat`: tensors are given enough dimensions, then joined along one that depends on the first."""
+def lifted_cat(
+    name: str, lift: Callable[[Tensor], Tensor], dim_of: Callable[[Tensor], int], doc: str
+) -> Callable:
+    """A relative of `cat`: tensors are given enough dimensions, then joined along one that depends
+    on the first.
+    """
 
     def call(tensors: Any) -> Tensor:
         check(len(tensors) > 0, f"{name} expects a non-empty TensorList")
@@ -254,13 +280,23 @@ def as_column(x: Tensor) -> Tensor:
 
 
 hstack = lifted_cat(
-    "hstack", lift_1d, lambda x: 0 if x._data.ndim == 1 else 1, "The tensors side by side, column after column."
+    "hstack",
+    lift_1d,
+    lambda x: 0 if x._data.ndim == 1 else 1,
+    "The tensors side by side, column after column.",
 )
-vstack = lifted_cat("vstack", lift_2d, lambda x: 0, "The tensors on top of each other, row after row.")
+vstack = lifted_cat(
+    "vstack", lift_2d, lambda x: 0, "The tensors on top of each other, row after row."
+)
 row_stack = lifted_cat("row_stack", lift_2d, lambda x: 0, "Another name for `vstack`.")
-dstack = lifted_cat("dstack", lift_3d, lambda x: 2, "The tensors behind each other, along the third dimension.")
+dstack = lifted_cat(
+    "dstack", lift_3d, lambda x: 2, "The tensors behind each other, along the third dimension."
+)
 column_stack = lifted_cat(
-    "column_stack", as_column, lambda x: 1, "Vectors as the columns of a matrix; matrices side by side."
+    "column_stack",
+    as_column,
+    lambda x: 1,
+    "Vectors as the columns of a matrix; matrices side by side.",
 )
 EXPORTS["torch"].update(cat=cat, concat=cat, concatenate=cat, stack=with_out(stack, "stack"))
 TENSOR_NAMES.update(cat=cat, stack=stack)
@@ -274,8 +310,10 @@ def block_diag(*tensors: Any) -> Tensor:
     for i, t in enumerate(tensors):
         check(
             t._data.ndim <= 2,
-            lambda i=i, t=t: "torch.block_diag: Input tensors must have 2 or fewer dimensions. Input "
-            f"{i} has {t._data.ndim} dimensions",
+            lambda i=i, t=t: (
+                "torch.block_diag: Input tensors must have 2 or fewer dimensions. Input "
+                f"{i} has {t._data.ndim} dimensions"
+            ),
         )
     matrices = [lift_2d(t) for t in tensors]
     width, at, rows = sum(m._data.shape[1] for m in matrices), 0, []
@@ -288,8 +326,8 @@ def block_diag(*tensors: Any) -> Tensor:
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
-    """For each vector its values over the grid that all span: along dimension i ("ij") or, for images, with the
-    first two swapped ("xy").
+    """For each vector its values over the grid that all span: along dimension i ("ij") or, for
+    images, with the first two swapped ("xy").
     """
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
@@ -303,7 +341,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
             t._data.ndim < 2,
             lambda t=t: f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {t}",
         )
-        check(t.dtype is tensors[0].dtype, "torch.meshgrid expects all tensors to have the same dtype")
+        check(
+            t.dtype is tensors[0].dtype, "torch.meshgrid expects all tensors to have the same dtype"
+        )
     swapped = indexing == "xy" and len(tensors) > 1
     vectors = (tensors[1], tensors[0], *tensors[2:]) if swapped else tensors
     shape = tuple([v._data.size for v in vectors])
@@ -317,7 +357,10 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
 def cartesian_prod(*tensors: Tensor) -> Tensor:
     """All tuples with one element of each vector, as rows; a single vector as it is."""
     for t in tensors:
-        check(t._data.ndim == 1, lambda t=t: f"Expect a 1D vector, but got shape {list(t._data.shape)}")
+        check(
+            t._data.ndim == 1,
+            lambda t=t: f"Expect a 1D vector, but got shape {list(t._data.shape)}",
+        )
     if len(tensors) == 1:
         return tensors[0]
     return stack([g.reshape((-1,)) for g in meshgrid(*tensors, indexing="ij")], 1)
@@ -330,7 +373,10 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     >>> torch.combinations(torch.tensor([1, 2, 3])).tolist()
     [[1, 2], [1, 3], [2, 3]]
     """
-    check(input._data.ndim == 1, lambda: f"Expect a 1D vector, but got shape {list(input._data.shape)}")
+    check(
+        input._data.ndim == 1,
+        lambda: f"Expect a 1D vector, but got shape {list(input._data.shape)}",
+    )
     check(r >= 0, lambda: f"Expect a non-negative number, but got {r}")
     if r == 0:
         return input.new_zeros((0,))
@@ -344,8 +390,10 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product: `other` scaled by each element of the input, as blocks."""
     ndim = max(input._data.ndim, other._data.ndim)
     a, b = [(1,) * (ndim - x._data.ndim) + tuple(x._data.shape) for x in (input, other)]
-    outer = input.reshape([n for s in a for n in (s, 1)]) * other.reshape([n for s in b for n in (1, s)])
-    return outer.reshape([m * n for m, n in zip(a, b)])
+    outer = input.reshape([n for s in a for n in (s, 1)]) * other.reshape(
+        [n for s in b for n in (1, s)]
+    )
+    return outer.reshape([m * n for m, n in zip(a, b, strict=True)])
 
 
 def powers(x: Tensor, n: int, name: str) -> Tensor:
@@ -362,7 +410,9 @@ def powers(x: Tensor, n: int, name: str) -> Tensor:
 
 @public(method=False)
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """The Vandermonde matrix of a vector: its powers from N-1 down to 0 (or up, if `increasing`), as columns."""
+    """The Vandermonde matrix of a vector: its powers from N-1 down to 0 (or up, if `increasing`),
+    as columns.
+    """
     check(x._data.ndim == 1, "x must be a one-dimensional tensor.")
     rising = powers(x, x._data.size if N is None else N, "vander")
     return rising if increasing else rising.flip(-1)
@@ -377,6 +427,4 @@ def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 
 EXPORTS["linalg"]["vander"] = linalg_vander
-EXPORTS["torch"].update(
-    block_diag=block_diag, meshgrid=meshgrid, cartesian_prod=cartesian_prod
-)
+EXPORTS["torch"].update(block_diag=block_diag, meshgrid=meshgrid, cartesian_prod=cartesian_prod)

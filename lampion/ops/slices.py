@@ -1,7 +1,7 @@
 """Views of a part: slices, diagonals, windows. May import rules, views, core and the base.
 
-One operator, `INDEX`, stands for every mix of integers, slices and new dimensions; its gradient puts the part back
-into zeros (`EMBED`). Several parts at once are in `splits.py`.
+One operator, `INDEX`, stands for every mix of integers, slices and new dimensions; its gradient
+puts the part back into zeros (`EMBED`). Several parts at once are in `splits.py`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     dim, index = normalize_dim(dim, len(shape)), int(index)
     if not -shape[dim] <= index < shape[dim]:
         raise IndexError(
-            f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {dim}"
+            f"select(): index {index} out of range for tensor of size {list(shape)} at dimension "
+            f"{dim}"
         )
     return view_of(input, INDEX, {"index": (FULL,) * dim + (index, ...)})
 
@@ -116,7 +117,9 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     start, size = int(start), shape[dim]
     check(
         -size <= start <= size,
-        lambda: f"start out of range (expected to be in range of [-{size}, {size}], but got {start})",
+        lambda: (
+            f"start out of range (expected to be in range of [-{size}, {size}], but got {start})"
+        ),
         IndexError,
     )
     start += size if start < 0 else 0
@@ -236,7 +239,7 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
 
 
 def unfold_array(x: ndarray, dimension: int, size: int, step: int) -> ndarray:
-    """Windows of `size` elements, `step` apart, along a dimension; each becomes the last dimension."""
+    """Windows of `size` elements, `step` apart; each becomes the last dimension."""
     if x.ndim == 0:
         return x.reshape(1)[:size]
     count = (x.shape[dimension] - size) // step + 1
@@ -246,7 +249,9 @@ def unfold_array(x: ndarray, dimension: int, size: int, step: int) -> ndarray:
     return np.lib.stride_tricks.as_strided(x, shape, strides)
 
 
-def fold_kernel(g: ndarray, shape: tuple[int, ...], dimension: int, size: int, step: int) -> ndarray:
+def fold_kernel(
+    g: ndarray, shape: tuple[int, ...], dimension: int, size: int, step: int
+) -> ndarray:
     """The sum of windows, each where it came from."""
     if g.dtype.name in LOW_PRECISION:
         return fold_kernel(g.astype(np.float32), shape, dimension, size, step).astype(g.dtype)
@@ -266,6 +271,7 @@ def shift_window(params: dict, ndim: int) -> dict:
 
 
 def unfold_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """Windows behind the batch dimension; a 0-dim example counts as one element."""
     x = move_to_front(values[0], dims[0])
     if x._data.ndim == 1:
         return x.unsqueeze(1).narrow(1, 0, params["size"]), 0
@@ -296,7 +302,8 @@ FOLD = Op(
 
 @public(spaces=())
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """A view of all windows of `size` elements along a dimension, `step` apart; a window is the last dimension.
+    """A view of all windows of `size` elements along a dimension, `step` apart; a window is the
+    last dimension.
 
     >>> torch.arange(5).unfold(0, 3, 1)
     tensor([[0, 1, 2],

@@ -1,7 +1,8 @@
-"""Views of several parts at once: split, chunk, unbind. May import rules, views, slices, core and the base.
+"""Views of several parts at once: split, chunk, unbind. May import rules, views, slices, core and
+the base.
 
-`split` and `unbind` are operators with many results, so that the gradients of n pieces cost one concatenation
-instead of n arrays of zeros.
+`split` and `unbind` are operators with many results, so that the gradients of n pieces cost one
+concatenation instead of n arrays of zeros.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from .slices import FULL, INDEX, part
 def bounds(sections: tuple[int, ...]) -> list[tuple[int, int]]:
     """Where pieces of these sizes begin and end."""
     ends = np.cumsum(sections).tolist()
-    return list(zip([0, *ends[:-1]], ends))
+    return list(zip([0, *ends[:-1]], ends, strict=False))
 
 
 def split_kernel(x: ndarray, sections: tuple[int, ...], dim: int, form: str) -> tuple[ndarray, ...]:
+    """Views of the pieces."""
     before = (FULL,) * dim
     return tuple([x[(*before, slice(a, b))] for a, b in bounds(sections)])
 
@@ -36,11 +38,14 @@ def split_gradient(g: list, x_shape: tuple, sections: tuple[int, ...], dim: int)
     """The pieces' gradients in a row, zeros for those that have none."""
     known = next(piece for piece in g if piece is not None)
     shapes = [(*x_shape[:dim], n, *x_shape[dim + 1 :]) for n in sections]
-    pieces = [known.new_zeros(s) if piece is None else piece for piece, s in zip(g, shapes)]
+    pieces = [
+        known.new_zeros(s) if piece is None else piece for piece, s in zip(g, shapes, strict=True)
+    ]
     return TENSOR_NAMES["cat"](pieces, dim)
 
 
 def many_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The operator behind the batch dimension; each result keeps it in front."""
     outs = apply(op, move_to_front(values[0], dims[0]), **{**params, "dim": params["dim"] + 1})
     return outs, (0,) * len(outs)
 
@@ -79,7 +84,7 @@ def views_of(x: Tensor, op: Op, params: dict, indices: list) -> tuple[Tensor, ..
     """The results of an operator with many views, each linked to x by its index."""
     if STATE.mode == GENERAL:
         outs = apply(op, x, **params)
-        for t, index in zip(outs, indices):
+        for t, index in zip(outs, indices, strict=True):
             link_view(t, x, INDEX, {"index": index})
         return outs
     outs = []
@@ -104,10 +109,14 @@ def pieces(x: Tensor, sections: tuple[int, ...], dim: int, form: str) -> tuple[T
 
 def equal_sections(size: int, each: int, name: str) -> tuple[int, ...]:
     """Sizes of pieces of `each` elements, the last one smaller if it must be."""
-    check(each >= 0, lambda: f"{name} expects split_size be non-negative, but got split_size={each}")
+    check(
+        each >= 0, lambda: f"{name} expects split_size be non-negative, but got split_size={each}"
+    )
     check(
         each > 0 or size == 0,
-        lambda: f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}",
+        lambda: (
+            f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}"
+        ),
     )
     if each == 0 or size == 0:
         return (size,)
@@ -116,7 +125,8 @@ def equal_sections(size: int, each: int, name: str) -> tuple[int, ...]:
 
 @public
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of pieces along a dimension: of one size (the last may be smaller), or of the given sizes.
+    """Views of pieces along a dimension: of one size (the last may be smaller), or of the given
+    sizes.
 
     >>> [len(p) for p in torch.arange(5).split(2)]
     [2, 2, 1]
@@ -138,12 +148,17 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
     dim, sections = normalize_dim(dim, len(shape)), shape_argument((split_sizes,))
     check(
         all(s >= 0 for s in sections),
-        lambda: f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={list(sections)}",
+        lambda: (
+            "split_with_sizes expects split_sizes have only non-negative entries, but got "
+            f"split_sizes={list(sections)}"
+        ),
     )
     check(
         sum(sections) == shape[dim],
-        lambda: f"split_with_sizes expects split_sizes to sum exactly to {shape[dim]} (input tensor's size at "
-        f"dimension {dim}), but got split_sizes={list(sections)}",
+        lambda: (
+            f"split_with_sizes expects split_sizes to sum exactly to {shape[dim]} (input tensor's "
+            f"size at dimension {dim}), but got split_sizes={list(sections)}"
+        ),
     )
     return pieces(input, sections, dim, "SplitWithSizesBackward0")
 
@@ -162,13 +177,13 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 @public
 def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """`chunk`; in PyTorch its results may be written in place, here those of `chunk` may as well."""
+    """`chunk`; in PyTorch only its results may be written in place, here all may."""
     return chunk(input, chunks, dim)
 
 
 @public
 def unsafe_split(tensor: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """`split`; in PyTorch its results may be written in place, here those of `split` may as well."""
+    """`split`; in PyTorch only its results may be written in place, here all may."""
     return split(tensor, split_size, dim)
 
 
@@ -204,14 +219,20 @@ def tensor_split(
     """
     given = next((g for g in (indices_or_sections, indices, sections) if g is not None), None)
     shape = input._data.shape
-    check(len(shape) > 0, "tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
+    check(
+        len(shape) > 0,
+        "tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims",
+    )
     dim = normalize_dim(dim, len(shape))
     size = shape[dim]
     if isinstance(given, Tensor):
         check(
             given._data.ndim < 2 and given.dtype is dtypes.int64,
-            lambda: "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional "
-            f"long tensor, but got a {given.dtype} tensor with {given._data.ndim} dims",
+            lambda: (
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or "
+                f"one-dimensional long tensor, but got a {given.dtype} tensor with "
+                f"{given._data.ndim} dims"
+            ),
         )
         given = given.tolist()
     check(given is not None, "tensor_split expects indices or sections, got neither", TypeError)
@@ -223,7 +244,12 @@ def tensor_split(
     else:
         cuts = list(given)
         starts, ends = [0, *cuts], [*cuts, size]
-    return tuple([part(input, dim, *slice(a, b).indices(size)[:2]) for a, b in zip(starts, ends)])
+    return tuple(
+        [
+            part(input, dim, *slice(a, b).indices(size)[:2])
+            for a, b in zip(starts, ends, strict=True)
+        ]
+    )
 
 
 def split_along(name: str, axis: int, least: int) -> Any:
@@ -233,21 +259,27 @@ def split_along(name: str, axis: int, least: int) -> Any:
         ndim = input._data.ndim
         check(
             ndim >= least,
-            lambda: f"torch.{name} requires a tensor with at least {least} dimension{'s' * (least > 1)}, but got a "
-            f"tensor with {ndim} dimensions!",
+            lambda: (
+                f"torch.{name} requires a tensor with at least {least} "
+                f"dimension{'s' * (least > 1)}, but got a tensor with {ndim} dimensions!"
+            ),
         )
         dim = 0 if ndim == 1 else axis
         size = input._data.shape[dim]
         if isinstance(indices_or_sections, int):
             check(
                 indices_or_sections != 0 and size % indices_or_sections == 0,
-                lambda: f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension "
-                f"{size} is not divisible by the split_size {indices_or_sections}!",
+                lambda: (
+                    f"torch.{name} attempted to split along dimension {dim}, but the size of the "
+                    f"dimension {size} is not divisible by the split_size {indices_or_sections}!"
+                ),
             )
         return tensor_split(input, indices_or_sections, dim)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"`tensor_split` along dimension {axis}, into pieces of equal size or at indices."
+    call.__doc__ = (
+        f"`tensor_split` along dimension {axis}, into pieces of equal size or at indices."
+    )
     return public(call)
 
 

@@ -1,4 +1,5 @@
-"""Memory seen anew: as_strided, view(dtype), and the out-of-place forms of views (`*_copy`, `*_scatter`).
+"""Memory seen anew: contiguous, as_strided, view(dtype), `*_copy` and `*_scatter` of views.
+`*_scatter`).
 
 May import rules, views, expand, slices, splits, core and the base.
 """
@@ -14,13 +15,31 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.dispatch import apply
 from ..core.memory import memory_of, root_array, strides_of
-from ..core.op import TENSOR_NAMES, Op
+from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
+from ..layout import contiguous_format, format_order, is_dense_in
 from . import expand, slices, splits, views
 from .rules import move_to_front, public, shape_argument
 from .slices import DIAGONAL, FULL, INDEX
 from .views import ViewOp, view_of
+
+# -- contiguous --------------------------------------------------------------------------------
+
+
+@public(spaces=())
+def contiguous(self: Tensor, memory_format: Any = contiguous_format) -> Tensor:
+    """The tensor itself if its memory is in order already, else a copy in which it is."""
+    format_order(self._data.ndim, memory_format, "contiguous")
+    return self if self.is_contiguous(memory_format) else self.clone(memory_format=memory_format)
+
+
+@public(spaces=())
+def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
+    """Whether the elements lie in memory in the order of their indices (or of `memory_format`)."""
+    data = self._data
+    return data.__class__ is not ndarray or is_dense_in(data, memory_format)
+
 
 # -- as_strided --------------------------------------------------------------------------------
 
@@ -28,7 +47,8 @@ from .views import ViewOp, view_of
 def strided_array(
     x: ndarray, size: tuple[int, ...], stride: tuple[int, ...], storage_offset: int, geometry: tuple
 ) -> ndarray:
-    """The storage of x with other sizes and strides; `geometry` is where x lay when the call was made.
+    """The storage of x with other sizes and strides; `geometry` is where x lay when the call was
+    made.
 
     An array that lies otherwise (a gradient, a tangent) is read as if it lay there, into a copy.
     """
@@ -49,7 +69,7 @@ def strided_array(
 def positions(size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> ndarray:
     """Where in the storage each element of a strided tensor lies."""
     at = np.full(size, offset, np.int64)
-    for d, (n, step) in enumerate(zip(size, stride)):
+    for d, (n, step) in enumerate(zip(size, stride, strict=True)):
         at += (np.arange(n) * step).reshape((n,) + (1,) * (len(size) - d - 1))
     return at
 
@@ -57,7 +77,8 @@ def positions(size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> nd
 def restride(x: Tensor, geometry: tuple, size: tuple, stride: tuple, offset: int) -> Tensor:
     """x, laid into a storage by `geometry` (size, stride, offset), read with another; copies.
 
-    Elements that share a place in the storage are added up; this is also the gradient of `as_strided`.
+    Elements that share a place in the storage are added up; this is also the gradient of
+    `as_strided`.
     """
     into, out = positions(*geometry), positions(size, stride, offset)
     span = int(max(into.max(initial=-1), out.max(initial=-1))) + 1
@@ -68,7 +89,7 @@ def restride(x: Tensor, geometry: tuple, size: tuple, stride: tuple, offset: int
 def strided_gradient(
     g: Tensor, size: tuple, stride: tuple, storage_offset: int, geometry: tuple
 ) -> Tensor:
-    """What reaches each place of the storage; elements of the input that share a place divide it."""
+    """What reaches each place of the storage; elements that share a place divide it."""
     gathered = restride(g, (size, stride, storage_offset), *geometry)
     places = positions(*geometry)
     if 0 in geometry[1] or np.unique(places).size < places.size:
@@ -91,16 +112,20 @@ AS_STRIDED.jvp = lambda tangents, inputs, outputs, params: restride(
 
 
 def strided_params(x: Tensor, size: Any, stride: Any, storage_offset: int | None) -> dict:
-    """Checked parameters of `as_strided`; raises RuntimeError where they reach beyond the storage."""
+    """Checked parameters of `as_strided`; raises RuntimeError where they leave the storage."""
     size, stride = shape_argument((size,)), shape_argument((stride,))
     check(
         len(size) == len(stride),
-        lambda: f"mismatch in length of strides and shape: {list(size)} sizes, {list(stride)} strides",
+        lambda: (
+            f"mismatch in length of strides and shape: {list(size)} sizes, {list(stride)} strides"
+        ),
     )
     check(
         all(s >= 0 for s in stride),
-        lambda: "as_strided: Negative strides are not supported at the moment, got strides: "
-        f"{list(stride)}",
+        lambda: (
+            "as_strided: Negative strides are not supported at the moment, got strides: "
+            f"{list(stride)}"
+        ),
     )
     real = x._data.__class__ is ndarray
     own = x.storage_offset() if real else 0
@@ -108,11 +133,14 @@ def strided_params(x: Tensor, size: Any, stride: Any, storage_offset: int | None
     check(offset >= 0, lambda: f"Tensor: invalid storage offset {offset}")
     item = x._data.dtype.itemsize
     stored = root_array(x._data).nbytes if real else x._data.size * item
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride)) + 1
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
     check(
         0 in size or last * item <= stored,
-        lambda: f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
-        f"{item} requiring a storage size of {last * item} are out of bounds for storage of size {stored}",
+        lambda: (
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and "
+            f"itemsize {item} requiring a storage size of {last * item} are out of bounds for "
+            f"storage of size {stored}"
+        ),
     )
     geometry = (tuple(x._data.shape), strides_of(x._data), own)
     return {"size": size, "stride": stride, "storage_offset": offset, "geometry": geometry}
@@ -159,17 +187,23 @@ def view_dtype(self: Tensor, dtype: dtypes.dtype) -> Tensor:
     if old != new:
         check(
             x.ndim > 0,
-            lambda: f"self.dim() cannot be 0 to view {self.dtype} as {dtype} (different element sizes)",
+            lambda: (
+                f"self.dim() cannot be 0 to view {self.dtype} as {dtype} (different element sizes)"
+            ),
         )
         check(
             x.shape[-1] <= 1 or self.stride(-1) == 1,
-            lambda: f"self.stride(-1) must be 1 to view {self.dtype} as {dtype} (different element sizes), but got "
-            f"{self.stride(-1)}",
+            lambda: (
+                f"self.stride(-1) must be 1 to view {self.dtype} as {dtype} (different element "
+                f"sizes), but got {self.stride(-1)}"
+            ),
         )
         check(
             x.shape[-1] * old % new == 0,
-            lambda: f"self.size(-1) must be divisible by {new // old} to view {self.dtype} as {dtype} (different "
-            f"element sizes), but got {x.shape[-1]}",
+            lambda: (
+                f"self.size(-1) must be divisible by {new // old} to view {self.dtype} as {dtype} "
+                f"(different element sizes), but got {x.shape[-1]}"
+            ),
         )
     return apply(VIEW_DTYPE, self, dtype=dtype)
 
@@ -178,15 +212,17 @@ def view_dtype(self: Tensor, dtype: dtypes.dtype) -> Tensor:
 
 
 def view_scatter_kernel(x: ndarray, src: ndarray, view: ViewOp, at: dict) -> ndarray:
+    """A copy of x whose view has the values of src."""
     y = x.copy()
     view.kernel(y, **at)[...] = src
     return y
 
 
 def view_scatter_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The same view behind the batch dimension."""
     x, src = [
         v.unsqueeze(0).expand((size, *v._data.shape)) if d is None else move_to_front(v, d)
-        for v, d in zip(values, dims)
+        for v, d in zip(values, dims, strict=True)
     ]
     view, at = params["view"], params["at"]
     if view is INDEX:
@@ -221,8 +257,10 @@ def view_scatter(x: Tensor, src: Tensor, view: ViewOp, at: dict) -> Tensor:
     shape = tuple(view_of(x.detach(), view, at)._data.shape)
     check(
         tuple(src._data.shape) == shape,
-        lambda: "expected src to have a size equal to the slice of self. src size = "
-        f"{list(src._data.shape)}, slice size = {list(shape)}",
+        lambda: (
+            "expected src to have a size equal to the slice of self. src size = "
+            f"{list(src._data.shape)}, slice size = {list(shape)}"
+        ),
     )
     return apply(VIEW_SCATTER, x, src, view=view, at=at)
 

@@ -1,7 +1,8 @@
 """Views: new shapes and strides on the same memory. May import rules, core and the base.
 
-Each kind of view is an operator of its own, so that `grad_fn` names what the user called; the gradient is the
-inverse view. Repeated views are in `expand.py`, parts in `slices.py`, changes of a tensor's own shape in `metadata.py`.
+Each kind of view is an operator of its own, so that `grad_fn` names what the user called; the
+gradient is the inverse view. Repeated views are in `expand.py`, parts in `slices.py`, changes of a
+tensor's own shape in `metadata.py`.
 """
 
 from __future__ import annotations
@@ -15,27 +16,35 @@ from numpy import ndarray
 
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
+from ..core.memory import Storage
 from ..core.op import Op, parameters_of
 from ..core.quick import quick_view
-from ..core.memory import Storage
 from ..core.tensor import Tensor, _new, normalize_dim
 from ..errors import check
-from ..layout import contiguous_format, format_order, inverse, is_dense_in
+from ..layout import inverse
 from .rules import batch_first, move_to_front, normalize_dims, public, shape_argument
 
 
 class ViewOp(Op):
     """The record of a view: its kernel returns a view of the input's array, its jvp is itself.
 
-    Every view saves the same, its input's shape and its parameters, so that the short path need not ask;
-    `step` is the plan of its backward.
+    Every view saves the same, its input's shape and its parameters, so that the short path need not
+    ask; `step` is the plan of its backward.
     """
 
     def __init__(self, name: str, kernel: Any, vjp: Any, batch: Any, **options: Any) -> None:
         given = [n if n in ("g", "x_shape") else f"params[{n!r}]" for n in parameters_of(vjp)]
         rule = eval(f"lambda g, x_shape, params: vjp({', '.join(given)})", {"vjp": vjp})
         super().__init__(
-            name, ("x",), kernel, kind="view", vjp={"x": rule}, jvp="linear", batch=batch, view=True, **options
+            name,
+            ("x",),
+            kernel,
+            kind="view",
+            vjp={"x": rule},
+            jvp="linear",
+            batch=batch,
+            view=True,
+            **options,
         )
         self.step = self.plans[1]
 
@@ -56,6 +65,7 @@ def sizes_argument(given: tuple, keyword: Any = None) -> tuple[int, ...]:
 
 
 def reshape_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The shape behind the batch dimension."""
     x = move_to_front(values[0], dims[0])
     return x.reshape((size, *params["shape"])), 0
 
@@ -69,15 +79,17 @@ VIEW = ViewOp(
 
 
 def infer_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """The shape with its -1 worked out; raises RuntimeError where it cannot hold `size` elements."""
+    """The shape with its -1 worked out; raises RuntimeError where `size` elements do not fit."""
     known, inferred = 1, shape.count(-1)
     for s in shape:
         known *= s if s != -1 else 1
     check(inferred < 2, "only one dimension can be inferred")
     check(
         not inferred or known != 0,
-        lambda: f"cannot reshape tensor of {size} elements into shape {list(shape)} because the unspecified "
-        "dimension size -1 can be any value and is ambiguous",
+        lambda: (
+            f"cannot reshape tensor of {size} elements into shape {list(shape)} because the "
+            "unspecified dimension size -1 can be any value and is ambiguous"
+        ),
     )
     check(
         known > 0 and size % known == 0 if inferred else known == size,
@@ -88,7 +100,8 @@ def infer_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 @public(spaces=())
 def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tensor:
-    """The same elements in another shape, sharing memory; raises RuntimeError where strides forbid it.
+    """The same elements in another shape, sharing memory; raises RuntimeError where strides forbid
+    it.
 
     With a dtype, the same bytes seen as that type: see `view_dtype`.
     """
@@ -141,8 +154,8 @@ def in_shape(x: Tensor, shape: tuple[int, ...], copy: bool) -> Tensor:
         if base is not x._data and (base is None or base is not x._data.base):
             check(
                 copy,
-                "view size is not compatible with input tensor's size and stride (at least one dimension spans "
-                "across two contiguous subspaces). Use .reshape(...) instead.",
+                "view size is not compatible with input tensor's size and stride (at least one "
+                "dimension spans across two contiguous subspaces). Use .reshape(...) instead.",
             )
             x = x.contiguous()
     return apply(VIEW, x, shape=shape)
@@ -162,7 +175,9 @@ def reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 @public
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The dimensions from `start_dim` to `end_dim` as one; the tensor itself if that is one already."""
+    """The dimensions from `start_dim` to `end_dim` as one; the tensor itself if that is one
+    already.
+    """
     shape = input._data.shape
     if not shape:
         return input.reshape((1,))
@@ -191,8 +206,10 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     fits = have % product == 0 if -1 in sizes and product else product == have
     check(
         fits,
-        lambda: f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({have}) in "
-        "the input tensor",
+        lambda: (
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} "
+            f"({have}) in the input tensor"
+        ),
     )
     inferred = infer_shape(sizes, have) if -1 in sizes else sizes
     return input.view((*shape[:dim], *inferred, *shape[dim + 1 :]))
@@ -208,6 +225,7 @@ def ravel(input: Tensor) -> Tensor:
 
 
 def permute_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The order behind the batch dimension."""
     x = move_to_front(values[0], dims[0])
     return apply(op, x, dims=(0, *[d + 1 for d in params["dims"]])), 0
 
@@ -227,6 +245,7 @@ TRANSPOSE = ViewOp(
 
 
 def t_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The last two of three dimensions swapped."""
     x = move_to_front(values[0], dims[0])
     return (x if x._data.ndim < 3 else x.transpose(1, 2)), 0
 
@@ -276,7 +295,6 @@ def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """A view with the dimensions in the order `dims`."""
     order = sizes_argument(order, dims)
-    ndim = input._data.ndim
     if STATE.mode != GENERAL and order and min(order) >= 0:
         try:
             return quick_view(input, input._data.transpose(order), PERMUTE, {"dims": order})
@@ -285,13 +303,16 @@ def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     return permute_checked(input, order)
 
 
-def permute_checked(input: Tensor, order: tuple[int, ...]) -> Tensor:  # noqa: A002
+def permute_checked(input: Tensor, order: tuple[int, ...]) -> Tensor:
     """`permute` with every check."""
     ndim = input._data.ndim
     check(
         len(order) == ndim,
-        lambda: "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
-        f"desired ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {len(order)}",
+        lambda: (
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the "
+            f"length of the desired ordering of dimensions i.e. input.dim() = {ndim} is not equal "
+            f"to len(dims) = {len(order)}"
+        ),
     )
     order = tuple([normalize_dim(d, ndim) for d in order])
     check(len(set(order)) == ndim, "permute(): duplicate dims are not allowed.")
@@ -305,9 +326,11 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     source, destination = as_tuple(source), as_tuple(destination)
     check(
         len(source) == len(destination),
-        lambda: "movedim: Invalid source or destination dims: source "
-        f"({list(source)} dims) should contain the same number of dims as destination "
-        f"({list(destination)} dims)",
+        lambda: (
+            "movedim: Invalid source or destination dims: source "
+            f"({list(source)} dims) should contain the same number of dims as destination "
+            f"({list(destination)} dims)"
+        ),
     )
     source = [normalize_dim(d, ndim) for d in source]
     destination = [normalize_dim(d, ndim) for d in destination]
@@ -316,7 +339,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     if not ndim:
         return view_of(input, ALIAS, NOTHING)
     rest = iter([d for d in range(ndim) if d not in source])
-    placed = dict(zip(destination, source))
+    placed = dict(zip(destination, source, strict=True))
     order = tuple([placed[i] if i in placed else next(rest) for i in range(ndim)])
     return view_of(input, PERMUTE, {"dims": order})
 
@@ -342,8 +365,9 @@ def matrix_transpose(self: Tensor) -> Tensor:
     ndim = self._data.ndim
     check(
         ndim >= 2,
-        lambda: "tensor.mT is only supported on matrices or batches of matrices. Got "
-        f"{ndim}-D tensor.",
+        lambda: (
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {ndim}-D tensor."
+        ),
     )
     return self.transpose(-2, -1)
 
@@ -353,8 +377,10 @@ def adjoint(input: Tensor) -> Tensor:
     """The last two dimensions swapped, and conjugated if complex."""
     check(
         input._data.ndim >= 2,
-        lambda: "tensor.adjoint() is only supported on matrices or batches of matrices. Got "
-        f"{input._data.ndim}-D tensor.",
+        lambda: (
+            "tensor.adjoint() is only supported on matrices or batches of matrices. Got "
+            f"{input._data.ndim}-D tensor."
+        ),
     )
     return input.transpose(-2, -1).conj()
 
@@ -362,7 +388,10 @@ def adjoint(input: Tensor) -> Tensor:
 def hermitian(self: Tensor) -> Tensor:
     """A matrix transposed, and conjugated if complex."""
     ndim = self._data.ndim
-    check(ndim in (0, 2), lambda: f"tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.")
+    check(
+        ndim in (0, 2),
+        lambda: f"tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.",
+    )
     return self.adjoint() if ndim else self.conj()
 
 
@@ -416,7 +445,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return view_of(input, UNSQUEEZE, {"dim": normalize_dim(dim, input._data.ndim + 1)})
 
 
-# -- the same view, without history or with another layout -------------------------------------
+# -- the same view, with and without history ---------------------------------------------------
 
 ALIAS = ViewOp(
     "alias",
@@ -451,23 +480,10 @@ def detach_(input: Tensor) -> Tensor:
     """Takes the tensor's own history away, in place; raises RuntimeError for a view."""
     check(
         input._view is None,
-        "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
-        "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
-        "detach_() cannot be called on these gradients.",
+        "Can't detach views in-place. Use detach() instead. If you are using "
+        "DistributedDataParallel (DDP) for training, and gradient_as_bucket_view is set as True, "
+        "gradients are views of DDP buckets, and hence detach_() cannot be called on these "
+        "gradients.",
     )
     input.grad_fn, input._requires_grad = None, False
     return input
-
-
-@public(spaces=())
-def contiguous(self: Tensor, memory_format: Any = contiguous_format) -> Tensor:
-    """The tensor itself if its memory is in order already, else a copy in which it is."""
-    format_order(self._data.ndim, memory_format, "contiguous")
-    return self if self.is_contiguous(memory_format) else self.clone(memory_format=memory_format)
-
-
-@public(spaces=())
-def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
-    """Whether the elements lie in memory in the order of their indices (or of `memory_format`)."""
-    data = self._data
-    return data.__class__ is not ndarray or is_dense_in(data, memory_format)
