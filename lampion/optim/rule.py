@@ -17,8 +17,8 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.graph import STATE
 from ..core.inplace import check_memory
-from ..core.modes import enable_grad, set_grad_enabled
 from ..core.memory import Storage
+from ..core.modes import enable_grad, set_grad_enabled
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from ..ops.complex import view_as_real
@@ -28,12 +28,13 @@ BLOCK = 1 << 14  # elements worked on at a time: temporaries stay in the second-
 
 
 class Rule(Optimizer):
-    """An optimizer given by `initial_state`, `advance` and `update`; its constructor's arguments
-    are its options.
+    """An optimizer given by its `initial_state`, `advance` and `update`.
 
-    on_arrays    whether the rule is elementwise arithmetic, which arrays understand as well as
-    tensors nonnegative  the options that must not be negative
-    sparse_hint  what to add to the message that sparse gradients are not supported
+    The arguments of its constructor are its options. For each algorithm:
+
+    on_arrays    whether its rule is elementwise arithmetic, for arrays as well as for tensors
+    nonnegative  its options that must not be negative
+    sparse_hint  what to say beyond that it does not take sparse gradients
     """
 
     on_arrays = True
@@ -121,9 +122,9 @@ class Rule(Optimizer):
                 state.update(numbers)
                 self.update(x, self.decay(x, g, group), state, group)
             else:
-                for x, g, part in blocks(x, g, state):  # noqa: B020
+                for x_part, g_part, part in blocks(x, g, state):
                     part.update(numbers)
-                    self.update(x, self.decay(x, g, group), part, group)
+                    self.update(x_part, self.decay(x_part, g_part, group), part, group)
             if p._storage is None:
                 p._storage = Storage()
             p._storage.write(type(self).__name__)
@@ -142,12 +143,11 @@ class Rule(Optimizer):
 
     def state_of(self, p: Tensor, gradient: Tensor, group: dict) -> dict[str, Tensor]:
         """The state of a parameter, made before its first step."""
+        if gradient.is_sparse:
+            name = type(self).__name__
+            raise RuntimeError(f"{name} does not support sparse gradients{self.sparse_hint}")
         state = self.state.get(p)
         if not state:
-            check(
-                not gradient.is_sparse,
-                f"{type(self).__name__} does not support sparse gradients{self.sparse_hint}",
-            )
             state = self.initial_state(p, gradient, group)
             if state:
                 self.state[p] = state

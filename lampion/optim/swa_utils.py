@@ -163,7 +163,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
 
 
 class SWALR(LRScheduler):
-    """lr goes from where it is to `swa_lr` in `anneal_epochs`, along a cosine or a line; it stays."""
+    """lr goes from where it is to `swa_lr` in `anneal_epochs`, along a cosine or a line."""
 
     def __init__(
         self,

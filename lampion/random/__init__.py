@@ -4,27 +4,52 @@ Imports NumPy and `errors` only.
 """
 
 from .generator import (
-    Generator as Generator,
-    default_generator as default_generator,
-    fork_rng as fork_rng,
-    initial_seed as initial_seed,
-    manual_seed as manual_seed,
-    seed as seed,
+    Generator,
+    default_generator,
+    fork_rng,
+    initial_seed,
+    manual_seed,
+    seed,
 )
-from .integers import randint as randint, randperm as randperm
-from .normals import log_normal as log_normal, normal as normal, normal_of as normal_of
+from .integers import randint, randperm
+from .normals import log_normal, normal, normal_of
 from .rejection import (
-    binomial as binomial,
-    dirichlet as dirichlet,
-    poisson as poisson,
-    standard_gamma as standard_gamma,
+    binomial,
+    dirichlet,
+    poisson,
+    standard_gamma,
 )
 from .uniforms import (
-    bernoulli as bernoulli,
-    cauchy as cauchy,
-    dropout_mask as dropout_mask,
-    exponential as exponential,
-    geometric as geometric,
-    multinomial as multinomial,
-    uniform as uniform,
+    bernoulli,
+    cauchy,
+    dropout_mask,
+    exponential,
+    geometric,
+    multinomial,
+    uniform,
 )
+
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "binomial",
+    "cauchy",
+    "default_generator",
+    "dirichlet",
+    "dropout_mask",
+    "exponential",
+    "fork_rng",
+    "geometric",
+    "initial_seed",
+    "log_normal",
+    "manual_seed",
+    "multinomial",
+    "normal",
+    "normal_of",
+    "poisson",
+    "randint",
+    "randperm",
+    "seed",
+    "standard_gamma",
+    "uniform",
+]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-
 Array = np.ndarray[Any, Any]
 Shape = int | tuple[int, ...]
 
@@ -19,6 +18,8 @@ BLOCK = 1 << 15  # elements worked on at a time: the temporaries stay in the sec
 
 
 class Float(NamedTuple):
+    """What drawing needs to know of a floating dtype."""
+
     dtype: np.dtype[Any]
     digits: int  # bits of the significand
     largest: float
@@ -39,6 +40,7 @@ def facts(dtype: Any) -> Float | None:
 
 
 def floating(operator: str, dtype: Any, error: type[Exception] = NotImplementedError) -> Float:
+    """The facts of a floating dtype; raises the error for any other."""
     kind = facts(dtype)
     if kind is None:
         name = np.dtype(dtype).name

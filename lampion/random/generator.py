@@ -1,4 +1,4 @@
-"""The engine behind PyTorch's CPU streams and the default stream. Imports NumPy, `device` and `errors`.
+"""The engine behind PyTorch's CPU streams and the default stream. Imports `device` and `errors`.
 
 MT19937 (Matsumoto and Nishimura 1998), with the state that PyTorch saves.
 """

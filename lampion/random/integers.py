@@ -1,5 +1,4 @@
-"""Whole numbers of a range, and random orders. Imports NumPy, `errors` and earlier files.
-"""
+"""Whole numbers of a range, and random orders. Imports NumPy, `errors` and earlier files."""
 
 from __future__ import annotations
 

@@ -144,6 +144,7 @@ def from_uniforms(
     generator: Generator | None,
     transform: Callable[[Array], Array],
 ) -> Array:
+    """A function of float64 uniform numbers, one for each element."""
     generator = generator or default_generator
     out = np.empty(shape, dtype)
     with np.errstate(divide="ignore"):

@@ -115,12 +115,12 @@ class MomentumCycle(LRScheduler):
 
 
 class CyclicLR(MomentumCycle):
-    """lr goes up from base_lr to max_lr and down again, in straight lines; call `step` after every
-    batch.
+    """lr goes up from base_lr to max_lr and down again, in straight lines.
 
-    mode  "triangular": always to max_lr; "triangular2": half as high each time; "exp_range": by
-    gamma**iteration. scale_fn, a function of the cycle or the iteration (`scale_mode`), takes the
-    place of a mode.
+    Cycles are equally high in mode "triangular", half as high each time in "triangular2", and
+    scaled by gamma**iteration in "exp_range". A function `scale_fn` of the cycle, or with
+    `scale_mode="iterations"` of the iteration, takes the place of a mode. Call `step` after every
+    batch.
     """
 
     def __init__(
