@@ -64,6 +64,8 @@ ORDER = {
     "compiler": [
         "ir",
         "rewrite",
+        "interpret",
+        "mathematics",
         "trace",
         "simplify",
         "fuse",
