@@ -14,7 +14,7 @@ Tensor tensor as_tensor from_numpy zeros ones empty full arange linspace rand ra
 randperm zeros_like ones_like cat stack where exp log sqrt abs clamp max min sum mean argmax
 softmax sigmoid tanh matmul einsum topk no_grad manual_seed save load device float32 int64 eye
 bool float16 bfloat16 int32 Generator sin cos pow cumsum tril chunk all isnan allclose
-inference_mode enable_grad compile set_num_threads use_deterministic_algorithms get_rng_state
+inference_mode enable_grad set_num_threads use_deterministic_algorithms get_rng_state
 set_rng_state full_like empty_like randn_like normal multinomial float64 uint8 Size finfo
 is_tensor rsqrt floor round sign norm std prod sort argsort unique nonzero triu outer mm bmm split
 flip repeat_interleave index_select meshgrid any isfinite isclose equal maximum set_grad_enabled

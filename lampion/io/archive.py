@@ -114,7 +114,7 @@ class TensorPickler(pickle._Pickler):  # type: ignore[name-defined]
         root = root_array(data)
         whole = root.dtype == data.dtype and root.flags.c_contiguous and root.size
         if not whole:
-            data = root = np.ascontiguousarray(data)
+            data = root = in_rows(data)
         offset = (data.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // data.itemsize
         place = (offset, tuple(data.shape), strides_of(data), t.requires_grad, OrderedDict())
         dtype = dtypes.FROM_NUMPY[data.dtype]
@@ -203,6 +203,11 @@ def add_member(archive: zipfile.ZipFile, name: str, data: Any) -> None:
         member.write(data)
 
 
+def in_rows(data: ndarray) -> ndarray:
+    """The array laid out row by row; NumPy's ascontiguousarray would give a 0-dim one a dimension."""
+    return data if data.flags.c_contiguous else data.copy()
+
+
 def safetensors_bytes(obj: Any) -> bytes:
     """A dict of tensors in the safetensors format."""
     check(
@@ -213,7 +218,7 @@ def safetensors_bytes(obj: Any) -> bytes:
     known = set(SAFETENSORS_NAMES.values())
     for key, t in obj.items():
         check(t.dtype in known, lambda: f"[save] safetensors knows no {t.dtype} ({key})", TypeError)
-    arrays = {str(k): np.ascontiguousarray(t.concrete("save")) for k, t in obj.items()}
+    arrays = {str(k): in_rows(t.concrete("save")) for k, t in obj.items()}
     return safetensors.numpy.save(arrays, metadata={"format": "pt"})
 
 

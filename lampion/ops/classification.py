@@ -65,7 +65,9 @@ def reduce_losses(losses: ndarray, weights: ndarray, reduction: str) -> Any:
 
 def position_scale(g: ndarray, weights: ndarray, reduction: str) -> ndarray:
     """What each position's gradient is multiplied by."""
-    return g * (weights / weights.sum() if reduction == "mean" else weights)
+    if reduction != "mean":
+        return g * weights
+    return g * (weights / (weights.sum() or 1))  # nothing counted: no gradient
 
 
 def wide(x: ndarray) -> ndarray:
@@ -100,7 +102,10 @@ def tensor_scale(
     counts = target != ignore_index
     classes = where(counts, target, 0).long()
     weights = counts.to(g.dtype) if w is None else where(counts, w[classes], 0)
-    return g * (weights / weights.sum() if reduction == "mean" else weights), classes
+    if reduction == "mean":
+        total = weights.sum()
+        weights = weights / where(total == 0, 1, total)
+    return g * weights, classes
 
 
 def batch_classes(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:

@@ -117,3 +117,15 @@ def test_scaler_without_a_gpu_is_disabled():
     assert scaler.scale(x) is x
     assert scaler.get_scale() == 1.0
     assert scaler.state_dict() == {}
+
+
+def test_the_old_names_are_disabled_without_a_gpu():
+    from lampion.cuda.amp import GradScaler as OldScaler
+    from lampion.cuda.amp import autocast as old_autocast
+
+    with pytest.warns(UserWarning, match="CUDA is not available"):
+        with old_autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is F32
+    with pytest.warns(UserWarning, match="CUDA is not available"):
+        assert not OldScaler().is_enabled()
+    assert not torch.cuda.amp.GradScaler(enabled=False).is_enabled()
