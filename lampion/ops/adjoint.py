@@ -126,6 +126,14 @@ class Mixing:
         flat = x.reshape(*shape[:axis], shape[axis], math.prod(shape[axis + 1 :]))
         return np.matmul(matrix, flat).reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
 
+    def apply_to_bytes(self, x: ndarray, axis: int) -> ndarray:
+        """The matrix applied to uint8 in fixed-point arithmetic of 16 bits, as PyTorch does it."""
+        bits = 14 - max(math.floor(math.log2(np.abs(self.dense).max(initial=1e-9))), -8)
+        scaled = self.dense * (1 << bits)
+        matrix = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32)
+        sums = np.moveaxis(np.tensordot(x.astype(np.int32), matrix, ([axis], [1])), -1, axis)
+        return np.clip((sums + (1 << bits - 1)) >> bits, 0, 255).astype(np.uint8)
+
     def gather(self, x: ndarray, axis: int) -> ndarray:
         """Term by term; absent ones must not bring in NaN."""
         ones = (1,) * (-axis - 1)
@@ -156,18 +164,17 @@ class Separable(NamedTuple):
 
 @in_float32
 def mix(x: ndarray, plan: Separable) -> ndarray:
-    """Applies the matrices; small integers are computed in float32 and rounded."""
-    given, weighted = x.dtype, any(m is not None and m.weights is not None for m in plan.mixings)
-    if weighted and given.kind in "iu":
-        x = x.astype(np.float32)
-    y = x
-    for axis, mixing in zip(range(-len(plan.mixings), 0), plan.mixings):
-        if mixing is not None:
-            y = mixing.apply(y, axis)
-    if y.dtype is not given:
-        limits = np.iinfo(given)
-        return np.clip(np.rint(y), limits.min, limits.max).astype(given)
-    return y.copy() if y is x else y
+    """Applies the matrices, those of bytes from the last dimension on."""
+    steps = [
+        (axis, m) for axis, m in zip(range(-len(plan.mixings), 0), plan.mixings) if m is not None
+    ]
+    if x.dtype == np.uint8 and any(m.weights is not None for _, m in steps):
+        for axis, mixing in reversed(steps):
+            x = mixing.apply_to_bytes(x, axis)
+        return x
+    for axis, mixing in steps:
+        x = mixing.apply(x, axis)
+    return x if steps else x.copy()
 
 
 def mix_transposed(x: ndarray, plan: Separable) -> ndarray:

@@ -27,7 +27,7 @@ class Layout(NamedTuple):
     over either.
     """
 
-    count: int
+    shared: int
     one_weight: bool
     summed: tuple[int, ...]
     over_dims: tuple[str, tuple[int, ...]]
@@ -78,11 +78,11 @@ def norm_kernel(
     x = seen_as(x, view)
     plan = layout(x.shape, dims, shape)
     mean = np.add.reduce(x, dims, None, None, True)
-    mean /= plan.count
+    mean /= plan.shared
     y = x - mean
     subscripts, reduced = plan.over_dims
     variance = np.einsum(subscripts, y, y).reshape(reduced)
-    variance /= plan.count
+    variance /= plan.shared
     scale = 1 / np.sqrt(variance + eps)
     if w is not None and plan.one_weight:
         scale *= w.reshape(shape)  # one number for all that is normalised together
@@ -115,9 +115,9 @@ def norm_gradient_kernel(
     if needs[0]:
         h = g if w is None else g * w.reshape(shape)
         subscripts, reduced = plan.over_dims
-        n *= np.einsum(subscripts, h, n).reshape(reduced) / -plan.count
+        n *= np.einsum(subscripts, h, n).reshape(reduced) / -plan.shared
         n += h
-        n -= np.add.reduce(h, dims, None, None, True) / plan.count
+        n -= np.add.reduce(h, dims, None, None, True) / plan.shared
         n *= scale
         gx = n.reshape(outer).astype(given, copy=False)
     return gx, gw, gb

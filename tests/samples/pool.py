@@ -37,10 +37,8 @@ def cut(x, n, kernel, stride, padding, dilation, ceil_mode, fill):
     return [len(line) for line in lines], found
 
 
-def max_pool(n):
-    def reference(
-        x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
-    ):
+def max_pool(n, return_indices=False):
+    def reference(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         size, found = cut(x, n, kernel_size, stride, padding, dilation, ceil_mode, -np.inf)
         y = np.zeros((*x.shape[:-n], *size))
         for at, window in found:
@@ -185,7 +183,7 @@ for i, k in MAXIMA:
         Sample(
             f"{F}max_pool{d}d_with_indices",
             i,
-            lambda *a, f=max_pool(d), **kw: f(*a, return_indices=True, **kw),
+            max_pool(d, True),
             k,
             op="max_pool",
             gradient=False,
