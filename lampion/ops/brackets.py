@@ -261,6 +261,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         except IndexError:
             Parsed(self._data.shape, index)  # raises PyTorch's error for it
             raise
+        if kind is tuple and all_rows(index) and len(index) <= self._data.ndim:
+            return at_rows(self, index)
         if kind is Tensor and self._data.ndim and index._data.ndim:
             if index._data.dtype is INT64:
                 return take_rows(self, index)
@@ -270,6 +272,24 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     if not parsed.dims:
         return view_of(self, INDEX, {"index": (*parsed.basic, ...)})
     return apply(TAKE, parsed.view(self), one_index(parsed.indices), dims=tuple(parsed.dims))
+
+
+def all_rows(index: tuple) -> bool:
+    """Whether an index is made of tensors of integers with dimensions."""
+    for i in index:
+        if i.__class__ is not Tensor or i._data.dtype is not INT64 or not i._data.ndim:
+            return False
+    return len(index) > 0
+
+
+def at_rows(x: Tensor, index: tuple) -> Tensor:
+    """x at tensors of indices for its first dimensions."""
+    if not x._requires_grad or not STATE.grad:
+        try:
+            return wrap(x._data[tuple([i._data for i in index])])
+        except IndexError:
+            one_index(list(index))  # raises PyTorch's error for shapes; TAKE that for bounds
+    return apply(TAKE, x, one_index(list(index)), dims=tuple(range(len(index))))
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:

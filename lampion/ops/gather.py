@@ -8,6 +8,8 @@ makes every kernel one line of NumPy.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -28,25 +30,26 @@ from .views import view_of
 
 
 def places(shape: tuple[int, ...], index: ndarray, dim: int) -> ndarray:
-    """Where each element of an index points to in a flattened array; raises for one that is out of
-    range.
-    """
-    if index.size:
-        low, high = int(index.min()), int(index.max())
-        check(
-            low >= 0 and high < shape[dim],
-            lambda: (
-                f"index {low if low < 0 else high} is out of bounds for dimension {dim} with size "
-                f"{shape[dim]}"
-            ),
-        )
-    at: Any = 0
-    step = 1
+    """Where each element of an index points to in a flattened array; raises if out of range."""
+    size = shape[dim]
+    if index.size and (index.min() < 0 or index.max() >= size):
+        bad = index[(index < 0) | (index >= size)].flat[0]
+        raise RuntimeError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
+    small = index.size <= KEPT_SIZE
+    others = (offsets if small else offsets.__wrapped__)(shape, index.shape, dim)
+    return others + index * math.prod(shape[dim + 1 :])
+
+
+KEPT_SIZE = 1024  # of an index whose offsets are kept for the next call
+
+
+@functools.lru_cache(256)
+def offsets(shape: tuple[int, ...], index_shape: tuple[int, ...], dim: int) -> ndarray:
+    """The part of `places` that comes from the dimensions other than `dim`."""
+    at, step = np.zeros((1,) * len(shape), np.int64), 1
     for d in range(len(shape) - 1, -1, -1):
-        if d == dim:
-            at = at + index * step
-        else:
-            n = index.shape[d]
+        if d != dim:
+            n = index_shape[d]
             at = at + (np.arange(n) * step).reshape((n,) + (1,) * (len(shape) - d - 1))
         step *= shape[d]
     return at

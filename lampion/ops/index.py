@@ -233,6 +233,12 @@ def one_dim_index(input: Tensor, dim: int, index: Tensor, name: str, error: type
     return dim
 
 
+def is_natural(index: Tensor) -> bool:
+    """Whether no index is negative; those that are too large are found when they are used."""
+    array = index._data
+    return array.__class__ is not ndarray or array.size == 0 or array.min() >= 0
+
+
 @public(out=True)
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The given indices of a dimension, in that order; raises IndexError for one that is out of
@@ -241,7 +247,9 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     >>> torch.tensor([5, 6, 7]).index_select(0, torch.tensor([2, 0]))
     tensor([7, 5])
     """
-    dim = one_dim_index(input, dim, index, "index_select", IndexError)
+    if not (index._data.dtype.kind == "i" and index._data.ndim == 1 and is_natural(index)):
+        one_dim_index(input, dim, index, "index_select", IndexError)
+    dim = normalize_dim(dim, input._data.ndim)
     if input._data.ndim == 0:
         check(
             index._data.size == 1,
@@ -399,8 +407,11 @@ def one_index(indices: list[Tensor]) -> Tensor:
     if len(indices) == 1:
         return indices[0]
     if all(i.interpreter is None for i in indices):
+        arrays = [i._data for i in indices]
         try:
-            return wrap(np.stack(np.broadcast_arrays(*[i._data for i in indices])))
+            if any(a.shape != arrays[0].shape for a in arrays):
+                arrays = np.broadcast_arrays(*arrays)
+            return wrap(np.array(arrays))
         except ValueError:
             shapes = ", ".join(str(list(i._data.shape)) for i in indices)
             raise IndexError(

@@ -12,7 +12,7 @@ from .. import dtypes
 from ..core.dispatch import apply
 from ..core.inplace import type_name
 from ..core.op import Op
-from ..core.promotion import CAST
+from ..core.promotion import CAST, scalar_array
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .expand import broadcast_pair, expand_to
@@ -75,7 +75,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             not isinstance(value, complex) or dtype.category == dtypes.COMPLEX,
             lambda: f"value cannot be converted to type {dtype.name} without overflow",
         )
-        value = wrap(np.asarray(value).astype(dtype.numpy))
+        value = wrap(scalar_array(value, dtype.numpy))
     shape = input._data.shape
     if mask._data.shape != shape:
         broadcast_pair(tuple(mask._data.shape), tuple(shape))

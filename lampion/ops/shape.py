@@ -199,10 +199,10 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
             [2, 4]])
     """
     check(len(tensors) > 0, "stack expects a non-empty TensorList")
-    shape, target = tensors[0]._data.shape, tensors[0]._data.dtype
+    shape, kind = tensors[0]._data.shape, tensors[0]._data.dtype
     mixed = False
     for i, t in enumerate(tensors):
-        if t._data.dtype is not target:
+        if t._data.dtype is not kind:
             mixed = True
         if t._data.shape != shape:
             raise RuntimeError(

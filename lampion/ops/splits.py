@@ -7,6 +7,7 @@ concatenation instead of n arrays of zeros.
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,7 @@ from .slices import FULL, INDEX, part
 
 def bounds(sections: tuple[int, ...]) -> list[tuple[int, int]]:
     """Where pieces of these sizes begin and end."""
-    ends = np.cumsum(sections).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=False))
+    return list(pairwise(accumulate(sections, initial=0)))
 
 
 def split_kernel(x: ndarray, sections: tuple[int, ...], dim: int, form: str) -> tuple[ndarray, ...]:
@@ -239,7 +239,7 @@ def tensor_split(
     if isinstance(given, int):
         check(given > 0, lambda: f"number of sections must be larger than 0, got {given}")
         small, larger = divmod(size, given)
-        ends = np.cumsum([small + (i < larger) for i in range(given)]).tolist()
+        ends = list(accumulate([small + (i < larger) for i in range(given)]))
         starts = [0, *ends[:-1]]
     else:
         cuts = list(given)

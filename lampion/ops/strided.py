@@ -1,5 +1,4 @@
 """Memory seen anew: contiguous, as_strided, view(dtype), `*_copy` and `*_scatter` of views.
-`*_scatter`).
 
 May import rules, views, expand, slices, splits, core and the base.
 """
@@ -30,6 +29,9 @@ from .views import ViewOp, view_of
 @public(spaces=())
 def contiguous(self: Tensor, memory_format: Any = contiguous_format) -> Tensor:
     """The tensor itself if its memory is in order already, else a copy in which it is."""
+    data = self._data
+    if data.__class__ is ndarray and memory_format is contiguous_format and data.flags.c_contiguous:
+        return self
     format_order(self._data.ndim, memory_format, "contiguous")
     return self if self.is_contiguous(memory_format) else self.clone(memory_format=memory_format)
 
