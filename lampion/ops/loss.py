@@ -53,6 +53,14 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
 
 
+def reduce_array(losses: ndarray, reduction: str) -> Any:
+    """`reduced` of an array."""
+    if reduction == "none":
+        return losses
+    total = np.add.reduce(losses, None)
+    return total / losses.size if reduction == "mean" else total
+
+
 def warn_sizes(input: Tensor, target: Tensor) -> None:
     """Warns where a loss would broadcast: mostly (N, 1) against (N,) by mistake."""
     if input._data.shape != target._data.shape:
@@ -101,13 +109,7 @@ def pointwise_loss(
             raise shape_error(name, *values[:2]) from None
         if weight is not None:
             losses = losses * weight
-        return (
-            losses
-            if reduction == "none"
-            else losses.mean()
-            if reduction == "mean"
-            else losses.sum()
-        )
+        return reduce_array(losses, reduction)
 
     def scaled(
         g: Any, values: dict, weight: Any, reduction: str, needs: tuple, environment: dict
@@ -116,12 +118,8 @@ def pointwise_loss(
         if weight is not None:
             g = g * weight
         if reduction == "mean":
-            g = g / max(
-                math.prod(
-                    np.broadcast_shapes(*[v.shape for v in values.values() if hasattr(v, "shape")])
-                ),
-                1,
-            )
+            shapes = [v.shape for v in values.values() if hasattr(v, "shape")]
+            g = g / max(math.prod(np.broadcast_shapes(*shapes)), 1)
         wanted = [i in compiled and need for i, need in zip(inputs, needs)]
         return [
             g * eval(compiled[i], environment, values) if w else None
