@@ -29,9 +29,8 @@ def window_argument(name: str, window: Tensor | None, length: int, n_fft: int, k
     if window is None:
         warnings.warn(
             f"[{name}] A window was not provided. A rectangular window will be applied, which is "
-            "known to cause spectral "
-            "leakage; pass window=torch.hann_window(win_length), or torch.ones(win_length) to "
-            "keep it",
+            "known to cause spectral leakage; pass window=torch.hann_window(win_length), or "
+            "torch.ones(win_length) to keep it",
             stacklevel=3,
         )
         window = ones(length, dtype=kind)
@@ -39,12 +38,19 @@ def window_argument(name: str, window: Tensor | None, length: int, n_fft: int, k
         window.dim() == 1 and window.shape[0] == length,
         lambda: (
             f"{name}: expected a 1D window tensor of size equal to win_length={length}, but got "
-            "window with size "
-            f"{list(window.shape)}"
+            f"window with size {list(window.shape)}"
         ),
     )
     left = (n_fft - length) // 2
     return pad(window, (left, n_fft - length - left)) if length < n_fft else window
+
+
+def check_window(name: str, length: int, n_fft: int) -> None:
+    """Raises RuntimeError for a window that is longer than a frame, or empty."""
+    check(
+        0 < length <= n_fft,
+        lambda: f"{name}: expected 0 < win_length <= n_fft, but got win_length={length}",
+    )
 
 
 @public
@@ -68,55 +74,54 @@ def stft(
     and the signal is padded. Of real signals only n_fft // 2 + 1 frequencies are kept unless
     `onesided` is False. `return_complex=False` gives two reals instead.
     """
+    hop = n_fft // 4 if hop_length is None else hop_length
+    length = n_fft if win_length is None else win_length
+    is_complex = input.is_complex() or (window is not None and window.is_complex())
+    onesided = not is_complex if onesided is None else onesided
+    check_signal(input)
     check(
         not (center and align_to_window is not None),
         "stft align_to_window should only be set when center = false",
     )
-    hop = n_fft // 4 if hop_length is None else hop_length
-    length = n_fft if win_length is None else win_length
-    is_complex = input.is_complex() or (window is not None and window.is_complex())
     check(
         return_complex is not None or is_complex,
         "stft requires the return_complex parameter be given for real inputs, and will further "
-        "require that "
-        "return_complex=True in a future PyTorch release.",
+        "require that return_complex=True in a future PyTorch release.",
     )
+    check(
+        not (onesided and is_complex),
+        "Cannot have onesided output if window or input is complex",
+    )
+    check(hop > 0, lambda: f"stft: expected hop_length > 0, but got hop_length={hop}")
+    check_window("stft", length, n_fft)
+    x = input if input.dim() == 2 else input.unsqueeze(0)  # (B, L)
+    if center:
+        x = pad(x.unsqueeze(0), (n_fft // 2, n_fft // 2), pad_mode).squeeze(0)
+    shift = (n_fft - length) // 2 if align_to_window else 0
+    x = pad(x, (shift, shift)) if shift else x
+    check(
+        0 < n_fft <= x.shape[-1],
+        lambda: f"stft: expected 0 < n_fft <= {x.shape[-1]}, but got n_fft={n_fft}",
+    )
+    weights = window_argument("stft", window, length, n_fft, input.dtype)
+    frames = x.unfold(-1, n_fft, hop) * weights  # (B, frames, n_fft)
+    if not (is_complex or onesided):
+        frames = frames.to(frames.dtype.to_complex())
+    transform = FFT_R2C if onesided else FFT_C2C
+    scale = scaling("ortho" if normalized else None, n_fft, True)
+    y = transform(frames, dim=(2,), scale=scale, forward=True)
+    y = y.transpose(1, 2)  # (B, frequencies, frames)
+    y = y if input.dim() == 2 else y.squeeze(0)
+    return y if return_complex or return_complex is None else view_as_real(y)
+
+
+def check_signal(input: Tensor) -> None:
+    """Raises RuntimeError for what is no signal (B?, L)."""
     check(
         input.dtype.category >= dtypes.FLOAT,
         lambda: f"stft: expected a tensor of floating point or complex values, got {input.dtype}",
     )
     check(1 <= input.dim() <= 2, lambda: f"stft: expected a 1D or 2D tensor, got {input.dim()}D")
-    x = input if input.dim() == 2 else input.unsqueeze(0)  # (B, L)
-    if center:
-        x = pad(x.unsqueeze(0), (n_fft // 2, n_fft // 2), pad_mode).squeeze(0)
-    shift = (n_fft - length) // 2 if align_to_window else 0
-    if shift:
-        x = pad(x, (shift, shift))
-    check(
-        0 < n_fft <= x.shape[-1],
-        lambda: f"stft: expected 0 < n_fft <= {x.shape[-1]}, but got n_fft={n_fft}",
-    )
-    check(hop > 0, lambda: f"stft: expected hop_length > 0, but got hop_length={hop}")
-    check(
-        0 < length <= n_fft,
-        lambda: f"stft: expected 0 < win_length <= n_fft, but got win_length={length}",
-    )
-    weights = window_argument("stft", window, length, n_fft, input.dtype)
-    frames = x.unfold(-1, n_fft, hop) * weights  # (B, frames, n_fft)
-    onesided = not is_complex if onesided is None else onesided
-    check(
-        not (onesided and is_complex),
-        "Cannot have onesided output if window or input is complex",
-    )
-    if not (is_complex or onesided):
-        frames = frames.to(frames.dtype.to_complex())
-    transform = FFT_R2C if onesided else FFT_C2C
-    scale = scaling("ortho" if normalized else None, n_fft, True)
-    y = transform(frames, dim=(2,), scale=scale, forward=True).transpose(
-        1, 2
-    )  # (B, frequencies, frames)
-    y = y if input.dim() == 2 else y.squeeze(0)
-    return y if return_complex or return_complex is None else view_as_real(y)
 
 
 def add_frames(frames: Tensor, hop: int) -> Tensor:
@@ -149,6 +154,38 @@ def istft(
     Raises RuntimeError where the windows do not cover the signal. With `length` it is cut or padded
     to that.
     """
+    check_spectrum(input, n_fft, onesided, return_complex)
+    hop = n_fft // 4 if hop_length is None else hop_length
+    win_length = n_fft if win_length is None else win_length
+    check_window("istft", win_length, n_fft)
+    check(
+        0 < hop <= win_length,
+        lambda: f"istft: expected 0 < hop_length <= win_length, but got hop_length={hop}",
+    )
+    check(
+        return_complex or window is None or not window.is_complex(),
+        "Complex windows are incompatible with return_complex=False",
+    )
+    kind = input.dtype if return_complex else input.dtype.to_real()
+    weights = window_argument("istft", window, win_length, n_fft, kind)
+    x = input if input.dim() == 3 else input.unsqueeze(0)
+    x = x.transpose(1, 2)  # (B, frames, frequencies)
+    frames = frames_of(x, n_fft, "ortho" if normalized else None, return_complex)
+    square = (weights * weights).expand(1, x.shape[1], n_fft)
+    y = signal_part(add_frames(frames * weights, hop), n_fft, center, length)  # (B, samples)
+    envelope = signal_part(add_frames(square, hop), n_fft, center, length)
+    check_cover(envelope)
+    y = y / envelope
+    if length is not None and y.shape[1] < length:
+        warnings.warn(
+            "[istft] The signal is shorter than `length`; it is padded with zeros", stacklevel=2
+        )
+        y = resize(y, 1, length)
+    return y if input.dim() == 3 else y.squeeze(0)
+
+
+def check_spectrum(input: Tensor, n_fft: int, onesided: bool | None, return_complex: bool) -> None:
+    """Raises RuntimeError for what is no (B?, frequencies, frames) of `istft`."""
     check(
         input.is_complex(),
         "istft requires a complex-valued input tensor matching the output from stft with "
@@ -159,69 +196,40 @@ def istft(
         lambda: f"istft: expected a tensor with 2 or 3 dimensions, but got {input.dim()}",
     )
     check(input.numel() > 0, "istft: input tensor cannot be empty.")
-    hop = n_fft // 4 if hop_length is None else hop_length
-    win_length = n_fft if win_length is None else win_length
-    x = input if input.dim() == 3 else input.unsqueeze(0)  # (B, frequencies, frames)
-    frequencies = x.shape[1]
+    frequencies = input.shape[-2]
     onesided = frequencies != n_fft if onesided is None else onesided
-    want = n_fft // 2 + 1 if onesided else n_fft
     check(
-        frequencies == want,
+        frequencies == (n_fft // 2 + 1 if onesided else n_fft),
         lambda: (
             "istft: expected the frequency dimension (3rd to the last) of the input tensor to "
-            "match "
-            f"{'n_fft / 2 + 1' if onesided else 'n_fft'} when onesided={onesided}, but got "
+            f"match {'n_fft / 2 + 1' if onesided else 'n_fft'} when onesided={onesided}, but got "
             f"{frequencies}"
         ),
-    )
-    check(
-        0 < hop <= win_length,
-        lambda: f"istft: expected 0 < hop_length <= win_length, but got hop_length={hop}",
-    )
-    check(
-        0 < win_length <= n_fft,
-        lambda: f"istft: expected 0 < win_length <= n_fft, but got win_length={win_length}",
     )
     check(
         not (return_complex and onesided),
         "istft: cannot have onesided input when return_complex is set: a complex signal needs all "
         "frequencies",
     )
-    check(
-        return_complex or window is None or not window.is_complex(),
-        "Complex windows are incompatible with return_complex=False",
-    )
-    kind = input.dtype if return_complex else input.dtype.to_real()
-    weights = window_argument("istft", window, win_length, n_fft, kind)
-    x = x.transpose(1, 2)  # (B, frames, frequencies)
-    scale = scaling("ortho" if normalized else None, n_fft, False)
+
+
+def frames_of(x: Tensor, n_fft: int, norm: str | None, return_complex: bool) -> Tensor:
+    """The frames (B, T, n_fft) whose spectra are (B, T, frequencies)."""
+    scale = scaling(norm, n_fft, False)
     if return_complex:
-        frames = FFT_C2C(x, dim=(2,), scale=scale, forward=False)
-    else:
-        half = x.narrow(2, 0, n_fft // 2 + 1)
-        frames = FFT_C2R(half, dim=(2,), size=n_fft, scale=scale, forward=False)
-    y = add_frames(frames * weights, hop)  # (B, samples)
-    square = (weights * weights).expand(1, x.shape[1], n_fft)
-    y, envelope = (
-        signal_part(y, n_fft, center, length),
-        signal_part(add_frames(square, hop), n_fft, center, length),
-    )
+        return FFT_C2C(x, dim=(2,), scale=scale, forward=False)
+    half = x.narrow(2, 0, n_fft // 2 + 1)
+    return FFT_C2R(half, dim=(2,), size=n_fft, scale=scale, forward=False)
+
+
+def check_cover(envelope: Tensor) -> None:
+    """Raises RuntimeError where the sum of squared windows is zero somewhere."""
     values = envelope._data  # under a transform only their shape is known
     check(
         not isinstance(values, ndarray) or np.abs(values).min(initial=np.inf) > 1e-11,
-        lambda: (
-            "istft: window overlap add min is 0: the windows do not cover the signal; use a "
-            "smaller hop_length, or "
-            "center=True for a window that starts at 0"
-        ),
+        "istft: window overlap add min is 0: the windows do not cover the signal; use a smaller "
+        "hop_length, or center=True for a window that starts at 0",
     )
-    y = y / envelope
-    if length is not None and y.shape[1] < length:
-        warnings.warn(
-            "[istft] The signal is shorter than `length`; it is padded with zeros", stacklevel=2
-        )
-        y = resize(y, 1, length)
-    return y if input.dim() == 3 else y.squeeze(0)
 
 
 def signal_part(y: Tensor, n_fft: int, center: bool, length: int | None) -> Tensor:
