@@ -55,12 +55,13 @@ class Parsed:
         named = sum(dims_taken(i) for i in items)
         if named > len(shape):
             raise too_many(shape, items)
+        self.spare = len(shape) - named  # how many dimensions an ellipsis stands for
         for item in items:
-            self.add(item, len(shape) - named)
+            self.add(item)
         self.plain = all(i.__class__ is slice and i == FULL for i in self.basic)
 
-    def add(self, item: Any, spare: int) -> None:
-        """Takes in one item; `spare` is how many dimensions the first ellipsis stands for."""
+    def add(self, item: Any) -> None:
+        """Takes in one item."""
         if item.__class__ is int:
             self.select(item)
         elif item.__class__ is slice:
@@ -69,8 +70,8 @@ class Parsed:
             self.basic.append(None)
             self.axis += 1
         elif item is ...:
-            if ... not in self.basic:
-                self.keep(spare)
+            self.keep(self.spare)
+            self.spare = 0  # a second ellipsis stands for none
         elif item.__class__ is bool or item._data.ndim == 0 and item._data.dtype.kind == "b":
             self.basic.append(None)
             self.advanced(wrap(np.zeros(1 if item else 0, INT64)))

@@ -106,9 +106,9 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @public
-def broadcast_to(input: Tensor, size: Any) -> Tensor:
+def broadcast_to(input: Tensor, *shape: Any, size: Any = None) -> Tensor:
     """Expanded to `size`."""
-    return expand_to(input, shape_argument((size,)))
+    return expand_to(input, shape_argument(shape if size is None else (size,)))
 
 
 def broadcast_shapes(*shapes: Any) -> Any:

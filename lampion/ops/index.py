@@ -174,7 +174,7 @@ def put_jvp(tangents: tuple, inputs: tuple, params: dict) -> Tensor:
     return apply(PUT, moved, index, written, **params)
 
 
-TAKE, INDEX_SELECT = taking("index"), taking("index_select")
+TAKE, INDEX_SELECT, FLAT_TAKE = taking("index"), taking("index_select"), taking("take")
 PUT, INDEX_ADD, INDEX_COPY, INDEX_FILL = [
     putting(n) for n in ("index_put", "index_add", "index_copy", "index_fill")
 ]
@@ -188,6 +188,7 @@ UNTAKE = Op(
 )
 
 FIRST = {"dims": (0,)}
+INDEX_TYPES = (dtypes.int64, dtypes.int32)
 
 
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
@@ -216,7 +217,7 @@ def one_dim_index(input: Tensor, dim: int, index: Tensor, name: str, error: type
     dim = normalize_dim(dim, input._data.ndim)
     check(index._data.ndim < 2, f"{name}(): Index is supposed to be a vector", IndexError)
     check(
-        index.dtype in (dtypes.int64, dtypes.int32),
+        index.dtype in INDEX_TYPES,
         lambda: f"{name}(): Expected dtype int32/int64 for index but got: {index.dtype}",
     )
     if index._data.__class__ is ndarray and index._data.size:
@@ -247,7 +248,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     >>> torch.tensor([5, 6, 7]).index_select(0, torch.tensor([2, 0]))
     tensor([7, 5])
     """
-    if not (index._data.dtype.kind == "i" and index._data.ndim == 1 and is_natural(index)):
+    if not (index.dtype in INDEX_TYPES and index._data.ndim == 1 and is_natural(index)):
         one_dim_index(input, dim, index, "index_select", IndexError)
     dim = normalize_dim(dim, input._data.ndim)
     if input._data.ndim == 0:
@@ -351,7 +352,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 def take(input: Tensor, index: Tensor) -> Tensor:
     """The elements at these places of the flattened input, in the shape of the index."""
     check_flat(input, index, "take")
-    return apply(TAKE, input.reshape((-1,)), index, dims=(0,))
+    return apply(FLAT_TAKE, input.reshape((-1,)), index, dims=(0,))
 
 
 @public(inplace=True)

@@ -102,9 +102,8 @@ def repeat_interleave(
     x = x.reshape((1,)) if x._data.ndim == 0 else x
     axis = normalize_dim(dim or 0, x._data.ndim)
     size = x._data.shape[axis]
-    counts = (
-        repeats.concrete("repeat_interleave") if isinstance(repeats, Tensor) else np.array(repeats)
-    )
+    counts = repeats.concrete("repeat_interleave") if isinstance(repeats, Tensor) else repeats
+    counts = np.asarray(counts)
     check(counts.ndim < 2, "repeats must be 0-dim or 1-dim tensor")
     check(
         counts.size in (1, size),
@@ -114,12 +113,16 @@ def repeat_interleave(
         ),
     )
     check((counts >= 0).all(), "repeats can not be negative")
-    index = np.repeat(np.arange(size), counts.reshape(-1))
+    total = int(counts.sum()) if counts.size == size else int(counts.item()) * size
     check(
-        output_size in (None, index.size),
-        lambda: f"allocated size does not match required size: {output_size}, {index.size}",
+        output_size in (None, total),
+        lambda: f"allocated size does not match required size: {output_size}, {total}",
     )
-    return x.index_select(axis, wrap(index))
+    if counts.size > 1:
+        return x.index_select(axis, wrap(np.repeat(np.arange(size), counts)))
+    before, after = x._data.shape[: axis + 1], x._data.shape[axis + 1 :]
+    copies = x.unsqueeze(axis + 1).expand((*before, int(counts.item()), *after))
+    return copies.reshape((*before[:-1], total, *after))
 
 
 public(repeat_interleave)
