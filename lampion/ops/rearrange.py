@@ -118,7 +118,7 @@ def repeat_interleave(
         output_size in (None, total),
         lambda: f"allocated size does not match required size: {output_size}, {total}",
     )
-    if counts.size > 1:
+    if counts.size != 1:
         return x.index_select(axis, wrap(np.repeat(np.arange(size), counts)))
     before, after = x._data.shape[: axis + 1], x._data.shape[axis + 1 :]
     copies = x.unsqueeze(axis + 1).expand((*before, int(counts.item()), *after))
