@@ -139,6 +139,7 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
     """From the newest node to the oldest: each runs when all its gradients have arrived."""
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []
+    anomaly = STATE.anomaly
     for t, g in zip(roots, cotangents):
         deposit(dispatch.edge(t), initial(t, g), pending, heap, wanted, reach)
     while heap:
@@ -154,11 +155,11 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
         if node.__class__ is Slot:
             fill_slot(node, g, pending, heap)
             continue
-        grads = call(node, g) if STATE.anomaly else node.gradients(g)
+        grads = call(node, g) if anomaly else node.gradients(g)
         if node.watched and node.hooks:
             grads = run_hooks(node, grads, g)
         if not keep:
-            node.release()
+            node.saved = None
         g = None  # so that `is_ours` finds no other holder
         for e, gi in zip(node.edges, grads):
             if gi is not None:

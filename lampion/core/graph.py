@@ -159,10 +159,6 @@ class Node(Recorded):
             self.array(saved)
         return saved
 
-    def release(self) -> None:
-        """Frees what was saved."""
-        self.saved = None
-
 
 def is_short_float(x: Any) -> bool:
     """Whether an array is of float16 or bfloat16, whose derivatives are computed in float32."""

@@ -34,9 +34,10 @@ def run_pre_hooks(node: Node, g: Any) -> Any:
         if owner is not None:
             owner._grad = g if owner._grad is None else owner._grad + g
     for hook in list((node.pre_hooks or {}).values()):
-        new = hook((g,))
+        new = hook(tuple(g) if isinstance(g, list) else (g,))
         if new is not None:
-            g = new[0] if isinstance(new, tuple) else new
+            new = new if isinstance(new, tuple) else (new,)
+            g = list(new) if isinstance(g, list) else new[0]
     return g
 
 

@@ -86,10 +86,11 @@ class Plan:
     raw       the same on raw arrays where the operator has partials, else None
     save      f(*inputs, y) -> what must be saved, for the short paths; None where there is nothing to save
     keep      f(inputs, params, output) -> the same for all others; output(i) is the i-th result, to be kept
+    kept      the number of the one input to be saved, where that is all; else None
     short     whether the short paths may record it: it needs no parameters
     """
 
-    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "short", "raw", "_run", "_source")
+    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "kept", "short", "raw", "_run", "_source")
 
     def __init__(self, op: Op, mask: int) -> None:
         self.op = op
@@ -103,6 +104,8 @@ class Plan:
         else:
             self._plan_joint(op.vjp)
         self.keeps_output = any(n in op.outputs for n in self.names)
+        alone = len(self.names) == 1 and self.names[0] in op.inputs and not op.variadic
+        self.kept = op.inputs.index(self.names[0]) if alone else None
         self.short = set(self.names) <= {*op.inputs, "y"}
         self.keep = eval(f"lambda inputs, params, output: ({''.join(map(self._kept, self.names))})")
         self.save = None

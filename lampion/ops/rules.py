@@ -18,6 +18,7 @@ import numpy as np
 from numpy import asarray, ndarray
 
 from .. import dtypes
+from ..core.arguments import explain, guarded, takes_tensors
 from ..core.dispatch import apply, edge
 from ..core.graph import DIRECT, GENERAL, STATE, Node, SavedOutput
 from ..core.inplace import assign, check_memory, check_writable, write_out
@@ -52,11 +53,12 @@ def public(
         )
     name = name or function.__name__
     exported = with_out(function, name) if out else function
+    bound = guarded(function) if takes_tensors(function, 2) else function
     for n in (name, *aliases):
         for space in spaces:
             EXPORTS[space][n] = exported
         if method:
-            setattr(Tensor, n, function)
+            setattr(Tensor, n, bound)
         if inplace:
             in_place = make_inplace(function, n + "_")
             setattr(Tensor, n + "_", in_place)
@@ -71,9 +73,13 @@ def with_out(function: Callable, name: str) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            explain(error, function, args, kwargs)
+            raise
         if out is None:
-            return function(*args, **kwargs)
-        result = function(*args, **kwargs)
+            return result
         if isinstance(result, tuple):
             written = [write_out(o, r, name) for o, r in zip(out, result, strict=True)]
             return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
@@ -86,7 +92,12 @@ def make_inplace(function: Callable, name: str) -> Callable:
     """The in-place form: the out-of-place operator, then `assign`."""
 
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return assign(self, function(self, *args, **kwargs), name)
+        try:
+            result = function(self, *args, **kwargs)
+        except Exception as error:
+            explain(error, function, (self, *args), kwargs)
+            raise
+        return assign(self, result, name)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"In-place form of `{name[:-1]}`."
@@ -303,9 +314,12 @@ def binary_call(op: Op) -> Callable:
             node.dtype = d.dtype
             t._requires_grad = True
             t.grad_fn = node
-            node.saved = plan.save(
-                input, other, SavedOutput(t) if plan.keeps_output else None
-            ) if plan.save else ()
+            if plan.save is None:
+                node.saved = ()
+            elif plan.kept is not None:
+                node.saved = (other,) if plan.kept else (input,)
+            else:
+                node.saved = plan.save(input, other, SavedOutput(t) if plan.keeps_output else None)
             node.seq = tick()
         return t
 
