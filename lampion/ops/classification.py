@@ -355,7 +355,7 @@ def cross_entropy(
     `label_smoothing` mixes the target with the uniform distribution. Raises IndexError for a target
     that is no class and not `ignore_index`.
 
-    >>> F.cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))
+    >>> torch.nn.functional.cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))
     tensor(1.3863)
     """
     reduction = chosen_reduction(size_average, reduce, reduction)

@@ -176,7 +176,7 @@ def embedding(
     The row `padding_idx` gets no gradient. With `max_norm`, rows that are longer are scaled down in
     place. Gradients are dense. Raises IndexError for numbers that are no rows.
 
-    >>> F.embedding(torch.tensor([2, 0]), torch.eye(3))
+    >>> torch.nn.functional.embedding(torch.tensor([2, 0]), torch.eye(3))
     tensor([[0., 0., 1.],
             [1., 0., 0.]])
     """
@@ -393,7 +393,7 @@ def torch_embedding_bag(
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """A 1 at each class's place: (*) -> (*, num_classes); -1 stands for the largest class and one.
 
-    >>> F.one_hot(torch.tensor([0, 2]))
+    >>> torch.nn.functional.one_hot(torch.tensor([0, 2]))
     tensor([[1, 0, 0],
             [0, 0, 1]])
     """

@@ -217,7 +217,7 @@ def mse_loss(
 ) -> Tensor:
     """The mean (sum, or all) of `(input - target)^2`; warns where the sizes differ and broadcast.
 
-    >>> F.mse_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    >>> torch.nn.functional.mse_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
     tensor(2.)
     """
     warn_sizes(input, target)

@@ -106,7 +106,7 @@ def pad(
     Modes: "constant" (`value`), "reflect" (mirrored without the edge), "replicate" (the edge),
     "circular".
 
-    >>> F.pad(torch.arange(3), (1, 2), value=9)
+    >>> torch.nn.functional.pad(torch.arange(3), (1, 2), value=9)
     tensor([9, 0, 1, 2, 9, 9])
     """
     if mode == "constant":

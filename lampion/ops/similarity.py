@@ -16,7 +16,7 @@ from .rules import EXPORTS
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) max(|x2|, eps))` along a dimension.
 
-    >>> F.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0]]))
+    >>> torch.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0]]))
     tensor([1.])
     """
     x1, x2 = EXPORTS["torch"]["broadcast_tensors"](x1, x2)
