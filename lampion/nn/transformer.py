@@ -11,9 +11,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from .. import dtypes
 from ..core.tensor import Tensor
 from ..errors import check
+from ..ops.multihead import additive_mask
 from . import functional as F
 from . import init
 from .attention import MultiheadAttention
@@ -77,16 +77,7 @@ class _TransformerLayer(Module):
         key_padding_mask: Tensor | None,
         is_causal: bool = False,
     ) -> Tensor:
-        x, _ = self.self_attn(
-            x,
-            x,
-            x,
-            attn_mask=attn_mask,
-            key_padding_mask=key_padding_mask,
-            is_causal=is_causal,
-            need_weights=False,
-        )
-        return self.dropout1(x)
+        return self.dropout1(attended(self.self_attn, x, x, attn_mask, key_padding_mask, is_causal))
 
     def _ff_block(self, x: Tensor) -> Tensor:
         x = self.linear2(self.dropout(self.activation(self.linear1(x))))
@@ -117,8 +108,8 @@ class TransformerEncoderLayer(_TransformerLayer):
         is_causal: bool = False,
     ) -> Tensor:
         mask, padding = src_mask, src_key_padding_mask
-        padding = additive_mask(padding, src.dtype, "src_key_padding_mask")
-        mask = additive_mask(mask, src.dtype, "src_mask")
+        padding = additive_mask(padding, "src_key_padding_mask", src)
+        mask = additive_mask(mask, "src_mask", src)
         x = self._add(src, self.norm1, lambda x: self._sa_block(x, mask, padding, is_causal))
         return self._add(x, self.norm2, self._ff_block)
 
@@ -159,15 +150,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         key_padding_mask: Tensor | None,
         is_causal: bool = False,
     ) -> Tensor:
-        x, _ = self.multihead_attn(
-            x,
-            memory,
-            memory,
-            attn_mask=attn_mask,
-            key_padding_mask=key_padding_mask,
-            is_causal=is_causal,
-            need_weights=False,
-        )
+        x = attended(self.multihead_attn, x, memory, attn_mask, key_padding_mask, is_causal)
         return self.dropout2(x)
 
 
@@ -194,8 +177,8 @@ class TransformerEncoder(Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool | None = None,
     ) -> Tensor:
-        padding = additive_mask(src_key_padding_mask, src.dtype, "src_key_padding_mask")
-        mask = additive_mask(mask, src.dtype, "mask")
+        padding = additive_mask(src_key_padding_mask, "src_key_padding_mask", src)
+        mask = additive_mask(mask, "mask", src)
         causal = is_causal_mask(mask, is_causal, length_of(src, self.layers))
         output = src
         for layer in self.layers:
@@ -350,6 +333,27 @@ def activation_function(activation: Activation) -> Callable[[Tensor], Tensor]:
     return getattr(F, activation)
 
 
+def attended(
+    attention: Module,
+    x: Tensor,
+    memory: Tensor,
+    attn_mask: Tensor | None,
+    key_padding_mask: Tensor | None,
+    is_causal: bool,
+) -> Tensor:
+    """What x finds in the memory."""
+    found, _ = attention(
+        x,
+        memory,
+        memory,
+        attn_mask=attn_mask,
+        key_padding_mask=key_padding_mask,
+        is_causal=is_causal,
+        need_weights=False,
+    )
+    return found
+
+
 def copies(layer: Module, count: int) -> ModuleList:
     """Independent copies of a layer, which start from the same numbers."""
     return ModuleList([copy.deepcopy(layer) for _ in range(count)])
@@ -377,15 +381,3 @@ def length_of(x: Tensor, layers: ModuleList) -> int | None:
         return None
     attention = getattr(layers[0], "self_attn", None)
     return x.size(1 if getattr(attention, "batch_first", False) else 0)
-
-
-def additive_mask(mask: Tensor | None, dtype: dtypes.dtype, name: str) -> Tensor | None:
-    """A mask as numbers that are added to scores: -inf where a boolean mask is True."""
-    if mask is None or mask.is_floating_point():
-        return mask
-    check(
-        mask.dtype == dtypes.bool,
-        lambda: f"only bool and floating types of {name} are supported",
-        AssertionError,
-    )
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill(mask, float("-inf"))

@@ -66,6 +66,44 @@ def check_ranks(
     return ndim == 3
 
 
+def batch_of_one(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(L, E) as (L, 1, E) each; what was one tensor stays one."""
+    query = q.unsqueeze(1)
+    key = query if k is q else k.unsqueeze(1)
+    return query, key, key if v is k else v.unsqueeze(1)
+
+
+def head_size(width: int, expected: int, heads: int) -> int:
+    """The features of each head; raises AssertionError where they do not come out even."""
+    check(
+        width == expected,
+        lambda: f"was expecting embedding dimension of {expected}, but got {width}",
+        AssertionError,
+    )
+    check(
+        width % heads == 0,
+        lambda: f"embed_dim {width} not divisible by num_heads {heads}",
+        AssertionError,
+    )
+    return width // heads
+
+
+def check_added_key(
+    bias_k: Tensor | None, bias_v: Tensor | None, static_k: Tensor | None, static_v: Tensor | None
+) -> None:
+    """Raises AssertionError for a bias alone, or one beside keys or values that are given."""
+    check(
+        (bias_k is None) == (bias_v is None),
+        "bias_k and bias_v must be given together",
+        AssertionError,
+    )
+    check(
+        bias_k is None or (static_k is None and static_v is None),
+        "bias cannot be added to static key or value.",
+        AssertionError,
+    )
+
+
 def additive_mask(mask: Tensor | None, name: str, like: Tensor) -> Tensor | None:
     """A mask as numbers to add: a boolean one hides what is True."""
     if mask is None or mask.is_floating_point():
@@ -92,10 +130,22 @@ def check_mask_shape(mask: Tensor, batch: int, queries: int, keys: int, heads: i
 # -- projections -------------------------------------------------------------------------------
 
 
-def project_packed(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None) -> list[Tensor]:
+def project_packed(
+    q: Tensor, k: Tensor, v: Tensor, w: Tensor | None, b: Tensor | None
+) -> list[Tensor]:
     """The three projections whose weights lie one below the other; in one product where inputs are
     the same.
     """
+    check(
+        k._data.shape == v._data.shape,
+        lambda: f"key shape {k.shape} does not match value shape {v.shape}",
+        AssertionError,
+    )
+    check(
+        w is not None,
+        "use_separate_proj_weight is False but in_proj_weight is None",
+        AssertionError,
+    )
     width = q._data.shape[-1]
     if k is v and q is k:
         return list(linear(q, w, b).chunk(3, -1))
@@ -110,8 +160,21 @@ def project_packed(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None)
 
 def project_separately(inputs: tuple, weights: tuple, b: Tensor | None) -> list[Tensor]:
     """The projections by weights of their own, which may have other numbers of features."""
+    _, key, value = inputs
+    check(
+        key._data.shape[:2] == value._data.shape[:2],
+        lambda: (
+            f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}"
+        ),
+        AssertionError,
+    )
+    check(
+        all(w is not None for w in weights),
+        "use_separate_proj_weight is True but a projection weight is None",
+        AssertionError,
+    )
     biases = (None,) * 3 if b is None else b.chunk(3)
-    return [linear(x, w, c) for x, w, c in zip(inputs, weights, biases)]
+    return [linear(x, w, c) for x, w, c in zip(inputs, weights, biases, strict=True)]
 
 
 def append_key(
@@ -160,76 +223,41 @@ def multi_head_attention_forward(
     """
     batched = check_ranks(query, key, value, key_padding_mask, attn_mask, num_heads)
     if not batched:
-        same_key, same_value = key is query, value is key
-        query = query.unsqueeze(1)
-        key = query if same_key else key.unsqueeze(1)
-        value = key if same_value else value.unsqueeze(1)
+        query, key, value = batch_of_one(query, key, value)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, width = query._data.shape
-    check(
-        width == embed_dim_to_check,
-        lambda: f"was expecting embedding dimension of {embed_dim_to_check}, but got {width}",
-        AssertionError,
-    )
-    head = width // num_heads
-    check(
-        head * num_heads == width,
-        lambda: f"embed_dim {width} not divisible by num_heads {num_heads}",
-        AssertionError,
-    )
+    head, rows = head_size(width, embed_dim_to_check, num_heads), batch * num_heads
     check(
         not is_causal or attn_mask is not None,
         "Need attn_mask if specifying the is_causal hint. You may use the Transformer module "
         "method `generate_square_subsequent_mask` to create this mask.",
     )
     keys_mask = additive_mask(key_padding_mask, "key_padding_mask", query)
-    if is_causal and keys_mask is None and not need_weights:
-        mask = None
-    else:
-        mask = additive_mask(attn_mask, "attn_mask", query)
-        is_causal = is_causal and keys_mask is None
-    check_keys_and_values(key, value, use_separate_proj_weight)
+    is_causal = is_causal and keys_mask is None
+    hinted = is_causal and not need_weights  # the fused operator makes the mask itself
+    mask = None if hinted else additive_mask(attn_mask, "attn_mask", query)
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-        check(
-            all(w is not None for w in weights),
-            "use_separate_proj_weight is True but a projection weight is None",
-            AssertionError,
-        )
         q, k, v = project_separately((query, key, value), weights, in_proj_bias)
     else:
-        check(
-            in_proj_weight is not None,
-            "use_separate_proj_weight is False but in_proj_weight is None",
-            AssertionError,
-        )
         q, k, v = project_packed(query, key, value, in_proj_weight, in_proj_bias)
     if mask is not None:
         mask = check_mask_shape(mask, batch, length, k._data.shape[0], num_heads)
-    check(
-        (bias_k is None) == (bias_v is None),
-        "bias_k and bias_v must be given together",
-        AssertionError,
-    )
-    if bias_k is not None:
-        check(
-            static_k is None and static_v is None,
-            "bias cannot be added to static key or value.",
-            AssertionError,
-        )
+    check_added_key(bias_k, bias_v, static_k, static_v)
+    masks = [mask, keys_mask]
+    if bias_k is not None and bias_v is not None:
         more = [b.repeat(1, batch, 1) for b in (bias_k, bias_v)]
-        k, v, (mask, keys_mask) = append_key(k, v, [mask, keys_mask], *more, 0)
-    rows = batch * num_heads
+        k, v, masks = append_key(k, v, masks, *more, 0)
     q = q.reshape(length, rows, head).transpose(0, 1)  # (N * heads, L, head)
     k = into_heads(k, static_k, rows, head, "static_k")
     v = into_heads(v, static_v, rows, head, "static_v")
     if add_zero_attn:
         more = [t.new_zeros((rows, 1, head)) for t in (k, v)]
-        k, v, (mask, keys_mask) = append_key(k, v, [mask, keys_mask], *more, 1)
-    mask = merge_masks(mask, keys_mask, batch, num_heads, k._data.shape[1])
-    dropout_p = dropout_p if training else 0.0
+        k, v, masks = append_key(k, v, masks, *more, 1)
+    mask = merge_masks(*masks, batch, num_heads, k._data.shape[1])
     attend = attend_with_weights if need_weights else attend_fused
-    y, weights = attend(q, k, v, mask, dropout_p, is_causal, batch, num_heads)  # (L, N, E)
+    p = dropout_p if training else 0.0
+    y, weights = attend(q, k, v, mask, p, is_causal, batch, num_heads)  # (L, N, E)
     y = linear(y.reshape(length * batch, width), out_proj_weight, out_proj_bias)
     y = y.reshape(length, batch, -1)
     if weights is not None and average_attn_weights:
@@ -237,26 +265,6 @@ def multi_head_attention_forward(
     if not batched:
         return y.squeeze(1), None if weights is None else weights.squeeze(0)
     return y, weights
-
-
-def check_keys_and_values(key: Tensor, value: Tensor, separate: bool) -> None:
-    """Raises AssertionError where keys and values do not belong together."""
-    ks, vs = key._data.shape, value._data.shape
-    if separate:
-        check(
-            ks[:2] == vs[:2],
-            lambda: (
-                f"key's sequence and batch dims {key.shape[:2]} do not match value's "
-                f"{value.shape[:2]}"
-            ),
-            AssertionError,
-        )
-    else:
-        check(
-            ks == vs,
-            lambda: f"key shape {key.shape} does not match value shape {value.shape}",
-            AssertionError,
-        )
 
 
 def into_heads(t: Tensor, static: Tensor | None, rows: int, head: int, name: str) -> Tensor:
