@@ -62,6 +62,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     classification as classification,
     similarity as similarity,
     ctc as ctc,
+    numbered as numbered,
     adjoint as adjoint,
     conv as conv,
     blocks as blocks,
@@ -80,8 +81,17 @@ from . import (  # noqa: I001  (the order is the order of layers)
     recurrent as recurrent,
 )
 
+from ..core.arguments import guarded, takes_tensors  # noqa: E402
 from ..core.op import TENSOR_NAMES  # noqa: E402
 from .rules import EXPORTS  # noqa: E402
 
 for _name, _function in EXPORTS["torch"].items():  # what gradient rules and transforms may call
     TENSOR_NAMES.setdefault(_name, _function)
+
+_guarded: dict = {}  # a function that has several names stays one function
+for _space in EXPORTS.values():
+    for _name, _function in _space.items():
+        if takes_tensors(_function, 1):
+            if _function not in _guarded:
+                _guarded[_function] = guarded(_function)
+            _space[_name] = _guarded[_function]

@@ -15,7 +15,6 @@ from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .loss import F, chosen_reduction, reduced
-from .rules import EXPORTS
 
 
 class Lattice(NamedTuple):
@@ -216,22 +215,4 @@ def ctc_loss(
     return loss.squeeze(0) if single and reduction == "none" else reduced(loss, reduction)
 
 
-REDUCTION_NUMBERS = ("none", "mean", "sum")
-
-
-def torch_ctc_loss(
-    log_probs: Tensor,
-    targets: Tensor,
-    input_lengths: Any,
-    target_lengths: Any,
-    blank: int = 0,
-    reduction: int = 1,
-    zero_infinity: bool = False,
-) -> Tensor:
-    """`nn.functional.ctc_loss` with a numbered reduction."""
-    name = REDUCTION_NUMBERS[reduction]
-    return ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, name, zero_infinity)
-
-
 F["ctc_loss"] = ctc_loss
-EXPORTS["torch"]["ctc_loss"] = torch_ctc_loss

@@ -152,14 +152,15 @@ def check_index(name: str, index: Tensor) -> None:
     )
 
 
-def limit_norms(weight: Tensor, index: Tensor, max_norm: float, norm_type: float) -> None:
-    """Scales, in place and unrecorded, the rows that are looked up and longer than `max_norm`."""
+def embedding_renorm_(input: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> Tensor:
+    """Scales, in place and unrecorded, the rows at `indices` that are longer than `max_norm`."""
     with STATE.set(grad=False):
-        met = wrap(np.unique(index.concrete("embedding_renorm_")).astype(np.int64))
-        rows = weight[met]
+        met = wrap(np.unique(indices.concrete("embedding_renorm_")).astype(np.int64))
+        rows = input[met]
         norms = rows.norm(norm_type, 1, keepdim=True)
         scale = (max_norm / (norms + 1e-7)).masked_fill(norms <= max_norm, 1)
-        weight.index_copy_(0, met, rows * scale)
+        input.index_copy_(0, met, rows * scale)
+    return input
 
 
 def embedding(
@@ -187,7 +188,7 @@ def embedding(
         )
         padding_idx %= rows
     if max_norm is not None:
-        limit_norms(weight, input, max_norm, norm_type)
+        embedding_renorm_(weight, input, max_norm, norm_type)
     return torch_embedding(
         weight, input, -1 if padding_idx is None else padding_idx, scale_grad_by_freq
     )
@@ -257,7 +258,7 @@ def embedding_bag(
         input, include_last_offset = input.reshape(-1), False
         per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     if max_norm is not None:
-        limit_norms(weight, input, max_norm, norm_type)
+        embedding_renorm_(weight, input, max_norm, norm_type)
     number = ("sum", "mean", "max").index(mode)
     return torch_embedding_bag(
         weight,
@@ -421,4 +422,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 FUNCTIONAL.update(embedding=embedding, embedding_bag=embedding_bag, one_hot=one_hot)
-EXPORTS["torch"].update(embedding=torch_embedding, embedding_bag=torch_embedding_bag)
+EXPORTS["torch"].update(
+    embedding=torch_embedding,
+    embedding_bag=torch_embedding_bag,
+    embedding_renorm_=embedding_renorm_,
+)

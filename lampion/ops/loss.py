@@ -439,9 +439,14 @@ def kl_div(
             stacklevel=2,
         )
     reduction = chosen_reduction(size_average, reduce, "sum" if mean_per_sample else reduction)
-    loss = target.exp() * (target - input) if log_target else xlogy(target, target) - target * input
-    loss = reduced(loss, reduction)
+    loss = divergence(input, target, reduction, log_target)
     return loss / input._data.shape[0] if mean_per_sample and input._data.ndim else loss
+
+
+def divergence(input: Tensor, target: Tensor, reduction: str, log_target: bool = False) -> Tensor:
+    """`kl_div` without its warning."""
+    loss = target.exp() * (target - input) if log_target else xlogy(target, target) - target * input
+    return reduced(loss, reduction)
 
 
 F.update(
