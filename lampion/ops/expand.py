@@ -35,13 +35,16 @@ def expand_array(x: ndarray, shape: tuple[int, ...]) -> ndarray | None:
     lead = len(shape) - len(have)
     if lead < 0 or (lead and min(shape[:lead]) < 0):
         return None
-    strides = [0] * lead
-    for n, size, step in zip(shape[lead:] if lead else shape, have, x.strides, strict=True):
-        if n != size:
-            if size != 1 or n < 0:
+    strides, inner = x.strides, shape[lead:]
+    if inner != have:
+        steps = []
+        for n, size, step in zip(inner, have, strides, strict=True):
+            if n != size and (size != 1 or n < 0):
                 return None
-            step = 0
-        strides.append(step)
+            steps.append(step if n == size else 0)
+        strides = tuple(steps)
+    if lead:
+        strides = (0,) * lead + strides
     if x.flags.c_contiguous and x.size:
         return ndarray(shape, x.dtype, x, 0, strides)
     return np.lib.stride_tricks.as_strided(x, shape, strides)

@@ -100,21 +100,21 @@ def cat(
     t = _new(Tensor)
     t._data = data
     if recorded and STATE.grad:
-        record_cat(t, tensors, arrays, dim if dim >= 0 else dim + data.ndim)
+        record_cat(t, tensors, dim if dim >= 0 else dim + data.ndim)
     return t
 
 
-def record_cat(t: Tensor, tensors: Sequence[Tensor], arrays: list[ndarray], dim: int) -> None:
+def record_cat(t: Tensor, tensors: Sequence[Tensor], dim: int) -> None:
     """The short path of `record` for `cat`."""
-    mask, bit, edges = 0, 1, []
+    mask, bit, edges, shapes = 0, 1, [], []
     for x in tensors:
+        shapes.append(x._data.shape)
         if x._requires_grad:
             mask |= bit
             before = x.grad_fn
             edges.append(x if before is None else before)
-        bit <<= 1
-    saved = (tuple([a.shape for a in arrays]), dim)
-    quick_record(t, tuple(edges), CAT.plans[mask], {"dim": dim}, saved)
+        bit += bit
+    quick_record(t, tuple(edges), CAT.plans[mask], {"dim": dim}, (shapes, dim))
 
 
 def cat_checked(tensors: Sequence[Tensor], dim: int) -> Tensor:
