@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,93 +84,103 @@ def batch_loss(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
     return flat.mean(1) if params["reduction"] == "mean" else flat.sum(1), 0
 
 
-def pointwise_loss(
-    name: str,
-    formula: str,
-    partials: Mapping[str, str],
-    grad_name: str,
-    inputs: str = "xt",
-    settings: str = "",
-) -> Callable:
+class PointwiseLoss:
     """A loss given by a formula over `inputs` and the numbers `settings`, times an optional weight,
     then reduced.
 
-    The function takes the inputs, then weight, reduction and the settings. Formulas of derivatives
-    are evaluated on arrays, or on tensors where the gradient must be differentiable again.
+    Called with the inputs, then weight, reduction and the settings. The derivatives `partials` are
+    evaluated on arrays, or on tensors where the gradient must be differentiable again.
     """
-    names = (*inputs, *settings)
-    compiled = {k: compile(v, name, "eval") for k, v in {"": formula, **partials}.items()}
 
-    def kernel(*arrays: ndarray, reduction: str, numbers: tuple) -> ndarray:
+    def __init__(
+        self,
+        name: str,
+        formula: str,
+        partials: Mapping[str, str],
+        grad_name: str,
+        inputs: str = "xt",
+        settings: str = "",
+    ) -> None:
+        self.name, self.inputs, self.settings = name, inputs, settings
+        self.formula = compile(formula, name, "eval")
+        self.partials = {k: compile(v, name, "eval") for k, v in partials.items()}
+        arguments = ", ".join((*inputs, "w"))
+        rule = eval(  # a rule's parameters say what is saved
+            f"lambda g, {arguments}, reduction, numbers, needs: "
+            f"gradient(g, ({arguments},), reduction, numbers, needs)",
+            {"gradient": self.gradient},
+        )
+        self.op = Op(
+            name,
+            (*inputs, "w"),
+            in_float32(self.kernel),
+            kind="reduction",
+            formula=formula,
+            vjp=rule,
+            batch=batch_loss,
+            promote="float",
+            grad_name=grad_name,
+            autocast="float32",
+        )
+
+    def __call__(
+        self, *tensors: Any, weight: Tensor | None = None, reduction: str, **settings: float
+    ) -> Tensor:
+        numbers = tuple(settings[s] for s in self.settings)
+        return apply(self.op, *tensors, weight, reduction=reduction, numbers=numbers)
+
+    def named(self, values: Iterable, numbers: tuple) -> dict[str, Any]:
+        """What the formulas' names stand for."""
+        return dict(zip((*self.inputs, *self.settings), (*values, *numbers), strict=True))
+
+    def kernel(self, *arrays: ndarray | None, reduction: str, numbers: tuple) -> ndarray:
+        """The losses of arrays, reduced."""
         *values, weight = arrays
         try:
-            losses = eval(compiled[""], ARRAY_NAMES, dict(zip(names, (*values, *numbers))))
+            losses = eval(self.formula, ARRAY_NAMES, self.named(values, numbers))
         except ValueError:
-            raise shape_error(name, *values[:2]) from None
-        if weight is not None:
-            losses = losses * weight
-        return reduce_array(losses, reduction)
+            raise shape_error(self.name, *values[:2]) from None
+        return reduce_array(losses if weight is None else losses * weight, reduction)
+
+    def gradient(
+        self, g: Tensor, tensors: tuple, reduction: str, numbers: tuple, needs: tuple
+    ) -> list:
+        """The gradients of the inputs and the weight, which has none."""
+        if STATE.mode != DIRECT:
+            return [*self.scaled(g, tensors, reduction, numbers, needs, TENSOR_NAMES), None]
+        arrays = [None if t is None else t._data for t in tensors]
+        grads = self.scaled(g._data, arrays, reduction, numbers, needs, ARRAY_NAMES)
+        return [*(None if a is None else wrap(a) for a in grads), None]
 
     def scaled(
-        g: Any, values: dict, weight: Any, reduction: str, needs: tuple, environment: dict
+        self,
+        g: Any,
+        operands: Sequence,
+        reduction: str,
+        numbers: tuple,
+        needs: tuple,
+        environment: dict,
     ) -> list:
-        """The gradients of the inputs that need one, on arrays or tensors alike."""
+        """g times the derivatives by the inputs that need one, on arrays or tensors alike."""
+        *values, weight = operands
         if weight is not None:
             g = g * weight
         if reduction == "mean":
-            shapes = [v.shape for v in values.values() if hasattr(v, "shape")]
+            shapes = [v.shape for v in values if hasattr(v, "shape")]
             g = g / max(math.prod(np.broadcast_shapes(*shapes)), 1)
-        wanted = [i in compiled and need for i, need in zip(inputs, needs)]
+        named = self.named(values, numbers)
         return [
-            g * eval(compiled[i], environment, values) if w else None
-            for i, w in zip(inputs, wanted)
+            g * eval(self.partials[i], environment, named) if need and i in self.partials else None
+            for i, need in zip(self.inputs, needs, strict=False)
         ]
-
-    def gradient(g: Tensor, tensors: tuple, reduction: str, numbers: tuple, needs: tuple) -> list:
-        *values, weight = tensors
-        if STATE.mode == DIRECT:
-            arrays = [None if t is None else t._data for t in (g, *values, weight)]
-            named = dict(zip(names, (*arrays[1:-1], *numbers)))
-            grads = scaled(arrays[0], named, arrays[-1], reduction, needs, ARRAY_NAMES)
-            return [*(None if a is None else wrap(a) for a in grads), None]
-        named = dict(zip(names, (*values, *numbers)))
-        return [*scaled(g, named, weight, reduction, needs, TENSOR_NAMES), None]
-
-    arguments = ", ".join((*inputs, "w"))
-    rule = eval(
-        f"lambda g, {arguments}, reduction, numbers, needs: gradient(g, ({arguments},), reduction, "
-        "numbers, needs)",
-        {"gradient": gradient},
-    )
-    op = Op(
-        name,
-        (*inputs, "w"),
-        in_float32(kernel),
-        kind="reduction",
-        formula=formula,
-        vjp=rule,
-        batch=batch_loss,
-        promote="float",
-        grad_name=grad_name,
-        autocast="float32",
-    )
-
-    def call(
-        *tensors: Any, weight: Tensor | None = None, reduction: str, **numbers: float
-    ) -> Tensor:
-        return apply(
-            op, *tensors, weight, reduction=reduction, numbers=tuple(numbers[s] for s in settings)
-        )
-
-    return call
 
 
 # -- regression --------------------------------------------------------------------------------
 
-squared_error = pointwise_loss(
+squared_error = PointwiseLoss(
     "mse_loss", "square(x - t)", {"x": "2 * (x - t)", "t": "2 * (t - x)"}, "MseLossBackward0"
 )
-smooth_error = pointwise_loss(
+smooth_error = PointwiseLoss(
     "smooth_l1_loss",
     "where(abs(x - t) < b, square(x - t) * (0.5 / b), abs(x - t) - 0.5 * b)",
     {
@@ -180,7 +190,7 @@ smooth_error = pointwise_loss(
     "SmoothL1LossBackward0",
     settings="b",
 )
-huber_error = pointwise_loss(
+huber_error = PointwiseLoss(
     "huber_loss",
     "where(abs(x - t) <= d, 0.5 * square(x - t), d * (abs(x - t) - 0.5 * d))",
     {
@@ -344,7 +354,7 @@ TENSOR_NAMES["log_probability"] = lambda x: x.log().clamp(min=-100)
 ARRAY_NAMES["at_least"] = np.maximum
 TENSOR_NAMES["at_least"] = lambda x, low: x.clamp(min=low)
 
-cross_entropy_of_probabilities = pointwise_loss(
+cross_entropy_of_probabilities = PointwiseLoss(
     "binary_cross_entropy",
     "(t - 1) * log_probability(1 - x) - t * log_probability(x)",
     {
@@ -353,7 +363,7 @@ cross_entropy_of_probabilities = pointwise_loss(
     },
     "BinaryCrossEntropyBackward0",
 )
-cross_entropy_of_logits = pointwise_loss(
+cross_entropy_of_logits = PointwiseLoss(
     "binary_cross_entropy_with_logits",
     "(1 - t) * x + (1 + (p - 1) * t) * softplus_negative(x)",
     {

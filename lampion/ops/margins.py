@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from ..core.tensor import Tensor
 from ..errors import check
-from .loss import F, chosen_reduction, pointwise_loss, reduced
+from .loss import F, PointwiseLoss, chosen_reduction, reduced
 
 # -- scores and pairs --------------------------------------------------------------------------
 
-soft_margin = pointwise_loss(
-    "soft_margin_loss", "log1p(exp(-t * x))", {"x": "-t / (1 + exp(t * x))", "t": "-x / (1 + exp(t "
-    "* x))"},
+soft_margin = PointwiseLoss(
+    "soft_margin_loss",
+    "log1p(exp(-t * x))",
+    {"x": "-t / (1 + exp(t * x))", "t": "-x / (1 + exp(t * x))"},
     "SoftMarginLossBackward0",
-)  # fmt: skip
+)
 
 
 def soft_margin_loss(
