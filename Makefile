@@ -1,10 +1,10 @@
-# One word each: demo, test, check, parity, clean. Needs Python 3.11 or newer; everything else goes into .venv.
+# One word each: demo, test, check, stubs, parity, clean. Needs Python 3.11 or newer; everything else goes into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PARITY := .venv-parity/bin
 TORCH := 2.13.0
 
-.PHONY: demo test check parity clean
+.PHONY: demo test check stubs parity clean
 
 demo: .venv/plots.stamp
 	$(BIN)/lampion train digits
@@ -18,6 +18,10 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 	$(BIN)/python -m pytest -q -m "not slow"
+
+# What type checkers and editors know of methods and functions that are attached at import.
+stubs: .venv/dev.stamp
+	$(BIN)/python -m tools.make_stubs
 
 # Compares with PyTorch; a build without CUDA is all it takes, and nothing larger is ever installed.
 parity: .venv-parity/lampion.stamp

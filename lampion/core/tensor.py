@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 from weakref import ref
 
 import numpy as np
@@ -43,7 +43,7 @@ class Size(tuple):
         got = tuple.__getitem__(self, index)
         return Size(got) if isinstance(index, slice) else got
 
-    def __add__(self, other: tuple) -> Size:  # type: ignore[override]
+    def __add__(self, other: tuple) -> Size:
         return Size(tuple.__add__(self, tuple(other)))
 
     def __radd__(self, other: tuple) -> Size:
@@ -414,7 +414,7 @@ class Tensor:
             grad_fn=self.grad_fn.name() if self.grad_fn is not None else None,
         )
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         check(
             self.grad_fn is None,
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
