@@ -39,7 +39,11 @@ BINARY += ["sub", "truediv", "xor"]
 OPERATORS = {  # their functions may also give NotImplemented, which no expression ever sees
     f"__{side}{name}__" for name in BINARY for side in ("", "r")
 } | {"__eq__", "__ge__", "__gt__", "__le__", "__lt__", "__ne__"}
-OVERRIDES = {"__eq__", "__ne__"}  # they compare elements, where `object` gives one bool
+IGNORED = {  # two tensors compare element by element, and a sum of sizes is a size
+    ("Size", "__add__"): "override",
+    ("Tensor", "__eq__"): "override",
+    ("Tensor", "__ne__"): "override",
+}
 HIDDEN = {"__annotations__", "__dict__", "__doc__", "__module__", "__slots__", "__weakref__"}
 
 
@@ -139,18 +143,15 @@ class Stub:
     # -- functions -----------------------------------------------------------------------------
 
     def function(self, name: str, function: Callable, kind: str = "") -> str:
-        """`def name(...) -> ...: ...`; kind is "method", "class" for a method of the class, or ""."""
+        """`def name(...) -> ...: ...`; kind is "method", "class" (called on the class) or ""."""
         signature = signature_of(function)
         module = plain(function).__module__
         parameters = list(signature.parameters.values())
         shown = self.parameters(
             parameters, module, first={"method": "self", "class": "cls"}.get(kind, "")
         )
-        result = self.annotation(
-            Tensor if name in OPERATORS else signature.return_annotation, module
-        )
-        note = "  # type: ignore[override]" if name in OVERRIDES else ""
-        return f"def {name}({shown}) -> {result}: ...{note}"
+        result = self.annotation(signature.return_annotation, module)
+        return f"def {name}({shown}) -> {result}: ..."
 
     def parameters(self, parameters: list[Parameter], module: str, first: str) -> str:
         """A parameter list; `first` renames the parameter that a method is called on."""
@@ -199,7 +200,11 @@ class Stub:
             kind = "class" if isinstance(value, classmethod) else ""
             return [f"@{type(value).__name__}", self.function(name, value.__func__, kind=kind)]
         if isinstance(value, FunctionType | functools.partial):
-            return [self.function(name, value, kind="method")]
+            line = self.function(name, value, kind="method")
+            if cls is Tensor and name in OPERATORS:
+                line = line.replace("-> Any:", "-> Tensor:")
+            ignored = IGNORED.get((cls.__name__, name))
+            return [f"{line}  # type: ignore[{ignored}]" if ignored else line]
         kind = self.annotation(annotated, cls.__module__) if annotated else self.type_of(value)
         return [f"{name}: {kind}"]
 
