@@ -79,7 +79,7 @@ def record(op: Op, mask: int, inputs: tuple, params: dict, outs: Any) -> Node:
     node.plan, node.params = plan, params
     node.edges = tuple([edge(inputs[i]) for i in plan.targets])
     if several and len(op.differentiable) > 1:
-        node.shape, node.dtype = len(outs), None  # type: ignore[assignment]
+        node.shape, node.dtype = len(outs), None
     else:
         first = outs[op.outputs.index(op.differentiable[0])] if several else outs
         node.shape, node.dtype = first._data.shape, first._data.dtype
@@ -164,4 +164,4 @@ def link_view(view: Tensor, x: Tensor, op: Op, params: dict) -> None:
         storage.prune()
 
 
-Op.__call__ = apply  # type: ignore[method-assign]
+Op.__call__ = apply

@@ -63,10 +63,10 @@ class StorageKey:
         self.array, self.kind, self.key, self.count = array, kind, key, count
 
 
-class TensorPickler(pickle._Pickler):  # type: ignore[name-defined]
+class TensorPickler(pickle._Pickler):
     """Pickles tensors as PyTorch does and collects their storages; everything else as pickle does."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch = dict(pickle._Pickler.dispatch)
 
     def __init__(self, file: IO[bytes], protocol: int = 2) -> None:
         super().__init__(file, protocol)

@@ -188,10 +188,10 @@ SAFE: dict[tuple[str, str], Any] = {
 # -- the unpickler -----------------------------------------------------------------------------
 
 
-class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class SafeUnpickler(pickle._Unpickler):
     """Unpickles tensors, containers and numbers; raises UnpicklingError naming anything else."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: Any, load_storage: Callable[[Any], ndarray]) -> None:
         super().__init__(file, encoding="utf-8")

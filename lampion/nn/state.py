@@ -351,7 +351,7 @@ def copy_one(module: Any, name: str, target: Tensor, source: Tensor) -> None:
     with no_grad():
         if is_lazy(target):
             target.materialize(source.shape)  # type: ignore[attr-defined]
-        target.copy_(source)  # type: ignore[attr-defined]
+        target.copy_(source)
 
 
 def assign_one(module: Any, name: str, target: Tensor, source: Tensor) -> None:

@@ -38,7 +38,7 @@ UNFOLD = Op(
     batch=batch_blocks,
     grad_name="Im2ColBackward0",
 )
-FOLD = Op(
+FOLD: Op = Op(
     "fold_blocks",
     ("x",),
     kernels.fold,

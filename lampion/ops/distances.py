@@ -123,7 +123,7 @@ def nuclear_norm(input: Tensor, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
     return keep_dims(found, input._data.shape, dims, False) if keepdim else found
 
 
-Tensor.norm = norm  # type: ignore[attr-defined]
+Tensor.norm = norm
 norm = public(norm, method=False, out=True)
 
 

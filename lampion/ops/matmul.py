@@ -306,8 +306,8 @@ def operator_matmul(self: Tensor, other: Any) -> Tensor:
     return matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
-Tensor.__matmul__ = operator_matmul  # type: ignore[attr-defined]
-Tensor.__rmatmul__ = lambda self, other: operator_matmul(other, self)  # type: ignore[attr-defined]
+Tensor.__matmul__ = operator_matmul
+Tensor.__rmatmul__ = lambda self, other: operator_matmul(other, self)
 public(matmul, out=True)
 EXPORTS["linalg"]["matmul"] = EXPORTS["torch"]["matmul"]
 

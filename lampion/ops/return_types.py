@@ -16,7 +16,7 @@ def return_type(name: str, fields: str) -> Any:
     indices".
     """
     made = namedtuple(name, fields)  # type: ignore[misc]
-    made.__repr__ = show  # type: ignore[method-assign]
+    made.__repr__ = show
     made.__module__ = "lampion.return_types"
     EXPORTS["return_types"][name] = made
     return made

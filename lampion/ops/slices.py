@@ -65,7 +65,7 @@ def embed_kernel(g: ndarray, shape: tuple[int, ...], index: Any) -> ndarray:
     return y
 
 
-EMBED = Op(
+EMBED: Op = Op(
     "embed",
     ("g",),
     embed_kernel,
@@ -165,7 +165,7 @@ def diagonal_embed_kernel(
     return y
 
 
-DIAGONAL_EMBED = Op(
+DIAGONAL_EMBED: Op = Op(
     "diag_embed",
     ("g",),
     diagonal_embed_kernel,
@@ -286,7 +286,7 @@ UNFOLD = ViewOp(
     ),
     unfold_batch,
 )
-FOLD = Op(
+FOLD: Op = Op(
     "unfold_backward",
     ("g",),
     fold_kernel,

@@ -299,8 +299,8 @@ def is_storage(obj: Any) -> bool:
     return isinstance(obj, (UntypedStorage, TypedStorage))
 
 
-Tensor.untyped_storage, Tensor.storage = untyped_storage, storage  # type: ignore[attr-defined]
-Tensor.set_ = set_  # type: ignore[attr-defined]
+Tensor.untyped_storage, Tensor.storage = untyped_storage, storage
+Tensor.set_ = set_
 EXPORTS["torch"].update(
     {
         f"{name}Storage": StorageType(

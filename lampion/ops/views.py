@@ -395,10 +395,10 @@ def hermitian(self: Tensor) -> Tensor:
     return self.adjoint() if ndim else self.conj()
 
 
-Tensor.T = property(reverse_dims)  # type: ignore[attr-defined]
-Tensor.mT = property(matrix_transpose)  # type: ignore[attr-defined]
-Tensor.mH = property(adjoint)  # type: ignore[attr-defined]
-Tensor.H = property(hermitian)  # type: ignore[attr-defined]
+Tensor.T = property(reverse_dims)
+Tensor.mT = property(matrix_transpose)
+Tensor.mH = property(adjoint)
+Tensor.H = property(hermitian)
 
 
 # -- squeeze, unsqueeze ------------------------------------------------------------------------
