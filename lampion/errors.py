@@ -17,7 +17,7 @@ class LinAlgError(RuntimeError):
 
 
 def check(
-    condition: bool, message: str | Callable[[], str], error: type[Exception] = RuntimeError
+    condition: object, message: str | Callable[..., str], error: type[Exception] = RuntimeError
 ) -> None:
     """Raises `error` with `message` (or with what it returns) unless `condition` holds."""
     if not condition:
