@@ -45,10 +45,12 @@ LAYERS = [
 # here needs to be free of cycles, no more.
 ORDER = {
     "core": [
+        "naming",
         "op",
         "memory",
         "printing",
         "tensor",
+        "arguments",
         "graph",
         "modes",
         "promotion",
@@ -63,6 +65,7 @@ ORDER = {
     ],
     "compiler": [
         "ir",
+        "specification",
         "rewrite",
         "interpret",
         "mathematics",

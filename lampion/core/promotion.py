@@ -42,9 +42,11 @@ def promote(op: Op, inputs: tuple) -> tuple:
                 dimensioned = d if dimensioned is None else dtypes.promote_types(dimensioned, d)
             else:
                 zero_dim = d if zero_dim is None else dtypes.promote_types(zero_dim, d)
-        elif t is not None:
+        elif t is not None or isinstance(op.kernel, np.ufunc):  # these have no optional inputs
             d = number_type(op, t)
             number = d if number is None else dtypes.promote_types(number, d)
+    if dimensioned is zero_dim is number is None:
+        number_type(op, None)
     target = dtypes.combine(dimensioned, zero_dim, number)
     if op.promote == "float" and target.category < dtypes.FLOAT:
         target = dtypes.get_default_dtype()

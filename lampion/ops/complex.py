@@ -16,7 +16,7 @@ from ..core.tensor import Tensor
 from ..errors import check
 from .comparison import where
 from .elementwise import conj, direction
-from .rules import EXPORTS, batch_elementwise, elementwise, move_to_front, public
+from .rules import batch_elementwise, elementwise, move_to_front, public
 from .views import ViewOp, view_of
 
 # -- real and imaginary parts ------------------------------------------------------------------
@@ -235,6 +235,3 @@ def resolve_conj(input: Tensor) -> Tensor:
 def resolve_neg(input: Tensor) -> Tensor:
     """The tensor itself: negatives are always computed at once."""
     return input
-
-
-EXPORTS["torch"].update(is_complex=Tensor.is_complex, is_conj=Tensor.is_conj, is_neg=Tensor.is_neg)

@@ -365,7 +365,7 @@ def can_cast(from_: dtypes.dtype, to: dtypes.dtype) -> bool:
 def is_predicate(name: str) -> Callable:
     """`torch.is_complex(x)` for `x.is_complex()`."""
 
-    def ask(input: Tensor) -> bool:
+    def ask(input: Tensor) -> Any:
         check(
             isinstance(input, Tensor),
             lambda: (
@@ -381,14 +381,13 @@ def is_predicate(name: str) -> Callable:
     return ask
 
 
-QUESTIONS = ["is_floating_point", "is_complex", "is_signed", "is_inference", "is_conj", "is_neg"]
+QUESTIONS = "get_device is_floating_point is_complex is_signed is_inference is_conj is_neg".split()
 EXPORTS["torch"].update(
     {name: is_predicate(name) for name in QUESTIONS},
     is_tensor=is_tensor,
     is_nonzero=is_nonzero,
     is_same_size=is_same_size,
     numel=numel,
-    get_device=lambda input: input.get_device(),
     result_type=result_type,
     can_cast=can_cast,
     promote_types=dtypes.promote_types,

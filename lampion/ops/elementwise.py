@@ -350,8 +350,9 @@ _conj = elementwise(
 
 def conj(input: Any) -> Any:
     """The complex conjugate; real tensors and numbers themselves."""
-    if not isinstance(input, Tensor):
+    if isinstance(input, (int, float, complex)):
         return input.conjugate()
+    tensor_operand(input, "conj", "input")
     return _conj(input) if input._data.dtype.kind == "c" else input
 
 

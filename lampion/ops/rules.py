@@ -85,6 +85,7 @@ def with_out(function: Callable, name: str) -> Callable:
             return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
         return write_out(out, result, name)
 
+    call.guarded = True  # type: ignore[attr-defined]
     return call
 
 
@@ -454,7 +455,7 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     if isinstance(dim, int):
         return (normalize_dim(dim, ndim),)
-    dims = tuple(normalize_dim(int(d), ndim) for d in dim)
+    dims = tuple(normalize_dim(operator.index(d), ndim) for d in dim)
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
     return dims
