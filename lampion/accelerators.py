@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from .core.naming import named
+
 
 def missing(kind: str) -> AssertionError:
     """The error of everything that needs the device."""
@@ -27,9 +29,7 @@ def functions_that_raise(kind: str, names: Iterable[str]) -> dict[str, Callable]
         def needs_device(*args: Any, **kwargs: Any) -> Any:
             raise missing(kind)
 
-        needs_device.__name__ = needs_device.__qualname__ = name
-        needs_device.__doc__ = f"Needs a {kind} device: raises AssertionError."
-        return needs_device
+        return named(needs_device, name, f"Needs a {kind} device: raises AssertionError.")
 
     return {name: make(name) for name in names}
 
@@ -94,9 +94,7 @@ def memory_questions() -> dict[str, Callable]:
         def amount(device: Any = None) -> int:
             return 0
 
-        amount.__name__ = amount.__qualname__ = name
-        amount.__doc__ = "Bytes of the device's memory: 0."
-        return amount
+        return named(amount, name, "Bytes of the device's memory: 0.")
 
     names = ["memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"]
     return {name: nothing(name) for name in names}

@@ -68,6 +68,7 @@ ORDER = {
         "specification",
         "rewrite",
         "interpret",
+        "coefficients",
         "mathematics",
         "trace",
         "simplify",

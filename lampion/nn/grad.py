@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.autograd import grad
 from ..core.modes import enable_grad
+from ..core.naming import named
 from ..core.tensor import Tensor
 from . import functional as F
 from .names import torch
@@ -37,9 +38,8 @@ def of_input(name: str) -> Callable:
         settings = (stride, padding, dilation, groups)
         return gradient(getattr(F, name), x, weight.detach(), x, grad_output, *settings)
 
-    function.__name__ = function.__qualname__ = f"{name}_input"
-    function.__doc__ = f"The gradient of `{name}` by its input, a tensor of `input_size`."
-    return function
+    doc = f"The gradient of `{name}` by its input, a tensor of `input_size`."
+    return named(function, f"{name}_input", doc)
 
 
 def of_weight(name: str) -> Callable:
@@ -58,9 +58,8 @@ def of_weight(name: str) -> Callable:
         settings = (stride, padding, dilation, groups)
         return gradient(getattr(F, name), input.detach(), weight, weight, grad_output, *settings)
 
-    function.__name__ = function.__qualname__ = f"{name}_weight"
-    function.__doc__ = f"The gradient of `{name}` by its weight, a tensor of `weight_size`."
-    return function
+    doc = f"The gradient of `{name}` by its weight, a tensor of `weight_size`."
+    return named(function, f"{name}_weight", doc)
 
 
 conv1d_input, conv1d_weight = of_input("conv1d"), of_weight("conv1d")

@@ -17,6 +17,7 @@ import numpy as np
 from ..core.dispatch import apply
 from ..core.graph import STATE
 from ..core.inplace import type_name
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
@@ -250,16 +251,15 @@ def make_conv(n: int) -> Callable:
         padding = per_dimension(padding, n, "padding", name)
         return general_conv(name, input, weight, bias, Steps(stride, padding, dilation, groups))
 
-    function.__name__ = function.__qualname__ = name
     size = ", *size" if n > 1 else ", length"
-    function.__doc__ = f"""The {n}-d cross-correlation of (N, C{size}) with weights (O, C / groups,
+    doc = f"""The {n}-d cross-correlation of (N, C{size}) with weights (O, C / groups,
     *kernel) -> (N, O, *out).
 
     Each size becomes `(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1`; `padding`
     may be "same" or "valid". An input without N is one sample. Raises RuntimeError where channels,
     sizes or types do not fit.
     """
-    return function
+    return named(function, name, doc)
 
 
 def general_conv(name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps) -> Tensor:
@@ -350,14 +350,13 @@ def make_conv_transpose(n: int) -> Callable:
             name, input, weight, bias, Steps(stride, padding, dilation, groups), extra
         )
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""The transpose of conv{n}d as a linear map: (N, O, *size) with weights (O,
+    doc = f"""The transpose of conv{n}d as a linear map: (N, O, *size) with weights (O,
     C / groups, *kernel) -> (N, C, *out).
 
     Each size becomes `(size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding
     + 1`. Raises RuntimeError where channels, sizes or types do not fit.
     """
-    return function
+    return named(function, name, doc)
 
 
 def general_conv_transpose(

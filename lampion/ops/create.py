@@ -18,6 +18,7 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.dispatch import apply
 from ..core.inplace import write_out
+from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import scalar_array
 from ..core.tensor import Tensor
@@ -348,9 +349,7 @@ def new_method(name: str, make: Callable[..., Tensor]) -> None:
     def new(self: Tensor, *args: Any, dtype: Any = None, **options: Any) -> Tensor:
         return make(*args, dtype=dtype or self.dtype, **options)
 
-    new.__name__ = new.__qualname__ = name
-    new.__doc__ = f"`torch.{name[4:]}` with this tensor's type."
-    setattr(Tensor, name, new)
+    setattr(Tensor, name, named(new, name, f"`torch.{name[4:]}` with this tensor's type."))
 
 
 for made_by in (zeros, ones, empty, full, empty_strided):

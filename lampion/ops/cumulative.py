@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, normalize_dim, wrap
@@ -174,9 +175,7 @@ def running_extreme(name: str, ufunc: np.ufunc, doc: str) -> Callable:
         check_ordered(name, input)
         return result(*along(op, input, dim))
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
-    return public(numpy_names(call), out=True)
+    return public(numpy_names(named(call, name, doc)), out=True)
 
 
 cummax = running_extreme(

@@ -12,6 +12,7 @@ import math
 import warnings
 from typing import Any
 
+from ..core.naming import named
 from ..core.tensor import Tensor
 from ..errors import check
 from .create import like
@@ -168,9 +169,7 @@ def raw_form(name: str, feature: bool, alpha: bool, inplace: bool) -> Any:
         check_probability(p, RuntimeError)
         return drop(input, p, train, inplace, feature, alpha)
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"`nn.functional.{name.rstrip('_')}` with `p` and `train` given."
-    return call
+    return named(call, name, f"`nn.functional.{name.rstrip('_')}` with `p` and `train` given.")
 
 
 for name, feature, alpha in (

@@ -13,13 +13,13 @@ import numpy as np
 from numpy import ndarray
 
 from .. import dtypes
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
 from .create import zeros
 from .ranges import arange
 from .rules import EXPORTS, batch_first, normalize_dims, public, shift_dims
-
 
 # -- the records -------------------------------------------------------------------------------
 
@@ -203,10 +203,10 @@ def publish(name: str, kind: Any, forward: bool) -> None:
     def many(input: Tensor, s: Any = None, dim: Any = None, norm: str | None = None) -> Tensor:
         return kind(input, *sizes_and_dims(input, s, dim, name + "n"), norm, forward, name + "n")
 
-    for function, suffix, over in ((one, "", "one dimension"), (two, "2", "two"), (many, "n", "all, or over `dim`")):
-        function.__name__ = function.__qualname__ = name + suffix
-        function.__doc__ = f"The {direction} discrete Fourier transform `{name}` over {over}."
-        public(function, spaces=("fft",), method=False, out=True)
+    made = ((one, "", "one dimension"), (two, "2", "two"), (many, "n", "all, or over `dim`"))
+    for function, suffix, over in made:
+        doc = f"The {direction} discrete Fourier transform `{name}` over {over}."
+        public(named(function, name + suffix, doc), spaces=("fft",), method=False, out=True)
 
 
 for _name, (_kind, _forward) in KINDS.items():

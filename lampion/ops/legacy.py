@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.inplace import TYPE_NAMES
+from ..core.naming import named
 from ..core.tensor import Size, Tensor, wrap
 from ..device import CPU, usable
 from ..device import device as device_type
@@ -172,8 +173,7 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return cast(self, other.dtype)
 
 
-type_.__name__ = type_.__qualname__ = "type"
-Tensor.type, Tensor.type_as = type_, type_as  # type: ignore[attr-defined]
+Tensor.type, Tensor.type_as = named(type_, "type"), type_as  # type: ignore[attr-defined]
 
 # -- defaults ----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import dtypes
 from ..core.inplace import type_name
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import LinAlgError, check
@@ -50,9 +51,10 @@ def removed(name: str) -> None:
             f"{REMOVED[name]}"
         )
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"Removed from PyTorch; use {REMOVED[name]}."
-    public(call, method=name != "matrix_rank")
+    public(
+        named(call, name, f"Removed from PyTorch; use {REMOVED[name]}."),
+        method=name != "matrix_rank",
+    )
 
 
 for _name in REMOVED:

@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from ..core.inplace import check_writable
 from ..core.memory import Storage, memory_of, root_array
+from ..core.naming import named
 from ..core.tensor import Tensor, _new
 from ..errors import check
 from . import strided, views
@@ -42,10 +43,8 @@ def view_in_place(view: Callable, name: str) -> None:
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return become_view(self, view, args, kwargs, name)
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = (
-        f"In-place form of `{name[:-1]}`: the tensor itself takes the new shape and strides."
-    )
+    doc = f"In-place form of `{name[:-1]}`: the tensor itself takes the new shape and strides."
+    named(call, name, doc)
     setattr(Tensor, name, call)
     if name == "as_strided_":
         EXPORTS["torch"][name] = call

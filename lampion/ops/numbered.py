@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.naming import named
 from .loss import REDUCTIONS, F, divergence
 from .rules import EXPORTS
 
@@ -17,11 +18,8 @@ def numbered(function: Callable, order: str) -> Callable:
         given = {**dict(zip(names, args)), **kwargs}
         return function(**given | {"reduction": REDUCTIONS[given.get("reduction", 1)]})
 
-    call.__name__ = call.__qualname__ = function.__name__
-    call.__doc__ = (
-        f"`nn.functional.{function.__name__}` with a numbered reduction: none, mean, sum."
-    )
-    return call
+    doc = f"`nn.functional.{function.__name__}` with a numbered reduction: none, mean, sum."
+    return named(call, function.__name__, doc)
 
 
 PAIR = "input1 input2 target margin reduction"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core.dispatch import apply
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
@@ -122,7 +123,7 @@ def plan_windows(
     return Windows(tuple(size), kernel, Steps(stride, padding, dilation), out)
 
 
-def named(kind: str) -> Callable[[dict], str]:
+def backward_name(kind: str) -> Callable[[dict], str]:
     """The name of a gradient, e.g. `AvgPool2DBackward0`."""
     return lambda params: f"{kind}{len(params['plan'].size)}DBackward0"
 
@@ -130,7 +131,7 @@ def named(kind: str) -> Callable[[dict], str]:
 # -- records -----------------------------------------------------------------------------------
 
 AVERAGE, SPREAD = adjoint_pair(
-    ("avg_pool", "avg_pool_spread"), kernels.average, kernels.spread, named("AvgPool")
+    ("avg_pool", "avg_pool_spread"), kernels.average, kernels.spread, backward_name("AvgPool")
 )
 MAX_POOL = Op(
     "max_pool",
@@ -187,12 +188,12 @@ def make_max_pool(n: int) -> tuple[Callable, Callable]:
         chosen = apply(WINNERS, input, y, plan=plan)
         return y, apply(WINNER_INDICES, chosen, plan=plan)
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""The largest element of each window over the last {n} dimensions: (N, C,
+    doc = f"""The largest element of each window over the last {n} dimensions: (N, C,
     *size) -> (N, C, *out).
 
     Padding never wins. With `return_indices` also the maxima's places in the flattened image.
     """
+    named(function, name, doc)
     return function, with_indices(function)
 
 
@@ -203,8 +204,7 @@ def with_indices(function: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return function(*args, **{**kwargs, "return_indices": True})
 
-    call.__name__ = call.__qualname__ = function.__name__ + "_with_indices"
-    return call
+    return named(call, function.__name__ + "_with_indices")
 
 
 def make_avg_pool(n: int) -> Callable:
@@ -236,11 +236,8 @@ def make_avg_pool(n: int) -> Callable:
         return function(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
     made = plain if n == 1 else function
-    made.__name__ = made.__qualname__ = name
-    made.__doc__ = (
-        f"The mean of each window over the last {n} dimensions: (N, C, *size) -> (N, C, *out)."
-    )
-    return made
+    doc = f"The mean of each window over the last {n} dimensions: (N, C, *size) -> (N, C, *out)."
+    return named(made, name, doc)
 
 
 def make_lp_pool(n: int, avg_pool: Callable) -> Callable:
@@ -258,9 +255,8 @@ def make_lp_pool(n: int, avg_pool: Callable) -> Callable:
         mean = avg_pool(input.pow(norm_type), kernel_size, stride, 0, ceil_mode)
         return (mean.sign() * mean.abs().relu() * area).pow(1.0 / norm_type)
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = "The power mean (sum of x^p)^(1/p) of each window, p being `norm_type`."
-    return function
+    doc = "The power mean (sum of x^p)^(1/p) of each window, p being `norm_type`."
+    return named(function, name, doc)
 
 
 F = EXPORTS["nn.functional"]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
@@ -80,11 +81,8 @@ def make_adaptive_avg_pool(n: int) -> Callable:
         plan = Separable(tuple(map(adaptive_mixing, size, out)), f"AdaptiveAvgPool{n}DBackward0")
         return apply(RESAMPLE, input, plan=plan)
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        "The means of windows chosen so that the result has `output_size`; None keeps a size."
-    )
-    return function
+    doc = "The means of windows chosen so that the result has `output_size`; None keeps a size."
+    return named(function, name, doc)
 
 
 def adaptive_winners(x: ndarray, out: tuple[int, ...]) -> ndarray:
@@ -119,10 +117,8 @@ def make_adaptive_max_pool(n: int) -> tuple[Callable, Callable]:
         y = pick(input, indices, n)
         return (y, indices) if return_indices else y
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        "The maxima of windows chosen so that the result has `output_size`; None keeps a size."
-    )
+    doc = "The maxima of windows chosen so that the result has `output_size`; None keeps a size."
+    named(function, name, doc)
     return function, with_indices(function)
 
 
@@ -203,10 +199,8 @@ def make_fractional_max_pool(n: int) -> tuple[Callable, Callable]:
         y = pick(input, indices, n)
         return (y, indices) if return_indices else y
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        "The maxima of windows at pseudo-random steps, such that the result has `output_size`."
-    )
+    doc = "The maxima of windows at pseudo-random steps, such that the result has `output_size`."
+    named(function, name, doc)
     return function, with_indices(function)
 
 
@@ -285,11 +279,8 @@ def make_max_unpool(n: int) -> Callable:
         blank = input.new_zeros((*input._data.shape[:-n], cells))
         return blank.scatter(-1, indices.flatten(-n), input.flatten(-n)).unflatten(-1, size)
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        "Puts each maximum back at its place in an image of zeros; partly undoes max pooling."
-    )
-    return function
+    doc = "Puts each maximum back at its place in an image of zeros; partly undoes max pooling."
+    return named(function, name, doc)
 
 
 for _n in (1, 2, 3):

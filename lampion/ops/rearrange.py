@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
@@ -273,10 +274,9 @@ def triangle(name: str, keep: Any, doc: str) -> None:
             np.stack(np.nonzero(kept)).astype((dtype_argument(dtype) or dtypes.int64).numpy)
         )
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
-    indices.__name__ = indices.__qualname__ = name + "_indices"
-    indices.__doc__ = f"Rows and columns of what `{name}` keeps of a row x col matrix, as two rows."
+    named(call, name, doc)
+    doc = f"Rows and columns of what `{name}` keeps of a row x col matrix, as two rows."
+    named(indices, name + "_indices", doc)
     public(call, inplace=True, out=True)
     EXPORTS["torch"][name + "_indices"] = indices
 

@@ -20,9 +20,10 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE, Node
+from ..core.memory import tick
+from ..core.naming import named
 from ..core.op import Op
 from ..core.promotion import convert
-from ..core.memory import tick
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
 from .rules import (
@@ -238,8 +239,7 @@ def reduction_call(
             node.seq = tick()
         return t
 
-    call.__name__ = call.__qualname__ = op.name
-    return public(call)
+    return public(named(call, op.name))
 
 
 def check_mean_type(input: Tensor) -> None:
@@ -405,9 +405,7 @@ def truth(name: str, ufunc: np.ufunc, doc: str) -> Callable:
         dims = () if dim == () else reduced_dims(dim, input._data.ndim)
         return apply(op, input, dim=dims, keepdim=keepdim)
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
-    return public(numpy_names(call), out=True)
+    return public(numpy_names(named(call, name, doc)), out=True)
 
 
 all = truth(

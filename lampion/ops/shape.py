@@ -15,6 +15,7 @@ from .. import dtypes
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import write_out
+from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
 from ..core.quick import quick_record
@@ -230,8 +231,7 @@ def for_each(lift: Callable[[Tensor], Tensor], name: str, doc: str) -> Callable:
         given = tensors[0] if len(tensors) == 1 else tensors
         return tuple([lift(t) for t in given])
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
+    named(call, name, doc)
     EXPORTS["torch"][name] = call
     return call
 
@@ -268,8 +268,7 @@ def lifted_cat(
         lifted = [lift(t) for t in tensors]
         return cat(lifted, dim_of(lifted[0]))
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
+    named(call, name, doc)
     EXPORTS["torch"][name] = with_out(call, name)
     return call
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
+from ..core.naming import named
 from ..core.op import Op
 from ..core.promotion import scalar_array
 from ..core.tensor import Tensor, normalize_dim, wrap
@@ -247,9 +248,7 @@ def median_function(name: str, kernel: Callable, doc: str) -> Callable:
         check_not_empty(name, input, dim)
         return result(*along(single, input, dim, keepdim=keepdim))
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
-    return public(numpy_names(call), out=True)
+    return public(numpy_names(named(call, name, doc)), out=True)
 
 
 median = median_function(

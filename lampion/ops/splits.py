@@ -16,6 +16,7 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.dispatch import apply, link_view, record
 from ..core.graph import GENERAL, STATE
+from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.tensor import Tensor, _new, normalize_dim
 from ..errors import check
@@ -276,11 +277,8 @@ def split_along(name: str, axis: int, least: int) -> Any:
             )
         return tensor_split(input, indices_or_sections, dim)
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = (
-        f"`tensor_split` along dimension {axis}, into pieces of equal size or at indices."
-    )
-    return public(call)
+    doc = f"`tensor_split` along dimension {axis}, into pieces of equal size or at indices."
+    return public(named(call, name, doc))
 
 
 hsplit = split_along("hsplit", 1, 1)

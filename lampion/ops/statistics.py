@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
+from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, wrap
@@ -124,9 +125,11 @@ def with_mean(op: Op) -> Callable:
         first = spread(op, input, dim, unbiased, keepdim, correction)
         return first, mean(input, None if isinstance(dim, bool) else dim, keepdim)
 
-    call.__name__ = call.__qualname__ = op.name + "_mean"
-    call.__doc__ = f"The pair (`{op.name}`, `mean`) over `dim`."
-    return public(numpy_names(call), method=False, out=True)
+    return public(
+        numpy_names(named(call, op.name + "_mean", f"The pair (`{op.name}`, `mean`) over `dim`.")),
+        method=False,
+        out=True,
+    )
 
 
 var_mean, std_mean = with_mean(VAR), with_mean(STD)

@@ -14,6 +14,7 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.dispatch import apply
 from ..core.memory import memory_of, root_array, strides_of
+from ..core.naming import named
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
@@ -321,9 +322,11 @@ def copy_form(view: Callable, name: str) -> Callable:
             return tuple([t.clone() for t in seen])
         return seen.clone()
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"A copy of what `{name[:-5]}` shows."
-    return public(call, out=True, method=name == "narrow_copy")
+    return public(
+        named(call, name, f"A copy of what `{name[:-5]}` shows."),
+        out=True,
+        method=name == "narrow_copy",
+    )
 
 
 VIEWS = {
