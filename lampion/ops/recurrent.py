@@ -1,26 +1,29 @@
 """Recurrent networks over sequences: LSTM, GRU and simple ones, their layers and single steps. May
 import rules, earlier families, core and the base.
 
-All inputs of a layer meet their weights in one product; each step then is one product with the
-state and one fused operator. Sequences of different lengths come packed: step t holds those that
-are long enough, longest first.
+All inputs of a layer meet their weights in one product; the steps of a whole layer are one fused
+operator, or each step is a product with the state and a fused operator. Sequences of different
+lengths come packed: step t holds those that are long enough, longest first.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from ..core.autograd import grad
 from ..core.dispatch import apply
-from ..core.graph import DIRECT, STATE
+from ..core.graph import DIRECT, GENERAL, STATE
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
+from . import recurrent_kernels as kernels
 from .linear import linear
-from .rules import EXPORTS, batch_elementwise
+from .rules import EXPORTS, F32, F64, batch_elementwise
 from .shape import cat, stack
 
 State = tuple[Tensor, ...]
@@ -159,7 +162,7 @@ def relu_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: 
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn_tanh": tanh_step, "rnn_relu": relu_step}
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
-# -- sequences ---------------------------------------------------------------------------------
+# -- step by step ------------------------------------------------------------------------------
 
 
 def walk(
@@ -189,6 +192,116 @@ def walk(
     return outputs, state
 
 
+# -- whole layers ------------------------------------------------------------------------------
+
+
+def layer_gradients(kind: str, g: Any, inputs: tuple, kept: tuple, backwards: bool) -> list:
+    """The gradients of a fused layer: on arrays, or of the same steps in public operators."""
+    given = g[:2] if isinstance(g, list) else [g]  # of an LSTM: outputs and last c
+    if STATE.mode != DIRECT:
+        return stepwise_gradients(kind, given, inputs, backwards)
+    arrays = [None if t is None else t._data for t in (*given, *inputs, *kept)]
+    grads = LAYER_GRADIENTS[kind](*arrays, backwards)
+    return [None if a is None else wrap(a) for a in grads]
+
+
+def stepwise_gradients(kind: str, given: list, inputs: tuple, backwards: bool) -> list:
+    """The gradients of a layer run step by step, which can be differentiated again."""
+    recorded = STATE.grad
+    with STATE.set(grad=True):
+        inputs = tuple([t if t is None or not t._requires_grad else t.view_as(t) for t in inputs])
+        x, w, b, *start = inputs
+        out, state = walk(STEPS[kind], list(x.unbind(0)), tuple(start), (w, b, None), backwards)
+        results = [(r, g) for r, g in zip((stack(out), *state[1:]), given) if g is not None]
+        wanted = [t for t in inputs if t is not None and t._requires_grad]
+        found = iter(grad([r for r, _ in results], wanted, [g for _, g in results],
+                          create_graph=recorded, allow_unused=True))  # fmt: skip
+    return [next(found) if t is not None and t._requires_grad else None for t in inputs]
+
+
+LSTM_LAYER = Op(
+    "lstm_layer",
+    ("x", "w", "b", "h", "c"),
+    kernels.lstm,
+    kind="fused",
+    vjp=lambda g, x, w, b, h, c, out, last, gates, cells, backwards: layer_gradients(
+        "lstm", g, (x, w, b, h, c), (out, last, gates, cells), backwards
+    ),
+    outputs=("out", "last", "gates", "cells"),
+    constant_outputs=("gates", "cells"),
+    grad_name="StackBackward0",
+)
+GRU_LAYER = Op(
+    "gru_layer",
+    ("x", "w", "b", "h"),
+    kernels.gru,
+    kind="fused",
+    vjp=lambda g, x, w, b, h, out, gates, shares, backwards: layer_gradients(
+        "gru", g, (x, w, b, h), (out, gates, shares), backwards
+    ),
+    outputs=("out", "gates", "shares"),
+    constant_outputs=("gates", "shares"),
+    grad_name="StackBackward0",
+)
+
+
+def simple_layer(kind: str, relu: bool) -> Op:
+    """The record of a layer of a simple network."""
+    return Op(
+        f"{kind}_layer",
+        ("x", "w", "b", "h"),
+        functools.partial(kernels.simple, relu=relu),
+        kind="fused",
+        vjp=lambda g, x, w, b, h, out, backwards: layer_gradients(
+            kind, g, (x, w, b, h), (out,), backwards
+        ),
+        outputs=("out",),
+        grad_name="StackBackward0",
+    )
+
+
+LAYERS = {
+    "lstm": LSTM_LAYER,
+    "gru": GRU_LAYER,
+    "rnn_tanh": simple_layer("rnn_tanh", False),
+    "rnn_relu": simple_layer("rnn_relu", True),
+}
+LAYER_GRADIENTS = {
+    "lstm": kernels.lstm_gradient,
+    "gru": kernels.gru_gradient,
+    "rnn_tanh": functools.partial(kernels.simple_gradient, relu=False),
+    "rnn_relu": functools.partial(kernels.simple_gradient, relu=True),
+}
+
+
+def run_layer(
+    kind: str, x: Tensor, sizes: list[int], start: State, weights: tuple, backwards: bool
+) -> tuple[Tensor, State]:
+    """One layer in one direction: fused where all sequences are as long and nothing watches."""
+    w, b, w_hr = weights
+    tensors = [t for t in (x, w, b, *start) if t is not None]
+    types = {t._data.dtype for t in tensors}
+    if (
+        STATE.mode == GENERAL
+        or w_hr is not None
+        or len(set(sizes)) != 1
+        or types not in FUSED_TYPES
+    ):
+        out, state = walk(STEPS[kind], list(x.split(sizes)), start, weights, backwards)
+        return cat(out), state
+    outs = apply(
+        LAYERS[kind], x.unflatten(0, (len(sizes), sizes[0])), w, b, *start, backwards=backwards
+    )
+    out = outs[0] if isinstance(outs, tuple) else outs
+    state = (out[0 if backwards else -1], *((outs[1],) if kind == "lstm" else ()))
+    return out.flatten(0, 1), state
+
+
+FUSED_TYPES = ({F32}, {F64})
+
+# -- sequences ---------------------------------------------------------------------------------
+
+
 def run_layers(
     kind: str,
     x: Tensor,
@@ -211,10 +324,10 @@ def run_layers(
         outs = []
         for i in range(first, first + directions):
             w_ih, w_hh, b_ih, b_hh, w_hr = layers[i]
-            inputs = list(linear(x, w_ih, b_ih).split(sizes))
             start = tuple([s[i] for s in states])
-            out, state = walk(STEPS[kind], inputs, start, (w_hh, b_hh, w_hr), i > first)
-            outs.append(cat(out))
+            weights = (w_hh, b_hh, w_hr)
+            out, state = run_layer(kind, linear(x, w_ih, b_ih), sizes, start, weights, i > first)
+            outs.append(out)
             last.append(state)
         x = outs[0] if directions == 1 else cat(outs, -1)
         if dropout and first + directions < len(layers):
