@@ -19,6 +19,7 @@ from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE
 from ..core.inplace import COPY, assign, check_memory, check_writable
 from ..core.memory import Storage, root_array
+from ..core.naming import named
 from ..core.promotion import CAST, cast_kernel
 from ..core.tensor import Tensor, _new, wrap
 from ..device import CPU, usable
@@ -122,9 +123,7 @@ def conversion(name: str, dtype: dtypes.dtype) -> Callable:
             return cast(self, dtype)
         return self.to(dtype, memory_format=memory_format)
 
-    convert.__name__ = convert.__qualname__ = name
-    convert.__doc__ = f"The tensor as {dtype}; itself if it is that already."
-    return convert
+    return named(convert, name, f"The tensor as {dtype}; itself if it is that already.")
 
 
 for name, dtype in {
@@ -376,9 +375,7 @@ def is_predicate(name: str) -> Callable:
         )
         return getattr(input, name)()
 
-    ask.__name__ = ask.__qualname__ = name
-    ask.__doc__ = f"`input.{name}()`."
-    return ask
+    return named(ask, name, f"`input.{name}()`.")
 
 
 QUESTIONS = "get_device is_floating_point is_complex is_signed is_inference is_conj is_neg".split()

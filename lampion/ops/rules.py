@@ -19,12 +19,13 @@ from numpy import asarray, ndarray
 
 from .. import dtypes
 from ..core.arguments import explain, guarded, takes_tensors
-from ..core.dispatch import apply, edge
-from ..core.graph import DIRECT, GENERAL, STATE, Node, SavedOutput
+from ..core.dispatch import apply
+from ..core.graph import GENERAL, STATE, Node, SavedOutput
 from ..core.inplace import assign, check_memory, check_writable, write_out
+from ..core.memory import Storage, tick
+from ..core.naming import named
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
 from ..core.promotion import scalar_array, shape_error
-from ..core.memory import Storage, tick
 from ..core.tensor import Tensor, normalize_dim, wrap
 
 EXPORTS: dict[str, dict[str, Any]] = defaultdict(dict)  # namespace -> name -> public function
@@ -100,9 +101,7 @@ def make_inplace(function: Callable, name: str) -> Callable:
             raise
         return assign(self, result, name)
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"In-place form of `{name[:-1]}`."
-    return call
+    return named(call, name, f"In-place form of `{name[:-1]}`.")
 
 
 # -- elementwise -------------------------------------------------------------------------------
@@ -192,9 +191,8 @@ def publish_elementwise(
 ) -> Callable:
     """Names, documents and publishes an elementwise operator."""
     if not isinstance(function, functools.partial):
-        function.__name__ = function.__qualname__ = op.name
         formula = f"`{op.formula}`, elementwise."
-        function.__doc__ = f"{doc}\n\n{formula}" if doc else formula
+        named(function, op.name, f"{doc}\n\n{formula}" if doc else formula)
     exported = public(
         function, name=op.name, spaces=spaces, aliases=aliases, method=method, out=True
     )
@@ -362,9 +360,7 @@ def inplace_call(op: Op, function: Callable) -> Callable:
         check_writable(self, name)
         return assign(self, function(self, *others, **params), name)
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"In-place form of `{op.name}`."
-    return call
+    return named(call, name, f"In-place form of `{op.name}`.")
 
 
 def arrays_of_type(target: Tensor, others: tuple) -> list | None:
