@@ -110,6 +110,13 @@ def extra_repr(names: list[str], unnamed: bool) -> Callable[[Any], str]:
     return extra_repr
 
 
+def unlike(module: Module, defaults: dict[str, Any]) -> str:
+    """The text ", name=value" of each setting of a module that is not the default."""
+    values = {name: getattr(module, name) for name in defaults}
+    shown = {n: repr(v) if isinstance(v, str) else v for n, v in values.items() if v != defaults[n]}
+    return "".join(f", {name}={value}" for name, value in shown.items())
+
+
 def ntuple(count: int) -> Callable[[Any], tuple]:
     """A function that repeats a number `count` times and makes tuples of sequences."""
 

@@ -1,4 +1,4 @@
-"""Losses as modules: each is its settings and one function. May import core.
+"""Losses as modules: each is its settings and one function. May import core and ops.
 
 `reduction` is "mean", "sum" or "none" (a loss for each element). `size_average` and `reduce` are
 its old form.
@@ -6,26 +6,15 @@ its old form.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import check
+from ..ops.loss import legacy_reduction
 from . import functional as F
 from .layer import layer
 from .module import Module
-
-
-def legacy_reduction(size_average: bool | None, reduce: bool | None) -> str:
-    """The `reduction` that the two old arguments mean; warns that they are old."""
-    average = size_average is None or size_average
-    found = "none" if reduce is False else "mean" if average else "sum"
-    warnings.warn(
-        f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.",
-        stacklevel=5,
-    )
-    return found
 
 
 class _Loss(Module):
@@ -43,9 +32,8 @@ class _Loss(Module):
     def prepare(self) -> None:
         """Replaces the old arguments by `reduction`, and makes buffers of weights."""
         own = self.__dict__
-        size_average, reduce = own.pop("size_average", None), own.pop("reduce", None)
-        if size_average is not None or reduce is not None:
-            self.reduction = legacy_reduction(size_average, reduce)
+        asked = own.pop("size_average", None), own.pop("reduce", None)
+        self.reduction = legacy_reduction(*asked, stacklevel=4) or self.reduction
         for name in ("weight", "pos_weight"):
             if name in own:
                 self.register_buffer(name, own.pop(name))

@@ -12,6 +12,7 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import check
 from . import init
+from .layer import unlike
 from .module import Module
 from .names import torch
 from .parameter import Parameter
@@ -233,14 +234,11 @@ class RNNBase(Module):
         return states
 
     def extra_repr(self) -> str:
-        text = f"{self.input_size}, {self.hidden_size}"
-        for name, default in (
-            ("proj_size", 0), ("num_layers", 1), ("bias", True), ("batch_first", False),
-            ("dropout", 0), ("bidirectional", False),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            text += f", {name}={value}" if value != default else ""
-        return text
+        defaults = {
+            "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0,
+            "bidirectional": False,
+        }  # fmt: skip
+        return f"{self.input_size}, {self.hidden_size}" + unlike(self, defaults)
 
 
 class RNN(RNNBase):

@@ -9,6 +9,7 @@ from ..core.tensor import Tensor
 from ..errors import check
 from . import functional as F
 from . import init
+from .layer import unlike
 from .module import Module
 from .names import torch
 from .parameter import Parameter
@@ -116,14 +117,11 @@ class Embedding(_Table):
         )
 
     def extra_repr(self) -> str:
-        text = f"{self.num_embeddings}, {self.embedding_dim}"
-        for name, default in (
-            ("padding_idx", None), ("max_norm", None), ("norm_type", 2),
-            ("scale_grad_by_freq", False), ("sparse", False),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            text += f", {name}={value}" if value != default else ""
-        return text
+        defaults = {
+            "padding_idx": None, "max_norm": None, "norm_type": 2, "scale_grad_by_freq": False,
+            "sparse": False,
+        }  # fmt: skip
+        return f"{self.num_embeddings}, {self.embedding_dim}" + unlike(self, defaults)
 
     @classmethod
     def from_pretrained(
@@ -197,14 +195,11 @@ class EmbeddingBag(_Table):
         )
 
     def extra_repr(self) -> str:
-        text = f"{self.num_embeddings}, {self.embedding_dim}"
-        for name, default in (
-            ("max_norm", None), ("norm_type", 2), ("scale_grad_by_freq", False), ("mode", ""),
-            ("padding_idx", None),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            text += f", {name}={value!r}" if value != default else ""
-        return text
+        defaults = {
+            "max_norm": None, "norm_type": 2, "scale_grad_by_freq": False, "mode": "",
+            "padding_idx": None,
+        }  # fmt: skip
+        return f"{self.num_embeddings}, {self.embedding_dim}" + unlike(self, defaults)
 
     @classmethod
     def from_pretrained(

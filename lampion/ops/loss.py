@@ -17,6 +17,7 @@ from numpy import ndarray
 
 from ..core.dispatch import apply
 from ..core.graph import DIRECT, STATE
+from ..core.inplace import type_name
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
@@ -30,16 +31,24 @@ F = EXPORTS["nn.functional"]
 REDUCTIONS = ("none", "mean", "sum")
 
 
+def legacy_reduction(
+    size_average: bool | None, reduce: bool | None, stacklevel: int = 3
+) -> str | None:
+    """The `reduction` that two old arguments mean, with a warning; None where neither is given."""
+    if size_average is None and reduce is None:
+        return None
+    average, reduced = size_average is None or size_average, reduce is None or reduce
+    found = "none" if not reduced else "mean" if average else "sum"
+    warnings.warn(
+        f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.",
+        stacklevel=stacklevel,
+    )
+    return found
+
+
 def chosen_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """What the old arguments `size_average` and `reduce` ask for, else `reduction`."""
-    if size_average is not None or reduce is not None:
-        average, reduced = size_average is None or size_average, reduce is None or reduce
-        reduction = "none" if not reduced else "mean" if average else "sum"
-        warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' "
-            "instead.",
-            stacklevel=3,
-        )
+    reduction = legacy_reduction(size_average, reduce, stacklevel=5) or reduction
     check(
         reduction in REDUCTIONS,
         lambda: f"{reduction} is not a valid value for reduction; use 'none', 'mean' or 'sum'",
@@ -396,6 +405,13 @@ def binary_cross_entropy(
             f"({input.size()}) is deprecated. Please ensure they have the same size."
         ),
         ValueError,
+    )
+    check(
+        input.dtype.category <= target.dtype.category,
+        lambda: (
+            f"[binary_cross_entropy] Found dtype {type_name(target.dtype)} but expected "
+            f"{type_name(input.dtype)}; convert the target with .to(input.dtype)"
+        ),
     )
     if input.interpreter is None:
         x = input._data
