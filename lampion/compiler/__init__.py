@@ -1,0 +1,18 @@
+"""The compiler: from what a function does to tensors to one native program.
+
+The path of a program through the files, in order:
+
+1. `ir` is the one node type for expressions, reductions, loops and whole programs, and the flat
+   program that comes of them. `print(node)` writes text that `parse` reads back.
+2. `specification` says what is legal in a graph and in a flat program. `verify` names what is not;
+   with `lampion.config.flags.check` it runs after every pass.
+3. `rewrite` applies rules bottom-up to a fixed point; `simplify` is the rules that change no bit.
+4. `mathematics` writes exp, log, erf, sin ... as nodes, once, for every renderer, with the numbers
+   of `coefficients`.
+5. `linearize` puts each value once into the outermost loop it depends on: the flat program.
+6. `interpret` runs a flat program slowly in Python. It is the definition of what programs mean.
+7. `render_llvm` and `render_cuda` are tables that write a flat program as LLVM IR and as CUDA C.
+8. `runtime` compiles and calls; `gemm` generates matrix products.
+
+Nothing here is imported by `import lampion`, and llvmlite only where text is compiled.
+"""
