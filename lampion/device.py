@@ -26,12 +26,24 @@ class device:
     """Where a tensor lives: `device("cpu")`, `device("cuda:0")`, `device("cuda", 0)`."""
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
 
     def __init__(self, type: str | device | int, index: int | None = None) -> None:
         if isinstance(type, device):
-            type, index = type.type, type.index
+            index, type = type.index, type.type
         elif isinstance(type, int):
-            type, index = "cuda", type
+            index, type = type, "cuda"
+        given = type
+        if not isinstance(type, str):
+            raise TypeError(
+                f"device(): argument 'device' must be torch.device, str or int, not "
+                f"{given.__class__.__name__}"
+            )
+        if not (index is None or isinstance(index, int)):
+            raise TypeError(
+                f"device(): argument 'index' (position 2) must be int, not {index.__class__.__name__}"
+            )
         kind, _, number = type.partition(":")
         check(
             kind in KINDS and (not number or number.isdigit()),
@@ -45,6 +57,9 @@ class device:
                 "type (string) must not include an index because index was passed explicitly: "
                 f"{type}"
             ),
+        )
+        check(
+            number == "0" or not number.startswith("0"), lambda: f"Invalid device string: '{given}'"
         )
         self.type = kind
         self.index = int(number) if number else index
@@ -91,9 +106,8 @@ def usable(where: device | str | int | None) -> device:
             f"[device] Torch not compiled with CUDA enabled: {where} was asked for, but no CUDA "
             "device is available; use device='cpu' or test torch.cuda.is_available() first"
         )
-    raise RuntimeError(
-        f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'"
-    )
+    kind = NoDeviceError if where.type == "xpu" else NotImplementedError
+    raise kind(f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'")
 
 
 def array_module(where: device) -> ModuleType:

@@ -7,6 +7,7 @@ lower rank only counts when its category (bool < integer < float < complex) is h
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import ml_dtypes
@@ -18,7 +19,7 @@ BOOL, INTEGER, FLOAT, COMPLEX = range(4)
 CATEGORY = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOAT, "c": COMPLEX}
 
 
-class dtype:  # noqa: N801  (PyTorch's name)
+class dtype:
     """The type of a tensor's elements, e.g. `float32`; one object per type, compared by identity."""
 
     __slots__ = ("name", "numpy", "itemsize", "category", "is_signed")
@@ -29,11 +30,11 @@ class dtype:  # noqa: N801  (PyTorch's name)
         self.is_signed = category > INTEGER or numpy.kind == "i"
 
     @property
-    def is_floating_point(self) -> bool:
+    def is_floating_point(self) -> builtins.bool:
         return self.category == FLOAT
 
     @property
-    def is_complex(self) -> bool:
+    def is_complex(self) -> builtins.bool:
         return self.category == COMPLEX
 
     def to_real(self) -> dtype:
@@ -101,10 +102,18 @@ ALIASES = {
 }
 TO_REAL = {complex64: float32, complex128: float64}
 TO_COMPLEX = {float32: complex64, float64: complex128, float16: complex64, bfloat16: complex64}
-PYTHON_TYPES = {type(True): bool, int: int64, float: float64, complex: complex128}
+PYTHON_TYPES = {builtins.bool: bool, int: int64, float: float64, complex: complex128}
 
 _INTEGER_WIDTH = {uint8: 1, int8: 1, int16: 2, int32: 4, int64: 8}
-_UNPROMOTABLE = {uint16, uint32, uint64, float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz}
+_UNPROMOTABLE = {
+    uint16,
+    uint32,
+    uint64,
+    float8_e4m3fn,
+    float8_e5m2,
+    float8_e4m3fnuz,
+    float8_e5m2fnuz,
+}
 _default = float32
 
 
@@ -118,7 +127,9 @@ def set_default_dtype(d: dtype) -> None:
     global _default
     check(
         isinstance(d, dtype) and d.is_floating_point,
-        lambda: f"[set_default_dtype] only floating-point types are supported as the default type, got {d}",
+        lambda: (
+            f"[set_default_dtype] only floating-point types are supported as the default type, got {d}"
+        ),
         TypeError,
     )
     _default = d
@@ -135,7 +146,9 @@ def promote_types(a: dtype, b: dtype) -> dtype:
         return high
     check(
         a not in _UNPROMOTABLE and b not in _UNPROMOTABLE,
-        lambda: f"[promote_types] no common type is defined for {a} and {b}; convert one with .to()",
+        lambda: (
+            f"[promote_types] no common type is defined for {a} and {b}; convert one with .to()"
+        ),
     )
     if a.category == INTEGER:
         if uint8 in (a, b):
@@ -166,7 +179,7 @@ def combine(dimensioned: dtype | None, zero_dim: dtype | None, number: dtype | N
 
 def number_dtype(value: object) -> dtype:
     """The dtype a Python number counts as: bool, int64, the default float or its complex type."""
-    if isinstance(value, (np.bool_, type(True))):
+    if isinstance(value, (np.bool_, builtins.bool)):
         return bool
     if isinstance(value, (int, np.integer)):
         return int64
@@ -175,12 +188,16 @@ def number_dtype(value: object) -> dtype:
     return _default.to_complex()
 
 
-class finfo:  # noqa: N801
+class finfo:
     """Limits of a floating type: `bits, eps, max, min, tiny, smallest_normal, resolution, dtype`."""
 
-    def __init__(self, type: dtype | None = None) -> None:  # noqa: A002
+    def __init__(self, type: dtype | None = None) -> None:
         type = (type or _default).to_real()
-        check(type.is_floating_point, lambda: f"[finfo] expects a floating type, got {type}", TypeError)
+        check(
+            type.is_floating_point,
+            lambda: f"[finfo] expects a floating type, got {type}",
+            TypeError,
+        )
         info = ml_dtypes.finfo(type.numpy)
         self.bits, self.dtype = info.bits, type.name
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
@@ -192,13 +209,22 @@ class finfo:  # noqa: N801
         return f"finfo({', '.join(f'{n}={getattr(self, n):g}' for n in names)}, dtype={self.dtype})"
 
 
-class iinfo:  # noqa: N801
+class iinfo:
     """Limits of an integer type: `bits, max, min, dtype`."""
 
-    def __init__(self, type: dtype) -> None:  # noqa: A002
-        check(type.category == INTEGER, lambda: f"[iinfo] expects an integer type, got {type}", TypeError)
+    def __init__(self, type: dtype) -> None:
+        check(
+            type.category == INTEGER,
+            lambda: f"[iinfo] expects an integer type, got {type}",
+            TypeError,
+        )
         info = np.iinfo(type.numpy)
-        self.bits, self.max, self.min, self.dtype = info.bits, int(info.max), int(info.min), type.name
+        self.bits, self.max, self.min, self.dtype = (
+            info.bits,
+            int(info.max),
+            int(info.min),
+            type.name,
+        )
 
     def __repr__(self) -> str:
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

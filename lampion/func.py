@@ -69,7 +69,9 @@ def _select(args: tuple, argnums: int | tuple[int, ...]) -> tuple[list, Any]:
     if isinstance(argnums, int):
         check(
             -len(args) <= argnums < len(args),
-            lambda: f"[grad] argnums={argnums} is out of range for {len(args)} positional arguments",
+            lambda: (
+                f"[grad] argnums={argnums} is out of range for {len(args)} positional arguments"
+            ),
         )
         return tree_flatten(args[argnums])
     return tree_flatten(tuple(args[i] for i in argnums))
@@ -99,7 +101,10 @@ def _pull(outs: list, marked: list, cotangents: Any, create: bool, keep: bool = 
         create_graph=create,
         allow_unused=True,
     )
-    return [TENSOR_NAMES["zeros_like"](m) if g is None else g for g, m in zip(found, marked, strict=True)]
+    return [
+        TENSOR_NAMES["zeros_like"](m) if g is None else g
+        for g, m in zip(found, marked, strict=True)
+    ]
 
 
 def _release(x: Any, outer: bool) -> Any:
@@ -119,8 +124,14 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
             value, aux = out if has_aux else (out, None)
             check(
                 isinstance(value, Tensor) and value._data.ndim == 0,
-                lambda: "grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got "
-                + (f"tensor with {value.dim()} dims" if isinstance(value, Tensor) else f"{type(value)}"),
+                lambda: (
+                    "grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got "
+                    + (
+                        f"tensor with {value.dim()} dims"
+                        if isinstance(value, Tensor)
+                        else f"{type(value)}"
+                    )
+                ),
             )
             outer = _outer_graph([value], marked)
             found = _pull([value], marked, [None], outer)
@@ -155,6 +166,14 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         out = func(*tree_unflatten(marked, spec))
         value, aux = out if has_aux else (out, None)
         outs, out_spec = tree_flatten(value)
+        for o in outs:
+            check(
+                isinstance(o, Tensor),
+                lambda: (
+                    "[vjp] vjp(f, *primals): expected f(*primals) to return only tensors, got "
+                    f"unsupported type {type(o)}"
+                ),
+            )
         outer = _outer_graph(outs, marked)
         shown = tree_unflatten([_release(o, outer) for o in outs], out_spec)
 
@@ -163,7 +182,9 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         flat, given_spec = tree_flatten(given)
         check(
             len(flat) == len(outs),
-            lambda: f"[vjp] expected cotangents in the structure of the result, {out_spec}, got {given_spec}",
+            lambda: (
+                f"[vjp] expected cotangents in the structure of the result, {out_spec}, got {given_spec}"
+            ),
         )
         with _differentiating():
             create = outer or any(tracked(c) for c in flat)
@@ -176,14 +197,18 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 # -- forward mode and batching -----------------------------------------------------------------
 
 
-def jvp(func: Callable, primals: tuple, tangents: tuple, *, strict: bool = False, has_aux: bool = False) -> tuple:
+def jvp(
+    func: Callable, primals: tuple, tangents: tuple, *, strict: bool = False, has_aux: bool = False
+) -> tuple:
     """`func(*primals)` and how it changes when the primals move along the tangents.
 
     >>> torch.func.jvp(torch.sin, (torch.tensor(0.0),), (torch.tensor(1.0),))
     (tensor(0.), tensor(1.))
     """
     check(
-        isinstance(primals, tuple) and isinstance(tangents, tuple) and len(primals) == len(tangents),
+        isinstance(primals, tuple)
+        and isinstance(tangents, tuple)
+        and len(primals) == len(tangents),
         "jvp(f, primals, tangents): Expected primals and tangents to be tuples of the same length",
     )
     flat, spec = tree_flatten(primals)
@@ -194,7 +219,9 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, *, strict: bool = False
             lambda: f"jvp(f, primals, tangents): tangent has shape {t.shape}, its primal {p.shape}",
         )
     with Jvp() as level:
-        out = func(*tree_unflatten([Dual(level, p, t) for p, t in zip(flat, moves, strict=True)], spec))
+        out = func(
+            *tree_unflatten([Dual(level, p, t) for p, t in zip(flat, moves, strict=True)], spec)
+        )
         value, aux = out if has_aux else (out, None)
     outs, out_spec = tree_flatten(value)
     pairs = [level.unwrap(o) for o in outs]
@@ -226,7 +253,9 @@ def vmap(
     """
     check(
         randomness in ("error", "different", "same"),
-        lambda: f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}",
+        lambda: (
+            f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}"
+        ),
     )
 
     @functools.wraps(func)
@@ -237,7 +266,10 @@ def vmap(
 
         def once(part: list, n: int) -> Any:
             with Vmap(n, randomness) as level:
-                batched = [x if d is None else Batched(level, x, d) for x, d in zip(part, dims, strict=True)]
+                batched = [
+                    x if d is None else Batched(level, x, d)
+                    for x, d in zip(part, dims, strict=True)
+                ]
                 out = func(*tree_unflatten(batched, spec), **kwargs)
             return _unbatched(func, out, out_dims, level)
 
@@ -246,7 +278,9 @@ def vmap(
         parts = []
         for start in range(0, size, chunk_size):
             n = min(chunk_size, size - start)
-            part = [x if d is None else x.narrow(d, start, n) for x, d in zip(leaves, dims, strict=True)]
+            part = [
+                x if d is None else x.narrow(d, start, n) for x, d in zip(leaves, dims, strict=True)
+            ]
             parts.append(once(part, n))
         places = iter(broadcast_prefix(out_dims, parts[0]))
         return tree_map(lambda *rows: TENSOR_NAMES["cat"](list(rows), dim=next(places)), *parts)
@@ -256,14 +290,23 @@ def vmap(
 
 def _batch_dims(in_dims: Any, args: tuple, leaves: list) -> list[int | None]:
     """The batch dimension of each leaf, counted from the front; None for what is not batched."""
-    prefix = in_dims if isinstance(in_dims, int) or in_dims is None else tuple(in_dims)
+    prefix: Any = in_dims if isinstance(in_dims, int) or in_dims is None else tuple(in_dims)
     check(
         not isinstance(prefix, tuple) or len(prefix) == len(args),
         lambda: f"vmap: in_dims has {len(prefix)} entries for {len(args)} arguments",
         ValueError,
     )
+    for x, d in zip(leaves, broadcast_prefix(prefix, args), strict=True):
+        check(
+            d is None or not isinstance(x, Tensor) or -x.dim() <= d < x.dim(),
+            lambda: (
+                f"[vmap] Got in_dim={d} for some input, but that input is a Tensor of dimensionality "
+                f"{x.dim()}; choose in_dims within its dimensions, or None"
+            ),
+            ValueError,
+        )
     return [
-        None if d is None or not isinstance(x, Tensor) else d % max(x.dim(), 1)
+        None if d is None or not isinstance(x, Tensor) else d % x.dim()
         for x, d in zip(leaves, broadcast_prefix(prefix, args), strict=True)
     ]
 
@@ -274,7 +317,9 @@ def _unbatched(func: Callable, out: Any, out_dims: Any, level: Vmap) -> Any:
     for o in outs:
         check(
             isinstance(o, Tensor),
-            lambda: f"vmap({getattr(func, '__name__', func)}): must only return Tensors, got {type(o)}",
+            lambda: (
+                f"vmap({getattr(func, '__name__', func)}): must only return Tensors, got {type(o)}"
+            ),
             ValueError,
         )
     places = broadcast_prefix(out_dims, out)
@@ -284,11 +329,15 @@ def _unbatched(func: Callable, out: Any, out_dims: Any, level: Vmap) -> Any:
 def _batch_size(leaves: list, dims: list) -> int:
     """The one size of all batch dimensions."""
     sizes = {x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None}
-    check(bool(sizes), "vmap: at least one input must be a tensor with a batch dimension", ValueError)
+    check(
+        bool(sizes), "vmap: at least one input must be a tensor with a batch dimension", ValueError
+    )
     check(
         len(sizes) == 1,
-        lambda: f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sorted(sizes)} "
-        "for the mapped dimension",
+        lambda: (
+            f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sorted(sizes)} "
+            "for the mapped dimension"
+        ),
         ValueError,
     )
     return sizes.pop()
@@ -333,7 +382,9 @@ def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False, **options: A
     return run
 
 
-def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False, *, randomness: str = "error") -> Callable:
+def jacfwd(
+    func: Callable, argnums: Any = 0, has_aux: bool = False, *, randomness: str = "error"
+) -> Callable:
     """The Jacobian by forward mode, one column per element of the input: shape (*out, *in)."""
 
     @functools.wraps(func)
@@ -414,12 +465,17 @@ def _owner(module: Any, name: str) -> tuple[dict, str]:
     for place in (owner._parameters, owner._buffers):
         if key in place:
             return place, key
-    raise KeyError(f"[functional_call] {name!r} is no parameter or buffer of {type(module).__name__}")
+    raise KeyError(
+        f"[functional_call] {name!r} is no parameter or buffer of {type(module).__name__}"
+    )
 
 
 def _tie(module: Any, given: dict, owners: dict) -> None:
     """Other names of a given tensor get the same replacement."""
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    named = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
     by_id = {id(owners[n][0][owners[n][1]]): n for n in given}
     for name, tensor in named:
         if name not in given and id(tensor) in by_id:
@@ -436,7 +492,9 @@ def stack_module_state(models: Any) -> tuple[dict, dict]:
 
     def stacked(names: list[dict]) -> dict:
         return {
-            k: TENSOR_NAMES["stack"]([d[k].detach() for d in names]).requires_grad_(names[0][k].requires_grad)
+            k: TENSOR_NAMES["stack"]([d[k].detach() for d in names]).requires_grad_(
+                names[0][k].requires_grad
+            )
             for k in names[0]
         }
 

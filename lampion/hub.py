@@ -6,6 +6,7 @@ trust. Downloads are written to a temporary file and renamed when complete.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import importlib.util
 import os
@@ -258,7 +259,7 @@ def list(
     skip_validation: bool = False,
     trust_repo: Any = None,
     verbose: bool = True,
-) -> list[str]:
+) -> builtins.list[str]:
     """The names of the models that a repository offers."""
     module = run_hubconf(fetch_repository(github, force_reload, verbose, trust_repo))
     return [

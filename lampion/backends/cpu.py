@@ -1,6 +1,6 @@
 """The CPU's instructions: `torch.backends.cpu`. Imports NumPy."""
 
-from numpy._core._multiarray_umath import __cpu_features__
+from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]
 
 
 def get_cpu_capability() -> str:

@@ -10,10 +10,11 @@ from ..errors import check
 from .dispatch import edge
 from .graph import FREED, STATE, Node, Packed, Slot, modified
 from .inplace import rebase
-from .op import TENSOR_NAMES
 from .memory import tick
+from .op import TENSOR_NAMES
 from .tensor import Tensor, _new
 from .transforms import Dual, Jvp, Vmap
+
 
 class FunctionCtx(Node):
     """What `forward` and `backward` share; at the same time the node in the graph."""
@@ -24,6 +25,7 @@ class FunctionCtx(Node):
     dirty: tuple[Tensor, ...] = ()
     constant: frozenset[int] = frozenset()
     several = False
+    shapes: list[tuple]  # of the outputs, with their types
 
     def __init__(self, function: type) -> None:
         self.function = function
@@ -44,7 +46,9 @@ class FunctionCtx(Node):
         for t in tensors:
             check(
                 t is None or isinstance(t, Tensor),
-                lambda: f"save_for_backward can only save variables, but argument is of type {type(t).__name__}",
+                lambda: (
+                    f"save_for_backward can only save variables, but argument is of type {type(t).__name__}"
+                ),
                 TypeError,
             )
         self.kept = tensors
@@ -88,7 +92,7 @@ class FunctionCtx(Node):
         """Turns what was kept into what is saved: outputs without the tensor around them, hooks applied."""
         places = {id(o): i for i, o in enumerate(outputs)}
         hooks = STATE.saved_hooks
-        saved = []
+        saved: list[Any] = []
         for t in self.__dict__.pop("kept", ()):
             if t is not None and id(t) in places and t.grad_fn is not None:
                 saved.append(KeptOutput(t, places[id(t)] if self.several else None))
@@ -103,7 +107,9 @@ class FunctionCtx(Node):
         grads = g if self.several else [g]
         if self.materialize:
             grads = [
-                TENSOR_NAMES["zeros"](self.shapes[i][0], dtype=self.shapes[i][1]) if x is None else x
+                TENSOR_NAMES["zeros"](self.shapes[i][0], dtype=self.shapes[i][1])
+                if x is None
+                else x
                 for i, x in enumerate(grads)
             ]
         given = self.function.backward(self, *grads)  # type: ignore[attr-defined]
@@ -112,8 +118,10 @@ class FunctionCtx(Node):
         extra = given[wanted:]
         check(
             len(given) >= wanted and all(x is None for x in extra),
-            lambda: f"function {self.name()} returned an incorrect number of gradients (expected {wanted}, "
-            f"got {len(given)})",
+            lambda: (
+                f"function {self.name()} returned an incorrect number of gradients (expected {wanted}, "
+                f"got {len(given)})"
+            ),
         )
         return [given[i] for i in self.places]
 
@@ -123,7 +131,7 @@ class KeptOutput:
 
     __slots__ = ("data", "slot", "storage", "value")
 
-    def __init__(self, t: Tensor, slot: int | None) -> None:
+    def __init__(self, t: Any, slot: int | None) -> None:
         self.data, self.slot, self.storage = t._data, slot, t._storage
         self.value = t.detached_value() if t.interpreter is not None else t.detach()
 
@@ -172,7 +180,9 @@ class Function:
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
         """Computes the result; takes `ctx` first unless `setup_context` is defined."""
-        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+        raise NotImplementedError(
+            "You must implement the forward function for custom autograd.Function."
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> Any:
@@ -232,7 +242,9 @@ class Function:
         from_level = [level.unwrap(a) if isinstance(a, Tensor) else (a, None) for a in args]
         with STATE.set(interpreters=level.before, grad=True):
             info = VmapInfo(level.size, level.randomness)
-            outs, dims = cls.vmap(info, tuple(d for _, d in from_level), *[v for v, _ in from_level])  # type: ignore[attr-defined]
+            outs, dims = cls.vmap(
+                info, tuple(d for _, d in from_level), *[v for v, _ in from_level]
+            )  # type: ignore[attr-defined]
         make = type(level.lift(outs[0] if isinstance(outs, tuple) else outs))
         if isinstance(outs, tuple):
             return tuple(make(level, o, d) for o, d in zip(outs, dims, strict=True))
@@ -243,7 +255,11 @@ class Function:
         pairs = [level.unwrap(a) if isinstance(a, Tensor) else (a, None) for a in args]
         primals = tuple(p for p, _ in pairs)
         with STATE.set(interpreters=level.before):
-            outs = cls.forward(*primals, **kwargs) if separate else cls.forward(ctx, *primals, **kwargs)
+            outs = (
+                cls.forward(*primals, **kwargs)
+                if separate
+                else cls.forward(ctx, *primals, **kwargs)
+            )
             if separate:
                 cls.setup_context(ctx, primals, outs)
             moved = cls.jvp(ctx, *[t for _, t in pairs])  # type: ignore[attr-defined]
@@ -270,12 +286,18 @@ class Function:
     def _record(ctx: FunctionCtx, inputs: list, outputs: list) -> None:
         ctx.places = tuple(i for i, need in enumerate(ctx.needs_input_grad) if need)
         ctx.edges = tuple(edge(inputs[i]) for i in ctx.places)
-        ctx.shapes = [(o._data.shape, o.dtype) if isinstance(o, Tensor) else ((), None) for o in outputs]
+        ctx.shapes = [
+            (o._data.shape, o.dtype) if isinstance(o, Tensor) else ((), None) for o in outputs
+        ]
         ctx.shape = len(outputs) if ctx.several else outputs[0]._data.shape  # type: ignore[assignment]
         ctx.dtype = None if ctx.several else outputs[0]._data.dtype  # type: ignore[assignment]
         ctx.seq = tick()
         for i, out in enumerate(outputs):
-            if not isinstance(out, Tensor) or id(out) in ctx.constant or out._data.dtype.kind not in "fcV":
+            if (
+                not isinstance(out, Tensor)
+                or id(out) in ctx.constant
+                or out._data.dtype.kind not in "fcV"
+            ):
                 continue
             node = Slot(ctx, i, out._data) if ctx.several else ctx
             if any(out is t for t in ctx.dirty):
@@ -313,4 +335,6 @@ class Barrier(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        raise RuntimeError(
+            "trying to differentiate twice a function that was marked with @once_differentiable"
+        )

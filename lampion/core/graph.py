@@ -13,10 +13,9 @@ from typing import Any
 from weakref import ref
 
 import numpy as np
-from numpy import ndarray
 
-from .op import Op, Plan
 from .memory import Storage, tick
+from .op import Op, Plan
 from .tensor import Tensor, wrap
 
 DIRECT, TAPE, GENERAL = range(3)
@@ -38,7 +37,9 @@ class State(threading.local):
 
     def refresh(self) -> None:
         """Recomputes `mode` after a change of the others."""
-        rare = self.interpreters or self.autocast or self.saved_hooks or self.anomaly or self.inference
+        rare = (
+            self.interpreters or self.autocast or self.saved_hooks or self.anomaly or self.inference
+        )
         self.mode = GENERAL if rare or self.observers else TAPE if self.grad else DIRECT
 
     @contextmanager
@@ -199,7 +200,7 @@ class SavedOutput(Storage):
     value: Any = None  # what an interpreter's tensor carries
     other: Storage | None = None  # the storage that the tensor had already
 
-    def __init__(self, t: Tensor) -> None:
+    def __init__(self, t: Any) -> None:
         self._data = t._data
         if t._storage is None:
             t._storage = self

@@ -6,6 +6,7 @@ becomes "the base with the view replaced", and every view of it gets its history
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -16,10 +17,11 @@ from ..errors import check
 from ..layout import Order, contiguous_format, inverse, order_of
 from .dispatch import record
 from .graph import STATE
+from .memory import Storage
 from .op import Op
 from .promotion import CAST
-from .memory import Storage
 from .tensor import Tensor
+
 
 def check_writable(target: Tensor, name: str) -> None:
     """Raises RuntimeError where autograd or the memory forbids an in-place write."""
@@ -48,7 +50,9 @@ def check_result(target: Tensor, shape: tuple, dtype: np.dtype, name: str) -> No
     if have is not want:
         check(
             have.category <= want.category or (have.category == dtypes.INTEGER == want.category),
-            lambda: f"result type {type_name(have)} can't be cast to the desired output type {type_name(want)}",
+            lambda: (
+                f"result type {type_name(have)} can't be cast to the desired output type {type_name(want)}"
+            ),
         )
     if tuple(shape) != tuple(target._data.shape):
         raise RuntimeError(
@@ -94,8 +98,10 @@ def check_memory(data: ndarray, name: str) -> None:
     shared = data.size > 0 and any(s == 0 and n > 1 for s, n in zip(data.strides, data.shape))
     check(
         not shared,
-        lambda: f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "
-        "single memory location. Please clone() the tensor before performing the operation.",
+        lambda: (
+            f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "
+            "single memory location. Please clone() the tensor before performing the operation."
+        ),
     )
     if not data.flags.writeable and not shared:
         try:
@@ -110,7 +116,8 @@ def rebase(target: Tensor, result: Tensor) -> None:
     """Gives `target`, and through a view its base and all other views, the history of `result`."""
     if result._data.dtype is not target._data.dtype:
         result = CAST(result, dtype=target.dtype)
-    base, before = target._base, target.grad_fn
+    base: Any = target._base
+    before = target.grad_fn
     if base is None:
         if result.grad_fn is None:
             result = COPY(target, result)
@@ -132,7 +139,7 @@ def rebase(target: Tensor, result: Tensor) -> None:
 
 def refresh(view: Tensor) -> None:
     """Makes a view's history again from that of its base."""
-    out = view._base
+    out: Any = view._base
     for op, params in view._chain:
         out = op(out, **params)
     view._requires_grad, view.grad_fn = out._requires_grad, out.grad_fn
@@ -187,8 +194,10 @@ def write_out(out: Tensor, result: Tensor, name: str) -> Tensor:
     )
     check(
         not (STATE.grad and (out._requires_grad or result._requires_grad)),
-        lambda: f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
-        "the arguments requires grad.",
+        lambda: (
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
+            "the arguments requires grad."
+        ),
     )
     if out._data.shape != result._data.shape:
         out._data = np.empty(result._data.shape, out._data.dtype)

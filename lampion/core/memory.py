@@ -28,7 +28,9 @@ class Storage:
         self.version += 1
         self.written = tick()
         frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("lampion."):
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+            "lampion."
+        ):
             frame = frame.f_back
         self.writer = (name, frame.f_code.co_filename, frame.f_lineno)
 
@@ -59,7 +61,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def root_array(data: ndarray) -> ndarray:
     """The array that owns the memory."""
-    base = data.base
+    base: Any = data.base
     while hasattr(base, "base"):  # an array, or what as_strided puts between two
         if isinstance(base, ndarray):
             data = base

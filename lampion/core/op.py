@@ -61,7 +61,8 @@ class Op:
         self.promote, self.formula, self.outputs = promote, formula, outputs
         self.parameters = parameters
         self.differentiable = tuple(o for o in outputs if o not in constant_outputs)
-        self.grad_name, self.autocast, self.view, self.variadic = grad_name, autocast, view, variadic
+        self.grad_name, self.autocast = grad_name, autocast
+        self.view, self.variadic = view, variadic
         self.has_gradient = bool(vjp is not None or partials)
         self.plans = Plans(self)
         OPS[name] = self
@@ -90,12 +91,14 @@ class Plan:
     short     whether the short paths may record it: it needs no parameters
     """
 
-    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "kept", "short", "raw", "_run", "_source")
+    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "kept", "short")
+    __slots__ += ("raw", "_run", "_source")
 
     def __init__(self, op: Op, mask: int) -> None:
         self.op = op
         self.targets = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
-        self.raw = self._run = None
+        self.raw: Any = None
+        self._run: Any = None
         self._source = ""
         if op.partials:
             self._plan_formulas(op.partials)
@@ -127,7 +130,7 @@ class Plan:
         return special.get(name) or f"params[{name!r}], "
 
     def _plan_formulas(self, partials: Mapping[str, str]) -> None:
-        op, terms, names = self.op, [], set()
+        op, terms, names = self.op, list[str](), set[str]()
         for i in self.targets:
             partial = partials.get(op.inputs[i], "None")
             names.update(compile(partial, op.name, "eval").co_names)
@@ -142,7 +145,7 @@ class Plan:
         wanted = [parameters_of(r) if r else () for r in chosen]
         self.names = tuple(dict.fromkeys(n for names in wanted for n in names if n != "g"))
         if len(chosen) == 1 and wanted[0] == ("g", *self.names):
-            rule = chosen[0]
+            rule: Any = chosen[0]
             self._run = lambda *values: (rule(*values),)
             return
         places = [tuple(0 if n == "g" else self.names.index(n) + 1 for n in w) for w in wanted]
@@ -152,11 +155,13 @@ class Plan:
 
         self._run = run
 
-    def _plan_joint(self, rule: Callable) -> None:
+    def _plan_joint(self, rule: Any) -> None:
         """One rule for all inputs; it may name `needs`, a tuple that says which gradients are wanted."""
         wanted = parameters_of(rule)
         self.names = tuple(n for n in wanted if n not in ("g", "needs"))
-        needs = tuple(i in self.targets for i in range(max(len(self.op.inputs), self.targets[-1] + 1)))
+        needs = tuple(
+            i in self.targets for i in range(max(len(self.op.inputs), self.targets[-1] + 1))
+        )
         targets = self.targets
 
         def run(g: Any, *saved: Any) -> list:

@@ -9,7 +9,6 @@ After the batching and JVP traces of JAX's autodidax.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -61,15 +60,15 @@ class Carrier(Tensor):
     def __new__(cls, interpreter: Interpreter, *fields: Any) -> Any:
         t = _new(cls)
         t.interpreter = interpreter
-        t.fill(*fields)
+        t.carry(*fields)
         return t
 
-    def fill(self, *fields: Any) -> None:
+    def carry(self, *fields: Any) -> None:
         """Sets the fields and `_data`."""
         raise TypeError(f"{type(self).__name__} has no fields")
 
     def fields(self) -> tuple:
-        """What `fill` was given."""
+        """What `carry` was given."""
         raise TypeError(f"{type(self).__name__} has no fields")
 
     def detached_value(self) -> Any:
@@ -85,7 +84,7 @@ class Carrier(Tensor):
 class Batched(Carrier):
     """A tensor whose `value` has one more dimension, `batch_dim`, that operators do not see."""
 
-    def fill(self, value: Tensor, batch_dim: int | None) -> None:
+    def carry(self, value: Tensor, batch_dim: int | None) -> None:
         shape = list(value._data.shape)
         if batch_dim is not None:
             del shape[batch_dim]
@@ -146,12 +145,14 @@ class Vmap(Interpreter):
             return tuple([stack(list(column)) for column in zip(*rows)]), (0,) * len(rows[0])
         return stack(rows), 0
 
-    def assign(self, target: Tensor, result: Tensor) -> None:
+    def assign(self, target: Any, result: Tensor) -> None:
         value, dim = self.unwrap(result)
         check(
             target.interpreter is self and (dim is None or target.batch_dim is not None),
-            lambda: "vmap: an in-place operator would write a batched value into a tensor that is not batched; use "
-            "the out-of-place form, or make the tensor from a batched one, e.g. x.new_zeros(...)",
+            lambda: (
+                "vmap: an in-place operator would write a batched value into a tensor that is not batched; use "
+                "the out-of-place form, or make the tensor from a batched one, e.g. x.new_zeros(...)"
+            ),
         )
         into = target.value
         if target.batch_dim is not None:
@@ -175,7 +176,7 @@ class Vmap(Interpreter):
 class Dual(Carrier):
     """A tensor with a tangent: how it changes when the differentiated inputs move along theirs."""
 
-    def fill(self, primal: Tensor, tangent: Tensor | None) -> None:
+    def carry(self, primal: Tensor, tangent: Tensor | None) -> None:
         self.primal, self.tangent = primal, tangent
         self._data = Aval(tuple(primal._data.shape), primal._data.dtype)
 
@@ -205,7 +206,7 @@ class Jvp(Interpreter):
         moved = jvp_of(op, primals, tangents, outs, params) if moving else (None,) * len(outs)
         return tuple([Dual(self, o, t) for o, t in zip(outs, moved, strict=True)])
 
-    def assign(self, target: Tensor, result: Tensor) -> None:
+    def assign(self, target: Any, result: Tensor) -> None:
         check(
             target.interpreter is self,
             "jvp: an in-place operator would write a value with a tangent into a tensor without; use the "
@@ -233,11 +234,13 @@ def jvp_of(op: Op, primals: tuple, tangents: tuple, outs: Any, params: dict) -> 
     return jvp_by_vjp(op, primals, tangents, outs, params)
 
 
-def jvp_by_partials(op: Op, primals: tuple, tangents: tuple, y: Tensor, params: dict) -> Tensor | None:
+def jvp_by_partials(
+    op: Op, primals: tuple, tangents: tuple, y: Tensor, params: dict
+) -> Tensor | None:
     """The sum over inputs of partial derivative times tangent."""
-    total = None
+    total, partials = None, op.partials or {}
     for i, t in enumerate(tangents):
-        if t is None or op.partials.get(op.inputs[i]) is None:
+        if t is None or partials.get(op.inputs[i]) is None:
             continue
         plan = op.plans[1 << i]
         names = {**dict(zip(op.inputs, primals)), "y": y, **params}
@@ -264,8 +267,14 @@ def jvp_by_vjp(op: Op, primals: tuple, tangents: tuple, outs: Any, params: dict)
         results = again if isinstance(again, tuple) else (again,)
         live = [r for r in results if r._requires_grad]
         dummies = [mark(TENSOR_NAMES["zeros_like"](r)) for r in live]
-        pulled = gradients(live, [marked[i] for i in moving], dummies, create_graph=True, allow_unused=True)
-        used = [(p, tangents[i]) for p, i in zip(pulled, moving, strict=True) if p is not None and p._requires_grad]
+        pulled = gradients(
+            live, [marked[i] for i in moving], dummies, create_graph=True, allow_unused=True
+        )
+        used = [
+            (p, tangents[i])
+            for p, i in zip(pulled, moving, strict=True)
+            if p is not None and p._requires_grad
+        ]
         pushed: tuple = (None,) * len(live)
         if used:
             pulled, given = [p for p, _ in used], [t for _, t in used]
@@ -275,10 +284,12 @@ def jvp_by_vjp(op: Op, primals: tuple, tangents: tuple, outs: Any, params: dict)
     return moved if isinstance(again, tuple) else moved[0]
 
 
-def mark(x: Tensor) -> Tensor:
+def mark(x: Any) -> Tensor:
     """x as something to differentiate by at the innermost level, still connected to what computed it."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"[func] Thing passed to transform API must be Tensor, got {type(x)}")
     top = STATE.interpreters[-1] if STATE.interpreters else None
-    if x.interpreter is not top:
+    if top is not None and x.interpreter is not top:
         x = top.lift(x)
     if x._requires_grad:
         return x.view_as(x)

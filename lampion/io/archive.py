@@ -63,10 +63,13 @@ class StorageKey:
         self.array, self.kind, self.key, self.count = array, kind, key, count
 
 
-class TensorPickler(pickle._Pickler):
+PythonPickler: Any = pickle._Pickler  # whose methods may be overridden, unlike Pickler's
+
+
+class TensorPickler(PythonPickler):
     """Pickles tensors as PyTorch does and collects their storages; everything else as pickle does."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch = dict(PythonPickler.dispatch)
 
     def __init__(self, file: IO[bytes], protocol: int = 2) -> None:
         super().__init__(file, protocol)
@@ -103,10 +106,15 @@ class TensorPickler(pickle._Pickler):
             return Call(Global("torch", "device"), *str(obj).split(":")[:1])
         if not isinstance(obj, Tensor):
             return None
-        check(obj.interpreter is None, f"[save] a tensor inside {obj.interpreter} has no values to save")
+        check(
+            obj.interpreter is None,
+            f"[save] a tensor inside {obj.interpreter} has no values to save",
+        )
         if isinstance(obj, Parameter):
             data = obj.detach()
-            return Call(Global("torch._utils", "_rebuild_parameter"), data, obj.requires_grad, OrderedDict())
+            return Call(
+                Global("torch._utils", "_rebuild_parameter"), data, obj.requires_grad, OrderedDict()
+            )
         return self.tensor_call(obj)
 
     def tensor_call(self, t: Tensor) -> Call:
@@ -115,8 +123,16 @@ class TensorPickler(pickle._Pickler):
         whole = root.dtype == data.dtype and root.flags.c_contiguous and root.size
         if not whole:
             data = root = in_rows(data)
-        offset = (data.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // data.itemsize
-        place = (offset, tuple(data.shape), strides_of(data), t.requires_grad, OrderedDict())
+        offset = (
+            data.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+        ) // data.itemsize
+        place: tuple = (
+            offset,
+            tuple(data.shape),
+            strides_of(data),
+            t.requires_grad,
+            OrderedDict(),
+        )
         dtype = dtypes.FROM_NUMPY[data.dtype]
         if dtype in STORAGE_NAMES:
             storage = self.storage(root, Global("torch", STORAGE_NAMES[dtype]), root.size)
@@ -140,7 +156,9 @@ class TensorPickler(pickle._Pickler):
     dispatch[Global] = save_named
     dispatch[dtypes.dtype] = save_dtype
 
-    def save_reduce(self, func: Any, args: Any, *rest: Any, obj: Any = None, **options: Any) -> None:
+    def save_reduce(
+        self, func: Any, args: Any, *rest: Any, obj: Any = None, **options: Any
+    ) -> None:
         if isinstance(func, Global):
             self.save(func)
             self.save(args)
@@ -163,9 +181,11 @@ def save(
     A file is replaced whole or not at all: what was there before survives an error, a crash or a full disk.
     """
     if not isinstance(f, (str, os.PathLike)):
+        check_file(f, "save", "write")
         write_archive(obj, f, "archive", pickle_protocol)
         return
     path = Path(f)
+    check(not path.is_dir(), lambda: f"[save] {path} Is a directory; name a file in it")
     check(
         path.parent.is_dir(),
         lambda: f"[save] Parent directory {path.parent} does not exist; create it first",
@@ -188,7 +208,9 @@ def write_archive(obj: Any, file: IO[bytes], name: str, protocol: int) -> None:
         add_member(archive, f"{name}/.storage_alignment", str(ALIGNMENT).encode())
         add_member(archive, f"{name}/byteorder", b"little")
         for storage in pickler.storages.values():
-            add_member(archive, f"{name}/data/{storage.key}", memoryview(storage.array.reshape(-1).view(np.uint8)))
+            add_member(
+                archive, f"{name}/data/{storage.key}", storage.array.reshape(-1).view(np.uint8).data
+            )
         add_member(archive, f"{name}/version", b"3\n")
 
 
@@ -241,6 +263,7 @@ def load(
     if isinstance(map_location, (str, device)):
         usable(map_location)
     if not isinstance(f, (str, os.PathLike)):
+        check_file(f, "load", "read")
         return read_archive(f, "the given file")
     path = Path(f)
     if path.suffix == ".safetensors":
@@ -249,23 +272,60 @@ def load(
         return read_archive(file, str(path))
 
 
+def check_file(f: Any, name: str, method: str) -> None:
+    """Raises AttributeError for what is neither a path nor a file."""
+    check(
+        hasattr(f, method),
+        lambda: (
+            f"[{name}] expected 'f' to be string, path, or a file-like object with a '{method}' "
+            f"attribute, got {type(f).__name__}"
+        ),
+        AttributeError,
+    )
+
+
 def read_archive(file: IO[bytes], name: str) -> Any:
     """The object in a zip archive."""
     try:
         archive = zipfile.ZipFile(file)
         members = {n.partition("/")[2]: n for n in archive.namelist()}
-        check("data.pkl" in members, lambda: f"[load] {name} has no data.pkl: it is no PyTorch archive")
+        check(
+            "data.pkl" in members,
+            lambda: f"[load] {name} has no data.pkl: it is no PyTorch archive",
+        )
         order = archive.read(members["byteorder"]) if "byteorder" in members else b"little"
-        check(order == b"little", lambda: f"[load] {name} is {order.decode(errors='replace')}-endian; only little is read")
+        check(
+            order == b"little",
+            lambda: (
+                f"[load] {name} is {order.decode(errors='replace')}-endian; only little is read"
+            ),
+        )
         reader = io.BytesIO(archive.read(members["data.pkl"]))
         return SafeUnpickler(reader, storage_reader(archive, members, name)).load()
     except zipfile.BadZipFile as error:
-        raise RuntimeError(
+        raise unreadable(file)(
             f"[load] {name} is damaged or no archive: {error}; files written by PyTorch before 1.6 must be saved again "
             "with a newer one"
         ) from error
-    except (EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError, struct.error) as error:
+    except (
+        EOFError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise RuntimeError(f"[load] {name} is damaged: {type(error).__name__}: {error}") from error
+
+
+def unreadable(file: IO[bytes]) -> type[Exception]:
+    """What PyTorch raises for a file that is no archive: empty, a pickle or none, or a damaged archive."""
+    file.seek(0)
+    start = file.read(4)
+    if start == b"PK\3\4":
+        return RuntimeError
+    return pickle.UnpicklingError if start else EOFError
 
 
 def storage_reader(archive: zipfile.ZipFile, members: dict, name: str) -> Callable[[Any], ndarray]:
@@ -278,11 +338,16 @@ def storage_reader(archive: zipfile.ZipFile, members: dict, name: str) -> Callab
             raise pickle.UnpicklingError(f"[load] {name} refers to an unknown {kind!r}")
         dtype = storage[1] or dtypes.uint8
         if key not in storages:
-            check(f"data/{key}" in members, lambda: f"[load] {name} is damaged: storage {key} is missing")
+            check(
+                f"data/{key}" in members,
+                lambda: f"[load] {name} is damaged: storage {key} is missing",
+            )
             data = bytearray(archive.read(members[f"data/{key}"]))
             check(
                 len(data) == count * dtype.itemsize,
-                lambda: f"[load] {name} is damaged: storage {key} has {len(data)} bytes, {count} elements of {dtype}",
+                lambda: (
+                    f"[load] {name} is damaged: storage {key} has {len(data)} bytes, {count} elements of {dtype}"
+                ),
             )
             array = np.empty(count, dtype.numpy)
             array.view(np.uint8)[:] = np.frombuffer(data, np.uint8)
@@ -301,6 +366,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     found = {}
     for key, spec in records:
         dtype = SAFETENSORS_NAMES.get(spec["dtype"])
-        check(dtype is not None, lambda: f"[load] {path}: unknown type {spec['dtype']} of {key}")
+        if dtype is None:
+            raise RuntimeError(f"[load] {path}: unknown type {spec['dtype']} of {key}")
         found[key] = wrap(np.frombuffer(spec["data"], dtype.numpy).reshape(spec["shape"]).copy())
     return found

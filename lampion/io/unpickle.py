@@ -91,7 +91,9 @@ def rebuild_tensor(
         and len(size) == len(stride)
     )
     if not sound:
-        raise pickle.UnpicklingError(f"[load] a tensor of size {size}, stride {stride}, offset {offset} is malformed")
+        raise pickle.UnpicklingError(
+            f"[load] a tensor of size {size}, stride {stride}, offset {offset} is malformed"
+        )
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if 0 not in size and last >= storage.size:
         raise pickle.UnpicklingError(
@@ -115,8 +117,14 @@ def as_plain_view(data: ndarray, storage: ndarray, offset: int) -> ndarray:
 
 
 def rebuild_tensor_with_dtype(
-    storage: ndarray, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: Any,
-    dtype: Any, metadata: Any = None,
+    storage: ndarray,
+    offset: int,
+    size: tuple,
+    stride: tuple,
+    requires_grad: bool,
+    hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
 ) -> Tensor:
     """Like `rebuild_tensor`, for a storage of bytes."""
     if not isinstance(dtype, dtypes.dtype) or storage.nbytes % dtype.itemsize:
@@ -124,7 +132,9 @@ def rebuild_tensor_with_dtype(
     return rebuild_tensor(storage.view(dtype.numpy), offset, size, stride, requires_grad)
 
 
-def rebuild_parameter(data: Tensor, requires_grad: bool = True, hooks: Any = None, state: Any = None) -> Parameter:
+def rebuild_parameter(
+    data: Tensor, requires_grad: bool = True, hooks: Any = None, state: Any = None
+) -> Parameter:
     """A parameter around a tensor."""
     return Parameter(data, bool(requires_grad))
 
@@ -177,7 +187,10 @@ SAFE: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): encoded_bytes,
     ("numpy", "dtype"): numpy_dtype,
     ("numpy", "ndarray"): ndarray,
-    **{(m, "_reconstruct"): numpy_array for m in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{
+        (m, "_reconstruct"): numpy_array
+        for m in ("numpy.core.multiarray", "numpy._core.multiarray")
+    },
     **{(m, "scalar"): numpy_scalar for m in ("numpy.core.multiarray", "numpy._core.multiarray")},
     **{("torch", name): ("storage", dtype) for name, dtype in STORAGES.items()},
     ("torch.storage", "UntypedStorage"): ("storage", None),
@@ -188,10 +201,13 @@ SAFE: dict[tuple[str, str], Any] = {
 # -- the unpickler -----------------------------------------------------------------------------
 
 
-class SafeUnpickler(pickle._Unpickler):
+PythonUnpickler: Any = pickle._Unpickler  # whose methods may be overridden, unlike Unpickler's
+
+
+class SafeUnpickler(PythonUnpickler):
     """Unpickles tensors, containers and numbers; raises UnpicklingError naming anything else."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch = dict(PythonUnpickler.dispatch)
 
     def __init__(self, file: Any, load_storage: Callable[[Any], ndarray]) -> None:
         super().__init__(file, encoding="utf-8")
@@ -213,7 +229,9 @@ class SafeUnpickler(pickle._Unpickler):
         args = self.stack.pop()
         function = self.stack[-1]
         if not isinstance(args, tuple) or not self.callable(function):
-            raise pickle.UnpicklingError(f"[load] the file calls {function!r}, which is not allowed")
+            raise pickle.UnpicklingError(
+                f"[load] the file calls {function!r}, which is not allowed"
+            )
         if function is defaultdict:
             args = tuple(a for a in args if a in (None, int, float, list, dict, set, OrderedDict))
         self.stack[-1] = function(*args)
@@ -227,7 +245,9 @@ class SafeUnpickler(pickle._Unpickler):
 
     def callable(self, function: Any) -> bool:
         """Whether the file may call it: it is in a table, and no storage kind or dtype."""
-        listed = any(function is v for v in SAFE.values()) or any(function is v for v in _safe.values())
+        listed = any(function is v for v in SAFE.values()) or any(
+            function is v for v in _safe.values()
+        )
         return listed and callable(function) and function not in (Tensor, ndarray)
 
     def load_build(self) -> None:
@@ -244,7 +264,9 @@ class SafeUnpickler(pickle._Unpickler):
         elif type(target) in _safe.values():
             getattr(target, "__setstate__", target.__dict__.update)(state)
         else:
-            raise pickle.UnpicklingError(f"[load] the file sets state of a {type(target).__name__}, which is not allowed")
+            raise pickle.UnpicklingError(
+                f"[load] the file sets state of a {type(target).__name__}, which is not allowed"
+            )
 
     @staticmethod
     def built_array(state: Any) -> ndarray:
@@ -255,7 +277,9 @@ class SafeUnpickler(pickle._Unpickler):
         return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy()
 
     def refuse(self) -> None:
-        raise pickle.UnpicklingError("[load] the file uses a pickle instruction that is not allowed")
+        raise pickle.UnpicklingError(
+            "[load] the file uses a pickle instruction that is not allowed"
+        )
 
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj

@@ -15,11 +15,11 @@ def available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def new_figure(*size: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """An empty figure that belongs to no window."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=size, layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
@@ -48,14 +48,20 @@ def draw_confusion(counts: ndarray, classes: tuple[str, ...], path: Path) -> Non
             color = "white" if np.log1p(n) > np.log1p(counts).max() / 2 else "black"
             axes.text(column, row, n, ha="center", va="center", color=color)
     axes.set(
-        xlabel="read as", ylabel="is", xticks=range(len(classes)), yticks=range(len(classes)),
-        xticklabels=classes, yticklabels=classes,
+        xlabel="read as",
+        ylabel="is",
+        xticks=range(len(classes)),
+        yticks=range(len(classes)),
+        xticklabels=classes,
+        yticklabels=classes,
     )
     axes.set_title(f"{int(np.trace(counts))} of {int(counts.sum())} right")
     figure.savefig(path, dpi=150)
 
 
-def draw_mistakes(images: ndarray, truth: ndarray, read: ndarray, sure: ndarray, path: Path) -> None:
+def draw_mistakes(
+    images: ndarray, truth: ndarray, read: ndarray, sure: ndarray, path: Path
+) -> None:
     """The misclassified samples with what they are, what they were read as and how surely."""
     n = len(images)
     columns = max(1, min(n, 6))
@@ -67,5 +73,7 @@ def draw_mistakes(images: ndarray, truth: ndarray, read: ndarray, sure: ndarray,
     for axes, image, t, r, p in zip(grid.flat, images, truth, read, sure, strict=False):
         axes.imshow(image, cmap="gray_r")
         axes.set_title(f"{t} read as {r}\n({p:.0%} sure)", fontsize=8)
-    figure.suptitle("No mistakes on the test split" if not n else f"{n} mistakes on the test split", fontsize=9)
+    figure.suptitle(
+        "No mistakes on the test split" if not n else f"{n} mistakes on the test split", fontsize=9
+    )
     figure.savefig(path, dpi=150)

@@ -65,12 +65,9 @@ class Mixing:
     Weights of 0 fill up rows; None stands for weights of 1 in rows of one.
     """
 
-    def __init__(self, indices: ndarray, weights: ndarray | None, size: int) -> None:
-        self.indices, self.weights, self.size = (
-            indices,
-            weights,
-            size,
-        )  # (O, T), (O, T), the input's size
+    def __init__(self, indices: ndarray, weights: Any, size: int) -> None:
+        self.indices, self.weights = indices, weights  # (O, T) both
+        self.size = size  # the input's
         self._transposed: Mixing | None = None
         self._dense: ndarray | None = None
 
@@ -102,9 +99,8 @@ class Mixing:
         """The matrix (O, size) itself; made once."""
         if self._dense is None:
             self._dense = np.zeros((len(self.indices), self.size))
-            np.add.at(
-                self._dense, (np.arange(len(self.indices))[:, None], self.indices), self.weights
-            )
+            rows = np.arange(len(self.indices))[:, None]
+            np.add.at(self._dense, (rows, self.indices), self.weights)
         return self._dense
 
     def apply(self, x: ndarray, axis: int) -> ndarray:
@@ -138,7 +134,7 @@ class Mixing:
         """Term by term; absent ones must not bring in NaN."""
         ones = (1,) * (-axis - 1)
         weights = self.weights.astype(x.dtype).reshape(*self.weights.shape, *ones)  # (O, T, 1, ...)
-        rest = (slice(None),) * len(ones)
+        rest: tuple[Any, ...] = (slice(None),) * len(ones)
         y = np.take(x, self.indices[:, 0], axis)
         y *= weights[:, 0]
         y[(..., self.weights[:, 0] == 0, *rest)] = 0
@@ -149,7 +145,8 @@ class Mixing:
             if len(rows) == len(weights):
                 y += term
             else:
-                y[(..., rows, *rest)] += term
+                at: tuple[Any, ...] = (..., rows, *rest)
+                y[at] += term
         return y
 
 

@@ -99,16 +99,15 @@ def attention_kernel(
 
 
 def attention_gradient_kernel(
-    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, y: ndarray, lse: ndarray,
+    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, lse: ndarray,
     scale: float, is_causal: bool, needs: tuple,
 ) -> list:  # fmt: skip
     """The gradients of q, k, v and a floating mask, from scores made again block by block."""
     given = q.dtype
     q, k, v, mask = spread_out(q, k, v, mask)
-    g, y = (a.astype(q.dtype, copy=False) for a in (g, y))
+    g = g.astype(q.dtype, copy=False)
     gq, gk, gv = np.empty(q.shape, q.dtype), np.zeros(k.shape, q.dtype), np.zeros(v.shape, q.dtype)
     gm = np.empty((*q.shape[:-1], k.shape[-2]), q.dtype) if needs[3] else None
-    delta = np.add.reduce(g * y, -1, keepdims=True)
     for at in blocks(q.shape[:-1], 2 * k.shape[-2] * q.itemsize):
         keys = at[:-1]
         p = scores(q, k, mask, at, scale, is_causal)
@@ -116,7 +115,8 @@ def attention_gradient_kernel(
         np.exp(p, out=p)
         gv[keys] += np.matmul(p.swapaxes(-1, -2), g[at])
         gp = np.matmul(g[at], v[keys].swapaxes(-1, -2))
-        gp -= delta[at]
+        own = np.einsum("...k,...k->...", gp, p)  # exactly gp where a query sees one key only
+        gp -= own[..., None]
         gp *= p
         if gm is not None:
             gm[at] = gp
@@ -150,11 +150,12 @@ def safe_softmax(s: Tensor) -> Tensor:
     return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
 
 
-def attention_gradient(g, q, k, v, mask, y, lse, scale, is_causal, needs):  # type: ignore[no-untyped-def]
+def attention_gradient(g, q, k, v, mask, lse, scale, is_causal, needs):  # type: ignore[no-untyped-def]
     """The gradients: fast on arrays, or with public operators where they are recorded."""
     if STATE.mode == DIRECT:
-        arrays = [None if t is None else t._data for t in (g, q, k, v, mask, y, lse)]
-        grads = attention_gradient_kernel(*arrays, scale, is_causal, needs)
+        tensors = (g, q, k, v, mask, lse)
+        g, q, k, v, mask, lse = [None if t is None else t._data for t in tensors]
+        grads = attention_gradient_kernel(g, q, k, v, mask, lse, scale, is_causal, needs)
         return [None if a is None else wrap(a) for a in grads]
     p = safe_softmax(masked_scores(q, k, mask, scale, is_causal))
     gp = g @ v.mT

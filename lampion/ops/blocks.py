@@ -55,8 +55,11 @@ def block_steps(
 ) -> tuple[tuple, Steps]:
     """The arguments of unfold and fold as pairs."""
     kernel = per_dimension(kernel_size, 2, "kernel_size", name)
-    pairs = [per_dimension(v, 2, k, name) for k, v in
-             (("stride", stride), ("padding", padding), ("dilation", dilation))]  # fmt: skip
+    steps = Steps(
+        per_dimension(stride, 2, "stride", name),
+        per_dimension(padding, 2, "padding", name),
+        per_dimension(dilation, 2, "dilation", name),
+    )
     check(
         min(kernel) > 0,
         lambda: (
@@ -64,8 +67,8 @@ def block_steps(
             f"kernel_width: {kernel[1]}"
         ),
     )
-    check_steps(name, *pairs)
-    return kernel, Steps(*pairs)
+    check_steps(name, *steps[:3])
+    return kernel, steps
 
 
 def unfold(

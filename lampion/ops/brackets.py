@@ -44,9 +44,12 @@ class Parsed:
 
     def __init__(self, shape: tuple[int, ...], index: Any, select: bool = True) -> None:
         """`select`: whether a tensor of one integer counts as that integer."""
-        self.shape, self.basic, self.dims, self.indices = shape, [], [], []
+        self.shape = shape
+        self.basic: Any = []
+        self.dims: list[int] = []
+        self.indices: list = []
         self.dim = self.axis = 0  # how far the tensor's and the view's dimensions are taken
-        items = index if isinstance(index, tuple) else (index,)
+        items: Any = index if isinstance(index, tuple) else (index,)
         if isinstance(index, list) and any(
             isinstance(i, NESTED) or i is None or i is ... for i in index
         ):
@@ -178,10 +181,15 @@ def as_index_tensor(item: Any) -> Tensor:
 
 def as_slice(item: slice) -> slice:
     """A slice of plain ints; raises ValueError for a step that is not positive."""
-    start, stop, step = [
-        i if i is None or i.__class__ is int else i.__index__()
-        for i in (item.start, item.stop, item.step)
-    ]
+    try:
+        start, stop, step = [
+            i if i is None or i.__class__ is int else i.__index__()
+            for i in (item.start, item.stop, item.step)
+        ]
+    except AttributeError:
+        raise TypeError(
+            "slice indices must be integers or None or have an __index__ method"
+        ) from None
     check(step != 0, "slice step cannot be zero", ValueError)
     check(step is None or step > 0, "step must be greater than zero", ValueError)
     return slice(start, stop, step)
@@ -416,7 +424,13 @@ def set_recorded(self: Tensor, index: Any, value: Any) -> None:
     view.copy_(value)
 
 
+def delitem(self: Tensor, index: Any) -> None:
+    """Raises TypeError: a tensor keeps its elements."""
+    raise TypeError("Tensor does not support deleting items; index what is to stay")
+
+
 Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem  # type: ignore[attr-defined]
+Tensor.__delitem__ = delitem  # type: ignore[attr-defined]
 
 
 # -- index_put ---------------------------------------------------------------------------------

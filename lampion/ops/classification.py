@@ -197,11 +197,12 @@ def with_samples(function: Callable, name: str) -> Callable:
         check(
             t == expected, lambda: f"[{name}] Expected target size {list(expected)}, got {list(t)}"
         )
+        w = None if weight is None else weight._data.shape
         check(
-            weight is None or weight._data.shape == (x[1],),
+            w is None or w == (x[1],),
             lambda: (
                 f"weight tensor should be defined either for all {x[1]} classes or no classes but "
-                f"got weight tensor of shape: {list(weight._data.shape)}"
+                f"got weight tensor of shape: {list(w or ())}"
             ),
         )
         return function(input, target, weight, reduction, *options)
@@ -311,8 +312,9 @@ def cross_entropy_gradient_kernel(
 def cross_entropy_gradient(g, x, target, w, lse, ignore_index, reduction):  # type: ignore[no-untyped-def]
     """The gradient of x: fast on arrays, or in public operators where it is recorded."""
     if STATE.mode == DIRECT:
-        arrays = [None if t is None else t._data for t in (g, x, target, w, lse)]
-        return wrap(cross_entropy_gradient_kernel(*arrays, ignore_index, reduction)), None, None
+        g, x, target, w, lse = [None if t is None else t._data for t in (g, x, target, w, lse)]
+        gx = cross_entropy_gradient_kernel(g, x, target, w, lse, ignore_index, reduction)
+        return wrap(gx), None, None
     scale, classes = tensor_scale(g, target, w, ignore_index, reduction)
     scale = scale.unsqueeze(1)
     hot = x.new_zeros(x._data.shape).scatter(1, classes.unsqueeze(1), 1.0)
@@ -386,11 +388,12 @@ def soft_cross_entropy(
     """Cross-entropy with probabilities as targets."""
     dim = int(x._data.ndim > 1)
     classes = x._data.shape[dim]
+    w = None if weight is None else weight._data.shape
     check(
-        weight is None or weight._data.shape == (classes,),
+        w is None or w == (classes,),
         lambda: (
             f"cross_entropy: weight tensor should be defined either for all {classes} classes or "
-            f"no classes but got weight tensor of shape: {list(weight._data.shape)}"
+            f"no classes but got weight tensor of shape: {list(w or ())}"
         ),
     )
     if smoothing:

@@ -15,7 +15,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -76,7 +76,7 @@ class Sliding:
         them.
         """
         row = max(channels * len(self.offsets) * dtype.itemsize, 1)
-        count = min(max(COLUMN_BYTES // (row * self.length), 1), samples)
+        count = max(min(COLUMN_BYTES // (row * self.length), samples), 1)
         width = min(max(COLUMN_BYTES // row, 256), self.length) if count == 1 else self.length
         positions = [slice(i, min(i + width, self.length)) for i in range(0, self.length, width)]
         memory = np.empty(channels * len(self.offsets) * count * width, dtype)
@@ -88,13 +88,14 @@ class Sliding:
         cells = math.prod(self.grid)
         for number, phase in enumerate(self.phases):
             plane = flat[:, :, number, :cells].reshape(*flat.shape[:2], *self.grid)
-            to, out_of = [], []
+            to: list[Any] = [...]
+            out_of: list[Any] = [...]
             for a, n, s, p in zip(phase, self.size, self.stride, self.padding):
                 first = (a - p) % s
                 begin = (first + p) // s
                 to.append(slice(begin, begin + max(-(-(n - first) // s), 0)))
                 out_of.append(slice(first, None, s))
-            yield plane[(..., *to)], image[(..., *out_of)]
+            yield plane[tuple(to)], image[tuple(out_of)]
 
     def flatten(self, image: ndarray) -> ndarray:
         """(N, C, *size) -> (N, C, phases, total), padded with zeros."""
@@ -291,6 +292,5 @@ def fold(x: ndarray, size: tuple, kernel: tuple, steps: Steps) -> ndarray:
     )
     for at, part in taps(padded, kernel, steps, out):
         part += blocks[(slice(None), slice(None), *at)]
-    return np.ascontiguousarray(
-        padded[(..., *[slice(p, p + n) for n, p in zip(size, steps.padding)])]
-    )
+    inner: tuple[Any, ...] = tuple(slice(p, p + n) for n, p in zip(size, steps.padding))
+    return np.ascontiguousarray(padded[(..., *inner)])

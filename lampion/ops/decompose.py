@@ -150,17 +150,17 @@ def qr_gradient(g: list, Q: Tensor, R: Tensor, mode: str) -> Tensor:
 
 def tall_qr_gradient(gQ: Tensor | None, gR: Tensor | None, Q: Tensor, R: Tensor) -> Tensor:
     """[gQ + Q mirrored(triu(gR R^H - Q^H gQ))] R^-H, for square R."""
-    inner = 0 if gR is None else gR @ R.mH
+    inner: Any = 0 if gR is None else gR @ R.mH
     if gQ is not None:
         inner = inner - Q.mH @ gQ
     gA = Q @ mirrored(inner.triu())
     return triangular(R.mH, gA if gQ is None else gA + gQ, upper=False, left=False)
 
 
-def qr_kernel(a: ndarray, mode: str) -> tuple[ndarray, ndarray]:
+def qr_kernel(a: ndarray, mode: Any) -> tuple[ndarray, ndarray]:
     """NumPy's; Q is empty for mode "r"."""
     if mode == "r":
-        return np.zeros(0, a.dtype), np.linalg.qr(a, "r")
+        return np.zeros(0, a.dtype), np.linalg.qr(a, mode)
     q, r = np.linalg.qr(a, mode)
     return q, r
 
@@ -212,7 +212,9 @@ def svd_gradient(g: list, U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:
     if gU is None and gVh is None:
         return (U * gS.unsqueeze(-2)) @ Vh
     rows, columns = S.unsqueeze(-1), S.unsqueeze(-2)
-    inner, turn, gaps = 0, 0, inverse_gaps(S * S)
+    inner: Any = 0
+    turn: Any = 0
+    gaps = inverse_gaps(S * S)
     if gS is not None:
         inner = gS.diag_embed()
     if gU is not None:

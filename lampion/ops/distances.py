@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,7 @@ def nuclear_norm(input: Tensor, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
     return keep_dims(found, input._data.shape, dims, False) if keepdim else found
 
 
-Tensor.norm = norm
-norm = public(norm, method=False, out=True)
+norm = public(norm, out=True)
 
 
 @public
@@ -185,7 +185,7 @@ def cdist_gradient(g: Tensor, x: Tensor, y: Tensor, d: Tensor, p: float, needs: 
         )
     difference = x.unsqueeze(-2) - y.unsqueeze(-3)  # (..., P, R, M)
     grads = norm_gradient(g, difference, d, p, difference._data.ndim - 1, False)
-    return grads.sum(-2), -grads.sum(-3)
+    return (None, None) if grads is None else (grads.sum(-2), -grads.sum(-3))
 
 
 CDIST = Op(
@@ -197,7 +197,7 @@ CDIST = Op(
     promote="common",
     autocast="float32",
 )
-PRODUCT_MODES = {
+PRODUCT_MODES: dict[str, Callable[[int, int], bool]] = {
     "use_mm_for_euclid_dist_if_necessary": lambda rows, columns: rows > 25 or columns > 25,
     "use_mm_for_euclid_dist": lambda rows, columns: True,
     "donot_use_mm_for_euclid_dist": lambda rows, columns: False,

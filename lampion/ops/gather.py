@@ -313,8 +313,8 @@ def scattered(
         src = input.new_full((), src).expand(shape)
     check(input.dtype is src.dtype, f"{name}(): Expected self.dtype to be equal to src.dtype")
     if input._data.ndim == 0 or not shape:
-        lifted = [t.reshape((-1,)) for t in (input, index, src)]
-        return scattered(op, lifted[0], dim, *lifted[1:], name, **params).reshape(input._data.shape)
+        flat, index, src = [t.reshape((-1,)) for t in (input, index, src)]
+        return scattered(op, flat, dim, index, src, name, **params).reshape(input._data.shape)
     if index._data.size == 0:
         return input.clone()
     small = all(

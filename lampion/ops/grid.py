@@ -11,6 +11,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import check
@@ -154,7 +155,8 @@ def into_image(place: Tensor, size: int, padding: str, align_corners: bool) -> T
 
 def element(flat: Tensor, places: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     """The elements at whole places: (N, C, P), zero outside of the image."""
-    inside, index = None, None
+    inside: Any = None
+    index: Any = None
     for p, s in zip(places, size):
         within = (p >= 0) & (p < s)
         inside = within if inside is None else inside & within
@@ -179,9 +181,9 @@ def sample_linear(flat: Tensor, places: list[Tensor], size: list[int]) -> Tensor
     """The weighted sum over the corners around each place."""
     first = [p.detach().floor() for p in places]
     after = [p - f for p, f in zip(places, first)]
-    total = None
+    total: Any = None
     for corner in itertools.product((0, 1), repeat=len(places)):
-        weight = math.prod(a if up else 1 - a for a, up in zip(after, corner))
+        weight: Any = math.prod(a if up else 1 - a for a, up in zip(after, corner))
         term = element(flat, [f + up for f, up in zip(first, corner)], size) * weight.unsqueeze(1)
         total = term if total is None else total + term
     return total
@@ -193,7 +195,7 @@ def sample_cubic(
     """The sum over the 4 x 4 elements around each place; each is moved into the image by itself."""
     first = [p.detach().floor() for p in places]
     weights = [cubic_weights(p - f) for p, f in zip(places, first)]
-    total = None
+    total: Any = None
     for i, j in itertools.product(range(4), repeat=2):
         around = [
             into_image(f + k - 1, s, padding, align_corners) for f, k, s in zip(first, (i, j), size)

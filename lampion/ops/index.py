@@ -411,7 +411,7 @@ def one_index(indices: list[Tensor]) -> Tensor:
         arrays = [i._data for i in indices]
         try:
             if any(a.shape != arrays[0].shape for a in arrays):
-                arrays = np.broadcast_arrays(*arrays)
+                arrays = list(np.broadcast_arrays(*arrays))
             return wrap(np.array(arrays))
         except ValueError:
             shapes = ", ".join(str(list(i._data.shape)) for i in indices)

@@ -122,11 +122,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if mode:
         mask = input._requires_grad + 2 * weight._requires_grad
         if b is not None:
-            mask += 4 * bias._requires_grad
+            mask += 4 * bias._requires_grad  # type: ignore[union-attr]
         if mask:
             node = _new(Node)
             node.plan = plan = LINEAR.plans[mask]
-            inputs = (input, weight, bias)
+            inputs: Any = (input, weight, bias)
             node.edges = tuple([edge(inputs[i]) for i in plan.targets])
             node.shape, node.dtype = y.shape, d
             t._requires_grad, t.grad_fn = True, node

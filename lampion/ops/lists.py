@@ -71,7 +71,7 @@ def take_apart(data: Any) -> tuple[list, tuple[int, ...], set[type]]:
     """The leaves of a nested sequence, in order, its shape, and the leaves' types; raises for
     ragged rows.
     """
-    level, shape = [data], []
+    level, shape = [data], list[int]()
     while True:
         kinds = set(map(type, level))
         if not kinds <= ROWS or not kinds:
@@ -101,7 +101,7 @@ def check_level(level: list, kinds: set[type], dim: int) -> None:
     """Raises TypeError where rows and numbers stand side by side."""
     rows = [kind.__name__ for kind in kinds if is_sequence_type(kind)]
     if len(rows) < len(kinds):
-        row_first = is_sequence_type(type(level[0]))
+        row_first = is_sequence_type(level[0].__class__)
         problem = "not a sequence" if row_first else f"must be a number, not {rows[0]}"
         raise TypeError(f"[tensor] at dim {dim}: {problem}; rows and numbers stand side by side")
 

@@ -56,7 +56,7 @@ def det_gradient(g: Tensor, A: Tensor, y: Tensor) -> Tensor:
     return (U * (matrices(g * (det(U) * det(Vh)).conj()) * others.unsqueeze(-2))) @ Vh
 
 
-def slogdet_gradient(g: list, A: Tensor, sign: Tensor) -> Tensor:
+def slogdet_gradient(g: list, A: Tensor, sign: Tensor) -> Tensor | None:
     """A^-H times the gradient of log |det|; a complex sign turns with the imaginary part."""
     g_sign, scale = g
     if g_sign is not None and A.is_complex():

@@ -32,10 +32,12 @@ def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, need
     recorded.
     """
     if STATE.mode == DIRECT:
-        arrays = [None if t is None else t._data for t in (g, x, w, mean, variance)]
-        gx, gw, gb = norm_gradient_kernel(*arrays, dims, shape, view, eps, needs)
-        shapes = (x._data.shape, None if w is None else w._data.shape, b_shape)
-        return [None if a is None else wrap(a.reshape(s)) for a, s in zip((gx, gw, gb), shapes)]
+        g, x, w, mean, variance = [
+            None if t is None else t._data for t in (g, x, w, mean, variance)
+        ]
+        grads = norm_gradient_kernel(g, x, w, mean, variance, dims, shape, view, eps, needs)
+        shapes = (x.shape, None if w is None else w.shape, b_shape)
+        return [None if a is None else wrap(a.reshape(s)) for a, s in zip(grads, shapes)]
     g, seen = seen_as(g, view), seen_as(x, view)
     centred = seen - seen.mean(dims, keepdim=True)
     scale = ((centred * centred).mean(dims, keepdim=True) + eps).rsqrt()

@@ -47,7 +47,7 @@ def check_same_kind(x: Tensor, dtype: Any, name: str) -> None:
     precision."""
     d = dtype_argument(dtype)
     check(
-        d is None or d.is_complex == x.dtype.is_complex,
+        d is None or d.is_complex is x.dtype.is_complex,
         lambda: (
             f"{name}: dtype should be {'complex' if x.is_complex() else 'floating-point'} for the "
             f"input, got {dtype}"
@@ -117,7 +117,9 @@ def norm(
     dims = (dim,) if isinstance(dim, int) else None if dim is None else tuple(dim)
     check(
         dims is None or len(dims) in (1, 2),
-        lambda: f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}",
+        lambda: (
+            f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims or ())}"
+        ),
     )
     check(
         dims is not None or ord is None or input.dim() in (1, 2),

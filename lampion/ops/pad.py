@@ -25,8 +25,10 @@ def constant_kernel(x: ndarray, pads: tuple[tuple[int, int], ...], value: float)
     lead = x.ndim - len(pads)
     shape = x.shape[:lead] + tuple(n + a + b for n, (a, b) in zip(x.shape[lead:], pads))
     y = np.full(shape, value, x.dtype)
-    to = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape[lead:], pads))
-    out_of = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[lead:], pads))
+    to: tuple = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape[lead:], pads))
+    out_of: tuple = tuple(
+        slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[lead:], pads)
+    )
     y[(..., *to)] = x[(..., *out_of)]
     return y
 

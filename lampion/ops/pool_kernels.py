@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -57,14 +57,16 @@ def padded(x: ndarray, plan: Windows, fill: float) -> ndarray:
 
 def inside(y: ndarray, plan: Windows) -> ndarray:
     """The part of a padded image that is the image."""
-    return y[(..., *[slice(p, p + n) for p, n in zip(plan.steps.padding, plan.size)])]
+    inner: tuple = tuple(slice(p, p + n) for p, n in zip(plan.steps.padding, plan.size))
+    return y[(..., *inner)]
 
 
 def along(x: ndarray, plan: Windows, dim: int, k: int) -> ndarray:
     """Element k of the windows along one dimension."""
     step, begin = plan.steps.stride[dim], k * plan.steps.dilation[dim]
-    piece = slice(begin, begin + (plan.out[dim] - 1) * step + 1, step)
-    return x[(..., piece, *[slice(None)] * (len(plan.size) - dim - 1))]
+    piece: Any = slice(begin, begin + (plan.out[dim] - 1) * step + 1, step)
+    rest: tuple = (slice(None),) * (len(plan.size) - dim - 1)
+    return x[(..., piece, *rest)]
 
 
 def reduce_windows(x: ndarray, plan: Windows, ufunc: np.ufunc, fill: float) -> ndarray:
@@ -73,8 +75,8 @@ def reduce_windows(x: ndarray, plan: Windows, ufunc: np.ufunc, fill: float) -> n
     n = len(plan.size)
     for dim, k in enumerate(plan.kernel):
         if plan.out[dim] == 1 and plan.steps.dilation[dim] == 1:
-            window = x[(..., slice(k), *[slice(None)] * (n - dim - 1))]
-            x = ufunc.reduce(window, dim - n, keepdims=True)
+            window: tuple = (..., slice(k), *[slice(None)] * (n - dim - 1))
+            x = ufunc.reduce(x[window], dim - n, keepdims=True)
         else:
             y = along(x, plan, dim, 0).copy()
             for i in range(1, k):
@@ -147,7 +149,7 @@ def winners(x: ndarray, y: ndarray, plan: Windows) -> ndarray:
     """The number of the element of each window that is its maximum: the first of equal ones, the
     last NaN.
     """
-    dtype = np.dtype(np.uint8 if math.prod(plan.kernel) < 255 else np.uint32)
+    dtype: Any = np.dtype(np.uint8 if math.prod(plan.kernel) < 255 else np.uint32)
     unset = np.iinfo(dtype).max
     chosen = np.full(y.shape, unset, dtype)
     floating = x.dtype.kind not in "iu"

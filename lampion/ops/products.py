@@ -33,8 +33,10 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
         return input * other
     check(
         x.shape[-1] == y.shape[-1],
-        lambda: "[inner] inner() the last dimension must match on both input tensors but got shapes "
-        f"{list(x.shape)} and {list(y.shape)}",
+        lambda: (
+            "[inner] inner() the last dimension must match on both input tensors but got shapes "
+            f"{list(x.shape)} and {list(y.shape)}"
+        ),
     )
     return tensordot(input, other, ([-1], [-1]))
 
@@ -48,7 +50,12 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
 @public(spaces=("linalg",), method=False, out=True)
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Inner products along a dimension, the first operand conjugated; other dimensions broadcast."""
-    check(x.dtype == y.dtype, lambda: f"linalg.vecdot: Expected x and y to have the same dtype, got {x.dtype} and {y.dtype}")
+    check(
+        x.dtype == y.dtype,
+        lambda: (
+            f"linalg.vecdot: Expected x and y to have the same dtype, got {x.dtype} and {y.dtype}"
+        ),
+    )
     return (x.conj() * y).sum(dim)
 
 
@@ -66,19 +73,25 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
         product = product & bool(alpha)
         return product | input if beta else product
     scaled = product * alpha
-    return scaled + input * 0 if beta == 0 and not scaled.is_floating_point() else (
-        scaled if beta == 0 else input * beta + scaled
+    return (
+        scaled + input * 0
+        if beta == 0 and not scaled.is_floating_point()
+        else (scaled if beta == 0 else input * beta + scaled)
     )
 
 
 @public(inplace=True, out=True)
-def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def addbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """`beta * input + alpha * sum over the batch of batch1 @ batch2`."""
     return add_product("addbmm", input, bmm(batch1, batch2).sum(0), beta, alpha)
 
 
 @public(inplace=True, out=True)
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """`beta * input + alpha * (batch1 @ batch2)` for each matrix of the batches."""
     return add_product("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
@@ -98,18 +111,27 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     Source: Cormen et al., "Introduction to Algorithms", matrix-chain multiplication.
     """
     tensors = list(tensors)
-    check(len(tensors) >= 2, lambda: f"multi_dot(): expected at least 2 tensors but got {len(tensors)}")
+    check(
+        len(tensors) >= 2,
+        lambda: f"multi_dot(): expected at least 2 tensors but got {len(tensors)}",
+    )
     first, last = tensors[0].dim() == 1, tensors[-1].dim() == 1
     matrices = [t.unsqueeze(0) if i == 0 and first else t for i, t in enumerate(tensors)]
-    matrices = [t.unsqueeze(1) if i == len(matrices) - 1 and last else t for i, t in enumerate(matrices)]
+    matrices = [
+        t.unsqueeze(1) if i == len(matrices) - 1 and last else t for i, t in enumerate(matrices)
+    ]
     for i, t in enumerate(matrices):
         check(t.dim() == 2, lambda: f"multi_dot(): tensor {i} must be 2D but got {t.dim()}D")
     for a, b in zip(matrices, matrices[1:]):
         check(
             a.shape[1] == b.shape[0],
-            lambda: f"multi_dot(): tensors with shapes {list(a.shape)} and {list(b.shape)} cannot be multiplied",
+            lambda: (
+                f"multi_dot(): tensors with shapes {list(a.shape)} and {list(b.shape)} cannot be multiplied"
+            ),
         )
-    out = multiply_in_order(matrices, cheapest_splits([t.shape[0] for t in matrices] + [matrices[-1].shape[1]]))
+    out = multiply_in_order(
+        matrices, cheapest_splits([t.shape[0] for t in matrices] + [matrices[-1].shape[1]])
+    )
     out = out.squeeze(0) if first else out
     return out.squeeze(-1) if last else out
 
@@ -123,7 +145,8 @@ def cheapest_splits(sizes: list[int]) -> dict[tuple[int, int], int]:
         for i in range(n - length):
             j = i + length
             options = {
-                k: cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1] for k in range(i, j)
+                k: cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1]
+                for k in range(i, j)
             }
             split[i, j] = min(options, key=options.__getitem__)
             cost[i, j] = options[split[i, j]]
@@ -144,13 +167,16 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     """The n-th power of square matrices by repeated squaring; negative powers invert first."""
     check(
         input.dim() >= 2 and input.shape[-1] == input.shape[-2],
-        lambda: f"linalg.matrix_power: The input tensor A must have at least 2 square dimensions, got {tuple(input.shape)}",
+        lambda: (
+            f"linalg.matrix_power: The input tensor A must have at least 2 square dimensions, got {tuple(input.shape)}"
+        ),
     )
     if n == 0:
         return input.clone().zero_() + input.new_tensor([1]).expand(input.shape[-1]).diag()
     if n < 0:
         return matrix_power(input.inverse(), -n)
-    result, square = None, input
+    result: Any = None
+    square = input
     while n:
         if n & 1:
             result = square if result is None else matmul(result, square)
@@ -174,7 +200,10 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     if isinstance(dims, int):
-        check(0 <= dims <= min(a.dim(), b.dim()), lambda: f"tensordot expects dims >= 0, but got dims={dims}")
+        check(
+            0 <= dims <= min(a.dim(), b.dim()),
+            lambda: f"tensordot expects dims >= 0, but got dims={dims}",
+        )
         left, right = list(range(a.dim() - dims, a.dim())), list(range(dims))
     else:
         left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
@@ -184,7 +213,12 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     check(a.dtype == b.dtype, "both inputs should have same dtype")
     for i, j in zip(left, right, strict=True):
         m, n = a.shape[i], b.shape[j]
-        check(m == n or 1 in (m, n), lambda: f"contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in dim {j}")
+        check(
+            m == n or 1 in (m, n),
+            lambda: (
+                f"contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in dim {j}"
+            ),
+        )
         a = a.sum(i, keepdim=True) if n == 1 and m != 1 else a
         b = b.sum(j, keepdim=True) if m == 1 and n != 1 else b
     free_a = [d for d in range(a.dim()) if d not in left]
@@ -251,10 +285,17 @@ def parse_equation(equation: str, operands: tuple) -> tuple[list[list[str]], lis
     texts = left.split(",")
     check(
         len(texts) == len(operands),
-        lambda: f"einsum(): more operands were provided than specified in the equation: {len(operands)} for {equation!r}",
+        lambda: (
+            f"einsum(): more operands were provided than specified in the equation: {len(operands)} for {equation!r}"
+        ),
     )
     longest = max(
-        (x.dim() - len(t.replace("...", "")) for t, x in zip(texts, operands, strict=True) if "..." in t), default=0
+        (
+            x.dim() - len(t.replace("...", ""))
+            for t, x in zip(texts, operands, strict=True)
+            if "..." in t
+        ),
+        default=0,
     )
     dots = [f".{i}" for i in range(longest)]
     terms = []
@@ -263,11 +304,16 @@ def parse_equation(equation: str, operands: tuple) -> tuple[list[list[str]], lis
         count = x.dim() - len(before) - len(after)
         check(
             count == 0 or (ellipsis and count > 0),
-            lambda: f"einsum(): the number of subscripts in the equation ({len(before) + len(after)}) does not match the "
-            f"number of dimensions ({x.dim()}) for operand {text!r}",
+            lambda: (
+                f"einsum(): the number of subscripts in the equation ({len(before) + len(after)}) does not match the "
+                f"number of dimensions ({x.dim()}) for operand {text!r}"
+            ),
         )
         terms.append([*before, *(dots[longest - count :] if count else []), *after])
-        check(all(c.isalpha() for c in before + after), lambda: f"einsum(): invalid subscript given in {text!r}")
+        check(
+            all(c.isalpha() for c in before + after),
+            lambda: f"einsum(): invalid subscript given in {text!r}",
+        )
     if arrow:
         before, ellipsis, after = right.partition("...")
         result = [*before, *(dots if ellipsis else []), *after]
@@ -279,7 +325,9 @@ def parse_equation(equation: str, operands: tuple) -> tuple[list[list[str]], lis
     for name in result:
         check(
             any(name in t for t in terms),
-            lambda: f"einsum(): output subscript {name} does not appear in the equation for any input operand",
+            lambda: (
+                f"einsum(): output subscript {name} does not appear in the equation for any input operand"
+            ),
         )
     return terms, result
 
@@ -292,8 +340,10 @@ def dimension_sizes(terms: list[list[str]], operands: tuple) -> dict[str, int]:
             have = sizes.get(name, 1)
             check(
                 n == have or 1 in (n, have),
-                lambda: f"einsum(): subscript {name} has size {n} for an operand which does not broadcast with "
-                f"previously seen size {have}",
+                lambda: (
+                    f"einsum(): subscript {name} has size {n} for an operand which does not broadcast with "
+                    f"previously seen size {have}"
+                ),
             )
             sizes[name] = n if have == 1 else have
     return sizes
@@ -308,8 +358,10 @@ def take_diagonals(x: Tensor, names: list[str]) -> tuple[Tensor, list[str]]:
             j = names.index(name, i + 1)
             check(
                 x.shape[i] == x.shape[j],
-                lambda: f"einsum(): subscript {name} is repeated for operand but the sizes don't match, {x.shape[j]} != "
-                f"{x.shape[i]}",
+                lambda: (
+                    f"einsum(): subscript {name} is repeated for operand but the sizes don't match, {x.shape[j]} != "
+                    f"{x.shape[i]}"
+                ),
             )
             x = x.diagonal(0, i, j)
             names = [n for k, n in enumerate(names) if k not in (i, j)] + [name]
@@ -375,7 +427,9 @@ def cross_product(input: Tensor, other: Tensor, dim: int) -> Tensor:
     )
     check(
         input.shape[dim] == 3 and other.shape[dim] == 3,
-        lambda: f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and {other.shape[dim]}",
+        lambda: (
+            f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and {other.shape[dim]}"
+        ),
     )
     turned = [t.roll(k, dim) for t, k in ((input, -1), (other, -2), (input, -2), (other, -1))]
     return turned[0] * turned[1] - turned[2] * turned[3]

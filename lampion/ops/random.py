@@ -424,12 +424,12 @@ def set_state(self: Generator, new_state: Tensor) -> Generator:
 
 def get_rng_state() -> Tensor:
     """The state of the default stream."""
-    return default_generator.get_state()
+    return get_state(default_generator)
 
 
 def set_rng_state(new_state: Tensor) -> None:
     """Puts the default stream into a state that `get_rng_state` returned."""
-    default_generator.set_state(new_state)
+    set_state(default_generator, new_state)
 
 
 Generator.get_state, Generator.set_state = get_state, set_state  # type: ignore[attr-defined]

@@ -74,11 +74,13 @@ def unique(
     keys = rows.astype(F32) if rows.dtype in LOW_FLOATS else rows
     order = np.argsort(keys, kind="stable") if dim is None else np.lexsort(keys.T[::-1])
     new = starts_of_runs(rows[order])
-    inverse = counts = None
+    inverse: ndarray | None = None
+    counts = None
     if return_inverse:
         inverse = np.empty(len(rows), np.int64)
         inverse[order] = np.cumsum(new) - 1
-        inverse = inverse.reshape(x.shape) if dim is None else inverse
+        if dim is None:
+            inverse = inverse.reshape(x.shape)
     if return_counts:
         counts = run_lengths(new)
     first = order[new]

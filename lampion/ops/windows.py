@@ -7,6 +7,7 @@ A periodic window is a symmetric one, longer by one element, without its last. F
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def cosines(n: int, *weights: float) -> ndarray:
     return sum((-1) ** k * w * np.cos(k * t) for k, w in enumerate(weights))
 
 
-SHAPES = {
+SHAPES: dict[str, Callable[..., ndarray]] = {
     "bartlett": np.bartlett,
     "blackman": lambda n: cosines(n, 0.42, 0.5, 0.08),
     "hamming": cosines,

@@ -47,7 +47,9 @@ def tree_unflatten(leaves: list, spec: TreeSpec) -> Any:
     """The inverse of `tree_flatten`; raises ValueError if the number of leaves does not fit."""
     leaves = list(leaves)
     if len(leaves) != spec.num_leaves:
-        raise ValueError(f"tree_unflatten: the structure has {spec.num_leaves} leaves, got {len(leaves)}")
+        raise ValueError(
+            f"tree_unflatten: the structure has {spec.num_leaves} leaves, got {len(leaves)}"
+        )
     rest = iter(leaves)
 
     def build(spec: TreeSpec) -> Any:
@@ -84,7 +86,7 @@ def broadcast_prefix(prefix: Any, tree: Any) -> list:
     if isinstance(prefix, (list, tuple, dict)) and isinstance(tree, (list, tuple, dict)):
         pairs = (
             zip(prefix.values(), tree.values(), strict=True)
-            if isinstance(prefix, dict)
+            if isinstance(prefix, dict) and isinstance(tree, dict)
             else zip(prefix, tree, strict=True)
         )
         return [x for p, t in pairs for x in broadcast_prefix(p, t)]

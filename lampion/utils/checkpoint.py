@@ -22,7 +22,9 @@ class _Recompute(Function):
     """Runs a function without recording; its backward runs it again, recorded, and goes through that."""
 
     @staticmethod
-    def forward(ctx: Any, run: Callable, preserve: bool, spec: Any, structure: list, *leaves: Any) -> Any:
+    def forward(
+        ctx: Any, run: Callable, preserve: bool, spec: Any, structure: list, *leaves: Any
+    ) -> Any:
         ctx.run, ctx.spec, ctx.preserve = run, spec, preserve
         ctx.state = default_generator.state() if preserve else None
         ctx.others = [None if isinstance(x, Tensor) else x for x in leaves]
@@ -50,7 +52,9 @@ class _Recompute(Function):
         finally:
             default_generator.set_state_bytes(before)
         pairs = [
-            (o, g) for o, g in zip(flat, grads, strict=True) if isinstance(o, Tensor) and o.requires_grad
+            (o, g)
+            for o, g in zip(flat, grads, strict=True)
+            if isinstance(o, Tensor) and o.requires_grad
         ]
         check(
             bool(pairs),
@@ -100,9 +104,10 @@ def checkpoint(
 
 def _anchor(leaves: list) -> Tensor:
     """A leaf that requires grad, so that a function whose captured parameters alone do is recorded too."""
-    from_first = next((x for x in leaves if isinstance(x, Tensor)), None)
-    check(from_first is not None, "[checkpoint] at least one argument must be a tensor")
-    return from_first.new_zeros(()).requires_grad_()
+    for x in leaves:
+        if isinstance(x, Tensor):
+            return x.new_zeros(()).requires_grad_()
+    raise RuntimeError("[checkpoint] at least one argument must be a tensor")
 
 
 def checkpoint_sequential(
@@ -110,7 +115,11 @@ def checkpoint_sequential(
 ) -> Any:
     """A sequential model in `segments` checkpointed pieces; the last piece is not checkpointed."""
     layers = list(functions.children()) if hasattr(functions, "children") else list(functions)
-    check(segments >= 1, lambda: f"[checkpoint_sequential] segments must be positive, got {segments}", ValueError)
+    check(
+        segments >= 1,
+        lambda: f"[checkpoint_sequential] segments must be positive, got {segments}",
+        ValueError,
+    )
     size = len(layers) // segments
 
     def piece(start: int, end: int) -> Callable:
@@ -126,4 +135,3 @@ def checkpoint_sequential(
         end = start + size
         input = checkpoint(piece(start, end), input, use_reentrant=use_reentrant, **kwargs)
     return piece(end, len(layers))(input)
-

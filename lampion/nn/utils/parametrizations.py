@@ -160,7 +160,7 @@ def orthogonal(
 
 def named_tensor(module: Module, name: str) -> Tensor:
     """The parameter or buffer of a name; ValueError if there is none."""
-    found = getattr(module, name, None)
+    found: Any = getattr(module, name, None)
     check(
         isinstance(found, Tensor),
         lambda: f"Module '{module}' has no parameter or buffer with name '{name}'",

@@ -53,7 +53,7 @@ class WeightNorm:
         setattr(module, self.name, Parameter(weight))
 
 
-def find_hook(module: Module, kind: type, name: str) -> int | None:
+def find_hook(module: Module, kind: Any, name: str) -> int | None:
     """The key of the hook of a kind on a parameter."""
     hooks = module._forward_pre_hooks.items()
     return next((k for k, h in hooks if isinstance(h, kind) and h.name == name), None)
