@@ -39,8 +39,7 @@ BINARY += ["sub", "truediv", "xor"]
 OPERATORS = {  # their functions may also give NotImplemented, which no expression ever sees
     f"__{side}{name}__" for name in BINARY for side in ("", "r")
 } | {"__eq__", "__ge__", "__gt__", "__le__", "__lt__", "__ne__"}
-IGNORED = {  # two tensors compare element by element, and a sum of sizes is a size
-    ("Size", "__add__"): "override",
+IGNORED = {  # tensors compare element by element
     ("Tensor", "__eq__"): "override",
     ("Tensor", "__ne__"): "override",
 }
