@@ -1,4 +1,4 @@
-"""Matrix products through the compiled kernels. Imports gemm, pool, entry and runtime.
+"""Matrix products through the compiled kernels. Imports plan, entry and earlier files.
 
 `product` is the fast way in for two matrices; `gemm` takes batches, factors and sums besides. Both write into an array.
 """
@@ -16,54 +16,13 @@ from numpy import ndarray
 from ..settings import processors, settings
 from . import entry, pool, runtime
 from .emit import Function, Module, Value
-from .gemm import DEPTH, JOB, Shape, kernels, round_up, shape_for
+from .gemm import JOB, Shape, kernels, shape_for
+from .plan import PARALLEL, slot, volume, write_plan
 
-TILE_COLUMNS = 576  # at most, of a tile of C; its panels of B stay in the second-level cache
-TILE_ROWS = 64, 256  # at least, at most, of a tile where there are so many
-PARALLEL = 1 << 19  # multiplications worth waking workers for
 RELEASE = 1 << 16  # multiplications worth releasing the GIL for
-TILES_PER_THREAD = 4
+POOL_FUNCTIONS = ("enter", "leave", "parallel")
 
 # -- from a job to its tiles -------------------------------------------------------------------
-
-
-def slot(f: Function, name: str) -> Value:
-    """The address of a field of the job (the parameter `job`)."""
-    return f.at(f["job"], 8 * JOB.index(name))
-
-
-def write_plan(module: Module, shape: Shape) -> None:
-    """Writes `plan(job)`: the sizes of blocks and tiles. The depth, which decides the order of
-    sums, comes from K alone.
-    """
-    f = module.function("plan", job="ptr")
-    m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
-    threads = f.load("i64", f.at(f.load("ptr", slot(f, "pool")), pool.FIELDS["limit"]))
-    blocks = (k + (DEPTH - 1)) / DEPTH
-    depth = round_up(k / f.select(blocks > 0, blocks, 1) + 1, shape.lanes)
-    depth = f.minimum(depth, DEPTH)
-    wide = (n + (TILE_COLUMNS - 1)) / TILE_COLUMNS
-    tile_n = round_up((n + wide - 1) / f.select(wide > 0, wide, 1), shape.columns)
-    least, most = TILE_ROWS
-    rows = m * wide * batches / (threads * TILES_PER_THREAD)
-    rows = f.minimum(f.select(rows > least, rows, least), most)
-    share = (m * wide * batches + threads - 1) / threads
-    rows = f.minimum(rows, f.select(share > shape.rows, share, shape.rows))
-    high = (m + rows - 1) / rows
-    tile_m = round_up((m + high - 1) / f.select(high > 0, high, 1), shape.rows)
-    tile_m, tile_n = (f.select(tile > 0, tile, 1) for tile in (tile_m, tile_n))
-    tiles_m = (m + tile_m - 1) / tile_m
-    tiles = tiles_m * ((n + tile_n - 1) / tile_n)
-    # Rows of A that lie along k are read where they are; others are packed.
-    unit = f.load("i64", slot(f, "a_col")).equals(1)
-    packed = f.select(unit, f.constant("i64", int(shape.source != shape.type)), 1)
-    for name, value in {
-        "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m, "tiles": tiles,
-        "total": tiles * batches, "pack_a": packed, "next": f.constant("i64", 0),
-        "share": f.constant("i64", pool.SHARE),
-    }.items():  # fmt: skip
-        f.store(value, slot(f, name))
-    f.ret()
 
 
 def write_run(module: Module) -> None:
@@ -93,15 +52,6 @@ def write_run(module: Module) -> None:
         f.call_pointer("void", tiles, f["job"], zero)
     f.call_pointer("void", leave, state)
     f.ret(zero)
-
-
-POOL_FUNCTIONS = ("enter", "leave", "parallel")
-
-
-def volume(f: Function) -> Value:
-    """How many multiplications the job is."""
-    m, n, k, b = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
-    return m * n * k * b
 
 
 def write_entry(module: Module, shape: Shape, number: int) -> None:
