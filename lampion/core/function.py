@@ -244,7 +244,7 @@ class Function:
             info = VmapInfo(level.size, level.randomness)
             outs, dims = cls.vmap(
                 info, tuple(d for _, d in from_level), *[v for v, _ in from_level]
-            )  # type: ignore[attr-defined]
+            )
         make = type(level.lift(outs[0] if isinstance(outs, tuple) else outs))
         if isinstance(outs, tuple):
             return tuple(make(level, o, d) for o, d in zip(outs, dims, strict=True))

@@ -109,9 +109,9 @@ def retain_grad(self: Tensor) -> None:
         self.grad_fn.retained, self.grad_fn.watched = ref(self), True
 
 
-Tensor.register_hook = register_hook  # type: ignore[attr-defined]
-Tensor.register_post_accumulate_grad_hook = register_post_accumulate_grad_hook  # type: ignore[attr-defined]
-Tensor.retain_grad = retain_grad  # type: ignore[attr-defined]
+Tensor.register_hook = register_hook
+Tensor.register_post_accumulate_grad_hook = register_post_accumulate_grad_hook
+Tensor.retain_grad = retain_grad
 
 
 class AccumulateGrad:

@@ -429,7 +429,7 @@ def delitem(self: Tensor, index: Any) -> None:
     raise TypeError("Tensor does not support deleting items; index what is to stay")
 
 
-Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem  # type: ignore[attr-defined]
+Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
 Tensor.__delitem__ = delitem  # type: ignore[attr-defined]
 
 

@@ -127,7 +127,7 @@ CTC_LOSS = Op(
     },
     autocast="float32",
 )
-CTC_GRADIENT = Op(
+CTC_GRADIENT: Op = Op(
     "ctc_loss_gradient",
     ("logs", "targets", "steps", "lengths", "loss"),
     gradient_kernel,

@@ -126,7 +126,7 @@ EMBEDDING = Op(
     },
     batch=batch_embedding,
 )
-EMBEDDING_GRADIENT = Op(
+EMBEDDING_GRADIENT: Op = Op(
     "embedding_gradient",
     ("g", "index"),
     embedding_gradient,

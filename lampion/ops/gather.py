@@ -139,7 +139,7 @@ GATHER = Op(
     jvp="linear",
     batch=dim_batch,
 )
-SCATTER = Op(
+SCATTER: Op = Op(
     "scatter",
     ("x", "index", "src"),
     scatter_kernel,
@@ -150,7 +150,7 @@ SCATTER = Op(
     jvp=lambda tangents, inputs, outputs, params: both_jvp(tangents, inputs, SCATTER, params),
     batch=dim_batch,
 )
-SCATTER_ADD = Op(
+SCATTER_ADD: Op = Op(
     "scatter_add",
     ("x", "index", "src"),
     scatter_add_kernel,

@@ -33,7 +33,7 @@ def constant_kernel(x: ndarray, pads: tuple[tuple[int, int], ...], value: float)
     return y
 
 
-CONSTANT_PAD = Op(
+CONSTANT_PAD: Op = Op(
     "constant_pad_nd",
     ("x",),
     constant_kernel,
