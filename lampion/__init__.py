@@ -1,6 +1,7 @@
 """Lampion: a small, see-through deep-learning framework that runs PyTorch programs.
 
 The public, torch-like names and nothing else. Packages that not every program needs load on use.
+May import everything but the jobs and the command line.
 """
 
 # ruff: noqa: E402, I001  (NumPy's warnings go first; ops defines what the rest exports)

@@ -1,4 +1,4 @@
-"""`python -m lampion` is the `lampion` command."""
+"""`python -m lampion` is the `lampion` command. Imports cli."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Discrete Fourier transforms under PyTorch's names: `torch.fft`."""
+"""Discrete Fourier transforms under PyTorch's names: `torch.fft`. Imports ops."""
 
 from .ops.rules import EXPORTS
 

@@ -1,4 +1,4 @@
-"""Linear algebra under PyTorch's names: `torch.linalg`."""
+"""Linear algebra under PyTorch's names: `torch.linalg`. Imports ops."""
 
 from .ops.rules import EXPORTS
 

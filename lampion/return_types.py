@@ -1,4 +1,6 @@
-"""The named tuples that operators with several results return: `torch.return_types`."""
+"""The named tuples that operators with several results return: `torch.return_types`.
+Imports ops.
+"""
 
 from .ops.rules import EXPORTS
 

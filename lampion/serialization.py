@@ -1,4 +1,4 @@
-"""Saving and loading under PyTorch's names: `torch.serialization`."""
+"""Saving and loading under PyTorch's names: `torch.serialization`. Imports io."""
 
 from .io import (
     add_safe_globals as add_safe_globals,

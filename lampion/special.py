@@ -1,4 +1,4 @@
-"""Special functions under PyTorch's names: `torch.special`."""
+"""Special functions under PyTorch's names: `torch.special`. Imports ops."""
 
 from .ops.rules import EXPORTS
 

@@ -1,4 +1,4 @@
-"""Mixed precision under PyTorch's names: `torch.amp`."""
+"""Mixed precision under PyTorch's names: `torch.amp`. Imports its own files."""
 
 from .autocast import (
     autocast as autocast,

@@ -1,4 +1,4 @@
-"""Loss scaling, so that small gradients survive in half precision. May import core and optim.
+"""Loss scaling, so that small gradients survive in half precision. May import core, ops and utils.
 
 Source: P. Micikevicius et al., "Mixed precision training" (2018): scale the loss up, the gradients down; skip a step
 whose gradients overflowed and halve the scale; double it after a long run of good steps.

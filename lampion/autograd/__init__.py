@@ -1,4 +1,4 @@
-"""Automatic differentiation under PyTorch's names: `torch.autograd`."""
+"""Automatic differentiation under PyTorch's names: `torch.autograd`. May import core and ops."""
 
 from ..core.autograd import backward as backward, grad as grad
 from ..core.function import Function as Function, FunctionCtx as _FunctionCtx

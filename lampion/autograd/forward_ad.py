@@ -1,4 +1,4 @@
-"""Forward mode with dual numbers: `torch.autograd.forward_ad`.
+"""Forward mode with dual numbers: `torch.autograd.forward_ad`. May import core.
 
 >>> with torch.autograd.forward_ad.dual_level():
 ...     x = torch.autograd.forward_ad.make_dual(torch.tensor(3.0), torch.tensor(1.0))

@@ -1,4 +1,4 @@
-"""What custom operators are made of: `torch.autograd.function`."""
+"""What custom operators are made of: `torch.autograd.function`. May import core."""
 
 from ..core.function import (
     Function as Function,

@@ -1,4 +1,6 @@
-"""Derivatives of functions at a point: `torch.autograd.functional`. Built on `backward` alone."""
+"""Derivatives of functions at a point: `torch.autograd.functional`. Built on `backward` alone.
+May import core and ops.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Derivatives against finite differences: `gradcheck` and `gradgradcheck`.
+"""Derivatives against finite differences: `gradcheck` and `gradgradcheck`. May import core.
 
 The numerical Jacobian is (f(x + h e) - f(x - h e)) / 2h, column by column; complex inputs move along both axes.
 """

@@ -1,4 +1,4 @@
-"""Looking at and changing what the graph keeps: `torch.autograd.graph`."""
+"""Looking at and changing what the graph keeps: `torch.autograd.graph`. May import core."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """CUDA's switches: `torch.backends.cuda`. They may be set and read; attention and matmul here do
-not use CUDA.
+not use CUDA. Imports its neighbours.
 """
 
 from __future__ import annotations

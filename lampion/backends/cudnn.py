@@ -1,4 +1,6 @@
-"""cuDNN's switches: `torch.backends.cudnn`. They may be set and read; nothing here uses cuDNN."""
+"""cuDNN's switches: `torch.backends.cudnn`. They may be set and read; nothing here uses cuDNN.
+Imports nothing of Lampion.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intel's mathematical library: `torch.backends.mkl`."""
+"""Intel's mathematical library: `torch.backends.mkl`. Imports nothing of Lampion."""
 
 
 def is_available() -> bool:

@@ -1,4 +1,6 @@
-"""Intel's oneDNN: `torch.backends.mkldnn`. Its switches may be set and read; nothing here uses it."""
+"""Intel's oneDNN: `torch.backends.mkldnn`. Its switches may be set and read; nothing here uses it.
+Imports nothing of Lampion.
+"""
 
 enabled = True
 deterministic = False

@@ -1,4 +1,4 @@
-"""Apple's GPU: `torch.backends.mps`."""
+"""Apple's GPU: `torch.backends.mps`. Imports nothing of Lampion."""
 
 
 def is_available() -> bool:

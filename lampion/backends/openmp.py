@@ -1,4 +1,4 @@
-"""OpenMP threads: `torch.backends.openmp`."""
+"""OpenMP threads: `torch.backends.openmp`. Imports nothing of Lampion."""
 
 
 def is_available() -> bool:

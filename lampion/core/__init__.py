@@ -1,1 +1,3 @@
-"""The core: the operator record, the tensor, dispatch, the tape and the interpreters."""
+"""The core: the operator record, the tensor, dispatch, the tape and the interpreters. May import
+the base.
+"""

@@ -1,3 +1,3 @@
-"""Seeing what happens inside: summaries of modules."""
+"""Seeing what happens inside: summaries of modules. May import nn and what is below."""
 
 from .summary import summary as summary

@@ -1,4 +1,6 @@
-"""Files: PyTorch's `.pt` and `.safetensors`, written atomically, loaded without running code from them."""
+"""Files: PyTorch's `.pt` and `.safetensors`, written atomically, loaded without running code from
+them. Imports its own files.
+"""
 
 from .archive import load as load, save as save
 from .unpickle import (

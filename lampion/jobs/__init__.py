@@ -1,1 +1,3 @@
-"""What the `lampion` command runs: whole programs, from data to pictures."""
+"""What the `lampion` command runs: whole programs, from data to pictures. May import everything
+below cli.
+"""

@@ -1,4 +1,4 @@
-"""Functions of neural networks under PyTorch's names: `torch.nn.functional`."""
+"""Functions of neural networks under PyTorch's names: `torch.nn.functional`. Imports ops."""
 
 from ..ops.rules import EXPORTS
 

@@ -1,4 +1,4 @@
-"""Walking the tree of modules: parameters, buffers, children by name. May import errors.
+"""Walking the tree of modules: parameters, buffers, children by name. May import core.
 
 A module, parameter or buffer that is reachable by several names is met once, under its first name,
 unless `remove_duplicate` is False.

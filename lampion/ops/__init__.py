@@ -1,4 +1,6 @@
-"""Every operator, by family, in the order in which a family may use earlier ones."""
+"""Every operator, by family, in the order in which a family may use earlier ones. May import
+core.
+"""
 
 from . import (  # noqa: I001  (the order is the order of layers)
     rules as rules,

@@ -1,4 +1,4 @@
-"""Adadelta (Zeiler 2012). May import rule."""
+"""Adadelta (Zeiler 2012). May import rule and core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adagrad (Duchi, Hazan and Singer 2011). May import rule."""
+"""Adagrad (Duchi, Hazan and Singer 2011). May import rule and core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2014), AMSGrad (Reddi et al. 2018). May import rule."""
+"""Adam (Kingma and Ba 2014), AMSGrad (Reddi et al. 2018). May import rule and core."""
 
 from __future__ import annotations
 

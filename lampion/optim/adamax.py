@@ -1,4 +1,6 @@
-"""Adamax: Adam with a maximum for the mean square (Kingma and Ba 2014). May import rule."""
+"""Adamax: Adam with a maximum for the mean square (Kingma and Ba 2014). May import rule and
+core.
+"""
 
 from __future__ import annotations
 

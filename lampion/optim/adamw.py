@@ -1,4 +1,4 @@
-"""Adam with decoupled weight decay (Loshchilov and Hutter 2017). May import adam."""
+"""Adam with decoupled weight decay (Loshchilov and Hutter 2017). May import adam and core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Averaged stochastic gradient descent (Polyak and Juditsky 1992). May import rule."""
+"""Averaged stochastic gradient descent (Polyak and Juditsky 1992). May import rule and core."""
 
 from __future__ import annotations
 

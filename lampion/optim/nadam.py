@@ -1,4 +1,4 @@
-"""Adam with Nesterov's momentum (Dozat 2016). May import rule."""
+"""Adam with Nesterov's momentum (Dozat 2016). May import rule and core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rectified Adam (Liu et al. 2019). May import rule."""
+"""Rectified Adam (Liu et al. 2019). May import rule and core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RMSprop (Hinton 2012), also centered (Graves 2013). May import rule."""
+"""RMSprop (Hinton 2012), also centered (Graves 2013). May import rule and core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resilient backpropagation (Riedmiller and Braun 1993). May import rule."""
+"""Resilient backpropagation (Riedmiller and Braun 1993). May import rule and core."""
 
 from __future__ import annotations
 

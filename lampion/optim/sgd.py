@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum (Sutskever et al. 2013). May import rule."""
+"""Stochastic gradient descent, with momentum (Sutskever et al. 2013). May import rule and core."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Averages of a model's parameters along its training: stochastic weight averaging (Izmailov et
-al. 2018) and exponential moving averages. May import nn, the schedules and core.
+al. 2018) and exponential moving averages. May import nn, the schedules, core and ops.
 """
 
 from __future__ import annotations

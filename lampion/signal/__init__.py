@@ -1,3 +1,3 @@
-"""Signals under PyTorch's names: `torch.signal`."""
+"""Signals under PyTorch's names: `torch.signal`. Imports its own files."""
 
 from . import windows as windows

@@ -1,4 +1,6 @@
-"""Utilities under PyTorch's names: `torch.utils`. Its packages load on first use."""
+"""Utilities under PyTorch's names: `torch.utils`. Its packages load on first use.
+Imports them alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers around modules: clipping, sequences, parametrizations, pruning, fusion."""
+"""Helpers around modules: clipping, sequences, parametrizations, pruning, fusion. May import nn."""
 
 # ruff: noqa: I001  (names side by side)
 
