@@ -2,7 +2,7 @@
 import rules, earlier families, core and the base.
 
 The fused record goes through the scores block by block, so no (queries x keys) matrix of the whole
-batch is ever in memory; it keeps the logarithms of the rows' sums, from which the backward pass
+batch is ever in memory; it keeps the rows' largest scores and sums, from which the backward pass
 makes the blocks again. After FlashAttention (Dao et al., 2022).
 """
 
@@ -77,29 +77,31 @@ def scores(
 
 def attention_kernel(
     q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, scale: float, is_causal: bool
-) -> tuple[ndarray, ndarray]:
-    """The weighted values (..., L, D) and log(sum(exp(scores))) of each query (..., L); 0 for a
-    query that sees nothing.
+) -> tuple[ndarray, ndarray, ndarray]:
+    """The weighted values (..., L, D); each query's largest score and sum of exponentials (..., L).
+
+    A query that sees nothing gives zeros.
     """
     given = q.dtype
     q, k, v, mask = spread_out(q, k, v, mask)
     y = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
-    lse = np.empty(q.shape[:-1], q.dtype)
+    largest, total = np.empty(q.shape[:-1], q.dtype), np.empty(q.shape[:-1], q.dtype)
     for at in blocks(q.shape[:-1], k.shape[-2] * q.itemsize):
         s = scores(q, k, mask, at, scale, is_causal)
-        largest = np.maximum.reduce(s, -1, keepdims=True, initial=-np.inf)
-        largest[np.isneginf(largest)] = 0
-        s -= largest
+        top = np.maximum.reduce(s, -1, keepdims=True, initial=-np.inf)
+        top[np.isneginf(top)] = 0
+        s -= top
         np.exp(s, out=s)
-        total = np.add.reduce(s, -1, keepdims=True)
-        total[total == 0] = 1
-        np.divide(np.matmul(s, v[at[:-1]]), total, out=y[at])
-        lse[at] = (np.log(total) + largest)[..., 0]
-    return y.astype(given, copy=False), lse
+        sums = np.add.reduce(s, -1, keepdims=True)
+        sums[sums == 0] = 1
+        np.divide(np.matmul(s, v[at[:-1]]), sums, out=y[at])
+        largest[at], total[at] = top[..., 0], sums[..., 0]
+    return y.astype(given, copy=False), largest, total
 
 
 def attention_gradient_kernel(
-    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, lse: ndarray,
+    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None,
+    largest: ndarray, total: ndarray,
     scale: float, is_causal: bool, needs: tuple,
 ) -> list:  # fmt: skip
     """The gradients of q, k, v and a floating mask, from scores made again block by block."""
@@ -111,8 +113,9 @@ def attention_gradient_kernel(
     for at in blocks(q.shape[:-1], 2 * k.shape[-2] * q.itemsize):
         keys = at[:-1]
         p = scores(q, k, mask, at, scale, is_causal)
-        p -= lse[at][..., None]
+        p -= largest[at][..., None]
         np.exp(p, out=p)
+        p /= total[at][..., None]
         gv[keys] += np.matmul(p.swapaxes(-1, -2), g[at])
         gp = np.matmul(g[at], v[keys].swapaxes(-1, -2))
         own = np.einsum("...k,...k->...", gp, p)  # exactly gp where a query sees one key only
@@ -150,12 +153,12 @@ def safe_softmax(s: Tensor) -> Tensor:
     return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
 
 
-def attention_gradient(g, q, k, v, mask, lse, scale, is_causal, needs):  # type: ignore[no-untyped-def]
+def attention_gradient(g, q, k, v, mask, largest, total, scale, is_causal, needs):  # type: ignore[no-untyped-def]
     """The gradients: fast on arrays, or with public operators where they are recorded."""
     if STATE.mode == DIRECT:
-        tensors = (g, q, k, v, mask, lse)
-        g, q, k, v, mask, lse = [None if t is None else t._data for t in tensors]
-        grads = attention_gradient_kernel(g, q, k, v, mask, lse, scale, is_causal, needs)
+        tensors = (g, q, k, v, mask, largest, total)
+        arrays = [None if t is None else t._data for t in tensors]
+        grads = attention_gradient_kernel(*arrays, scale, is_causal, needs)
         return [None if a is None else wrap(a) for a in grads]
     p = safe_softmax(masked_scores(q, k, mask, scale, is_causal))
     gp = g @ v.mT
@@ -165,7 +168,7 @@ def attention_gradient(g, q, k, v, mask, lse, scale, is_causal, needs):  # type:
 
 def attention_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
     """Batch dimensions join those that attention has anyway."""
-    return batch_elementwise(size, values, dims, params, op)[0], (0, 0)
+    return batch_elementwise(size, values, dims, params, op)[0], (0, 0, 0)
 
 
 ATTENTION = Op(
@@ -175,8 +178,8 @@ ATTENTION = Op(
     kind="fused",
     vjp=attention_gradient,
     batch=attention_batch,
-    outputs=("y", "lse"),
-    constant_outputs=("lse",),
+    outputs=("y", "largest", "total"),
+    constant_outputs=("largest", "total"),
     grad_name="ScaledDotProductFlashAttentionForCpuBackward0",
     autocast="lower",
 )
