@@ -242,7 +242,7 @@ class Function:
         from_level = [level.unwrap(a) if isinstance(a, Tensor) else (a, None) for a in args]
         with STATE.set(interpreters=level.before, grad=True):
             info = VmapInfo(level.size, level.randomness)
-            outs, dims = cls.vmap(
+            outs, dims = cls.vmap(  # type: ignore[attr-defined]
                 info, tuple(d for _, d in from_level), *[v for v, _ in from_level]
             )
         make = type(level.lift(outs[0] if isinstance(outs, tuple) else outs))

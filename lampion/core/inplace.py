@@ -61,7 +61,7 @@ def check_result(target: Tensor, shape: tuple, dtype: np.dtype, name: str) -> No
         )
 
 
-TYPE_NAMES = {
+TYPE_NAMES: dict[str, str] = {
     "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
     "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
     "complex64": "ComplexFloat", "complex128": "ComplexDouble",

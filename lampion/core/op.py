@@ -91,8 +91,8 @@ class Plan:
     short     whether the short paths may record it: it needs no parameters
     """
 
-    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "kept", "short")
-    __slots__ += ("raw", "_run", "_source")
+    __slots__ = ("op", "targets", "names", "save", "keep", "keeps_output", "kept", "short", "raw",
+                 "_run", "_source")  # fmt: skip
 
     def __init__(self, op: Op, mask: int) -> None:
         self.op = op

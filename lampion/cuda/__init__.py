@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import device as devices
 from ..accelerators import (
     classes_that_raise,
     functions_that_raise,
@@ -17,6 +16,7 @@ from ..accelerators import (
 from ..accelerators import (
     stream as stream,
 )
+from ..device import device as located
 from ..errors import OutOfMemoryError as OutOfMemoryError
 from ..ops.rules import EXPORTS
 
@@ -98,8 +98,8 @@ def reset_peak_memory_stats(device: Any = None) -> None:
     """Starts counting the peak of memory anew; none is counted."""
 
 
-memory_cached = memory_reserved  # noqa: F821  (old names)
-max_memory_cached = max_memory_reserved  # noqa: F821
+memory_cached = memory_questions()["memory_reserved"]  # old names
+max_memory_cached = memory_questions()["max_memory_reserved"]
 reset_max_memory_allocated = reset_max_memory_cached = reset_peak_memory_stats
 
 
@@ -117,7 +117,7 @@ def set_device(device: Any) -> None:
     """Makes a CUDA device the current one; raises AssertionError, but for a negative index, which
     changes nothing.
     """
-    index = devices.device(device).index if not isinstance(device, int) else device
+    index = located(device).index if not isinstance(device, int) else device
     if index is None or index >= 0:
         raise missing("cuda")
 

@@ -59,10 +59,10 @@ class _NormBase(Module):
 
     def reset_running_stats(self) -> None:
         """Forgets the statistics: mean 0, variance 1."""
-        if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+        stats = ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0))
+        for statistic, value in stats:
+            if statistic is not None:
+                statistic.fill_(value)
 
     def reset_parameters(self) -> None:
         """Forgets the statistics; weight 1, bias 0."""

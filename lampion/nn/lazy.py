@@ -120,7 +120,8 @@ class _LazyConvXdMixin(_LazyLayer, _ConvNd):
     unknown = "in_channels"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        settings = inspect.signature(self.cls_to_become.__init__).bind(self, 0, *args, **kwargs)
+        become: Any = self.cls_to_become
+        settings = inspect.signature(become.__init__).bind(self, 0, *args, **kwargs)
         settings.apply_defaults()
         given = dict(settings.arguments)
         settings.arguments |= {"out_channels": 0, "bias": False}

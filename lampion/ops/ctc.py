@@ -99,7 +99,7 @@ def gradient_kernel(
     for t in reversed(range(len(logs))):
         following = np.full(ends.shape, -np.inf, logs.dtype) if t + 1 == len(logs) else back[t + 1]
         flow = step(following[:, ::-1], skip[:, ::-1])[:, ::-1]
-        start = (t == steps - 1)[:, None] & ends
+        start = np.equal(t, steps - 1)[:, None] & ends
         back[t] = np.where(way.exists, np.where(start, 0, flow) + emitted[t], -np.inf)
     both = ahead + back  # (T, N, states)
     gathered = np.full(logs.shape, -np.inf, logs.dtype)

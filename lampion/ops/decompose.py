@@ -159,10 +159,8 @@ def tall_qr_gradient(gQ: Tensor | None, gR: Tensor | None, Q: Tensor, R: Tensor)
 
 def qr_kernel(a: ndarray, mode: Any) -> tuple[ndarray, ndarray]:
     """NumPy's; Q is empty for mode "r"."""
-    if mode == "r":
-        return np.zeros(0, a.dtype), np.linalg.qr(a, mode)
-    q, r = np.linalg.qr(a, mode)
-    return q, r
+    qr: Any = np.linalg.qr(a, mode)
+    return (np.zeros(0, a.dtype), qr) if mode == "r" else tuple(qr)
 
 
 QR_OP = Op(

@@ -20,10 +20,15 @@ from .rules import dtype_argument, normalize_dims, public
 # -- norms -------------------------------------------------------------------------------------
 
 
+add_reduce: Any = np.add.reduce  # their arguments go by position, which NumPy's stubs do not know
+max_reduce: Any = np.maximum.reduce
+min_reduce: Any = np.minimum.reduce
+
+
 def norm_kernel(x: ndarray, p: float, dim: Any, keepdim: bool) -> Any:
     """sum(|x|^p)^(1/p), with its limits for p = 0 and infinity."""
     if p == 0:
-        return np.add.reduce(x != 0, dim, x.real.dtype, None, keepdim)
+        return add_reduce(x != 0, dim, x.real.dtype, None, keepdim)
     if p == 2 and x.dtype.kind != "c":
         if dim is None and not keepdim:
             row = x.reshape(-1)
@@ -31,9 +36,9 @@ def norm_kernel(x: ndarray, p: float, dim: Any, keepdim: bool) -> Any:
         return np.sqrt(add_up(np.square(x), dim, keepdim))
     size = np.abs(x)
     if p == math.inf:
-        return np.maximum.reduce(size, dim, None, None, keepdim, 0)
+        return max_reduce(size, dim, None, None, keepdim, 0)
     if p == -math.inf:
-        return np.minimum.reduce(size, dim, None, None, keepdim)
+        return min_reduce(size, dim, None, None, keepdim)
     if p == 1:
         return add_up(size, dim, keepdim)
     return add_up(size**p, dim, keepdim) ** (1 / p)

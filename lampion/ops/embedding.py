@@ -252,9 +252,10 @@ def embedding_bag(
         )
         weight, input = input, weight
     check_bags(input, weight, offsets, mode, scale_grad_by_freq, sparse, per_sample_weights)
+    bags: Any = offsets
     if input._data.ndim == 2:
         count, length = input._data.shape
-        offsets = arange(0, count * length, length) if length else input.new_zeros(count)
+        bags = arange(0, count * length, length) if length else input.new_zeros(count)
         input, include_last_offset = input.reshape(-1), False
         per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     if max_norm is not None:
@@ -263,7 +264,7 @@ def embedding_bag(
     return torch_embedding_bag(
         weight,
         input,
-        offsets,
+        bags,
         scale_grad_by_freq,
         number,
         sparse,

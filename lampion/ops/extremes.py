@@ -109,7 +109,7 @@ def extreme_gradient(g: Tensor, x: Tensor, y: Tensor, dim: Any, keepdim: bool) -
     return g / apply(SUM, chosen, dim=dim, keepdim=True) * chosen
 
 
-def extreme_kernels(ufunc: np.ufunc, find: Callable) -> tuple[Callable, Callable, Callable]:
+def extreme_kernels(ufunc: Any, find: Callable) -> tuple[Callable, Callable, Callable]:
     """The kernels of `amax`, of `max` with a dimension and of `argmax`, or those of the minimum."""
 
     def value(x: ndarray, dim: Any, keepdim: bool) -> Any:

@@ -77,7 +77,7 @@ def norm_kernel(
     x, w, b = widest(x, w, b)
     x = seen_as(x, view)
     plan = layout(x.shape, dims, shape)
-    mean = np.add.reduce(x, dims, None, None, True)
+    mean = np.add.reduce(x, dims, keepdims=True)
     mean /= plan.shared
     y = x - mean
     subscripts, reduced = plan.over_dims
@@ -117,7 +117,7 @@ def norm_gradient_kernel(
         subscripts, reduced = plan.over_dims
         n *= np.einsum(subscripts, h, n).reshape(reduced) / -plan.shared
         n += h
-        n -= np.add.reduce(h, dims, None, None, True) / plan.shared
+        n -= np.add.reduce(h, dims, keepdims=True) / plan.shared
         n *= scale
         gx = n.reshape(outer).astype(given, copy=False)
     return gx, gw, gb

@@ -18,7 +18,7 @@ from .. import dtypes
 from ..core.inplace import TYPE_NAMES
 from ..core.memory import memory_of, root_array
 from ..core.tensor import Tensor, wrap
-from ..device import CPU, device
+from ..device import CPU
 from ..errors import check
 from .lists import array_from_list
 from .rules import EXPORTS, shape_argument
@@ -136,7 +136,7 @@ class TypedStorage:
         *,
         dtype: dtypes.dtype | None = None,
         wrap_storage: UntypedStorage | None = None,
-        device: device | None = None,
+        device: Any = None,
     ) -> None:
         self.dtype = dtype or dtypes.get_default_dtype()
         if wrap_storage is not None:

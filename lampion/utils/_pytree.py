@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 class TreeSpec(NamedTuple):
     """How to build a container from its children; `kind` None stands for a leaf."""
 
-    kind: type | None
+    kind: Any
     keys: Any
     children: tuple[TreeSpec, ...]
 
