@@ -6,7 +6,6 @@ folding uses. Every access to memory is checked. The idea is tinygrad's `ops_pyt
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -57,7 +56,7 @@ def cast(value: Any, dtype: str) -> Any:
     if dtype in INTS and not isinstance(value, np.bool_ | np.integer):
         half = 2.0 ** (BITS[dtype] - 1)
         inside = -half <= np.trunc(value) < half
-        return NUMPY[dtype](math.trunc(value) if inside else -int(half))
+        return NUMPY[dtype](int(value) if inside else -int(half))
     if dtype == "bool":
         return np.bool_(value != 0)
     return np.asarray(value).astype(NUMPY[dtype])[()]

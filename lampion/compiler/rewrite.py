@@ -55,7 +55,7 @@ def rewrite(root: Node, rules: Rules) -> Node:
         if node in final:
             stack.pop()
             continue
-        if node in becomes:  # and what it became is final now
+        if node in becomes and becomes[node] in final:
             final[node] = final[becomes[node]]
             continue
         waiting = [s for s in node.src if s not in final]
@@ -67,11 +67,11 @@ def rewrite(root: Node, rules: Rules) -> Node:
         if new is node:
             final[node] = node
             continue
+        if node in becomes or steps == limit:
+            raise RuntimeError(f"[rewrite] expects rules to come to an end, got {node!r} again")
         becomes[node] = new
         stack.append(new)
         steps += 1
-        if steps == limit:
-            raise RuntimeError(f"[rewrite] expects rules to come to an end, got {node!r} again")
     return final[root]
 
 
