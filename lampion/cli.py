@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+from pickle import UnpicklingError
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options)
     except (FileNotFoundError, ValueError) as error:
         print(f"lampion: {error}", file=sys.stderr)
-    except RuntimeError as error:
+    except (RuntimeError, UnpicklingError, EOFError) as error:
         if options.command == "run" or not str(error).startswith("["):
             raise
         print(f"lampion: {error}", file=sys.stderr)

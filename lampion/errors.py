@@ -16,6 +16,14 @@ class LinAlgError(RuntimeError):
     """A matrix has no decomposition, inverse or solution of the kind asked for."""
 
 
+def out_of_memory(name: str, error: MemoryError) -> OutOfMemoryError:
+    """PyTorch's error for an array that does not fit into memory."""
+    return OutOfMemoryError(
+        f"[{name}] expects memory for its result, can't allocate memory: {error or 'none is left'}; "
+        "use smaller shapes or batches"
+    )
+
+
 def check(
     condition: object, message: str | Callable[..., str], error: type[Exception] = RuntimeError
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy import ndarray
 
-from .errors import check
+from .errors import check, out_of_memory
 
 __all__ = [
     "channels_last",
@@ -137,14 +137,24 @@ def allocate(
     shape: tuple[int, ...], dtype: np.dtype, order: Order, make: Callable[..., ndarray] = np.empty
 ) -> ndarray:
     """`make(shape, dtype)` with its dimensions in the given order in memory."""
-    if order is None:
-        return make(shape, dtype)
-    return make(tuple([shape[d] for d in order]), dtype).transpose(inverse(order))
+    try:
+        if order is None:
+            return make(shape, dtype)
+        return make(tuple([shape[d] for d in order]), dtype).transpose(inverse(order))
+    except MemoryError as error:
+        raise out_of_memory("empty", error) from None
+    except ValueError:  # of NumPy's, for more elements than an integer can count
+        raise RuntimeError(
+            f"[empty] Storage size calculation overflowed with sizes={list(shape)}; use a smaller shape"
+        ) from None
 
 
 def copy_in_order(x: ndarray, order: Order) -> ndarray:
     """A copy whose dimensions lie in the given order in memory."""
-    return x.copy() if order is None else x.transpose(order).copy().transpose(inverse(order))
+    try:
+        return x.copy() if order is None else x.transpose(order).copy().transpose(inverse(order))
+    except MemoryError as error:
+        raise out_of_memory("clone", error) from None
 
 
 def is_dense_in(x: ndarray, wanted: memory_format) -> bool:

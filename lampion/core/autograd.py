@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -25,6 +25,18 @@ from .promotion import CAST, scalar_array
 from .tensor import Tensor, wrap
 
 
+def listed(tensors: Any, name: str) -> list:
+    """One tensor or a sequence of them as a list."""
+    if isinstance(tensors, Tensor):
+        return [tensors]
+    if not isinstance(tensors, Iterable) or isinstance(tensors, str):
+        raise TypeError(
+            f"[autograd] argument '{name}' must be Tensor or sequence of Tensors, not "
+            f"{type(tensors).__name__}"
+        )
+    return list(tensors)
+
+
 def backward(
     tensors: Tensor | Sequence[Tensor],
     grad_tensors: Any = None,
@@ -37,11 +49,11 @@ def backward(
 
     `grad_tensors` are the cotangents; only a tensor with one element may leave its own out (it is 1).
     """
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    roots = listed(tensors, "tensors")
     given = grad_tensors if grad_tensors is not None else grad_variables
-    cotangents = [given] * len(roots) if given is None or isinstance(given, Tensor) else list(given)
+    cotangents = [given] * len(roots) if given is None or isinstance(given, Tensor) else listed(given, "gradient")
     if inputs is not None:
-        inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        inputs = listed(inputs, "inputs")
         check(len(inputs) > 0, "`inputs` argument to `backward` cannot be empty.")
     keep = create_graph if retain_graph is None else retain_graph
     run_backward(roots, cotangents, keep, create_graph, inputs, accumulate=True)
@@ -63,8 +75,7 @@ def grad(
     An input that the outputs do not depend on raises RuntimeError, or gives None with `allow_unused`, or zeros
     with `materialize_grads`.
     """
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots, wanted = listed(outputs, "outputs"), listed(inputs, "inputs")
     single = grad_outputs is None or isinstance(grad_outputs, Tensor)
     cotangents = [grad_outputs] * len(roots) if single else list(grad_outputs)
     keep = create_graph if retain_graph is None else retain_graph
@@ -107,7 +118,7 @@ def run_backward(
     accumulate: bool,
 ) -> list[Tensor | None]:
     """Runs the graph backward; returns the gradients of `inputs` unless it accumulates them."""
-    wanted, reach = {}, None
+    wanted, reach = dict[int, Any](), None
     if inputs is not None:
         for t in inputs:
             check(
@@ -282,7 +293,7 @@ def deposit(
 def fill_slot(slot: Slot, g: Tensor, pending: dict, heap: list) -> None:
     """Adds the gradient of one output to its node's tuple; an output that was saved has a second slot."""
     node = slot.node
-    grads = pending.get(node)
+    grads: Any = pending.get(node)
     if grads is None:
         grads = pending[node] = [None] * node.shape  # type: ignore[operator]
         heappush(heap, (-node.seq, node))

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import ref
 
 
+from ..errors import out_of_memory
 from .graph import GENERAL, STATE, Node, Packed, SavedOutput, Slot
 from .op import Op
 from .promotion import promote, shape_error
@@ -54,6 +55,8 @@ def run_kernel(op: Op, inputs: tuple, params: dict) -> Any:
         if op.kind != "elementwise":
             raise
         raise shape_error(op.name, *[x for x in arrays if x is not None]) from error
+    except MemoryError as error:
+        raise out_of_memory(op.name, error) from None
     if out.__class__ is tuple:
         return tuple([wrap(d) for d in out])
     result = wrap(out)

@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .graph import STATE
 
 
@@ -105,6 +107,11 @@ class set_grad_enabled(Switch):  # noqa: N801
     """Switches recording at once; as a context manager, until the end of the block."""
 
     def __init__(self, mode: bool) -> None:
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(
+                "set_grad_enabled(): argument 'enabled' (position 1) must be bool, not "
+                f"{type(mode).__name__}"
+            )
         super().__init__(grad=bool(mode))
         super().__enter__()
 

@@ -205,6 +205,11 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Asks for (or stops) a gradient; raises RuntimeError for integer types and for non-leaf tensors."""
+        if requires_grad.__class__ is not bool and not isinstance(requires_grad, np.bool_):
+            raise TypeError(
+                "requires_grad_(): argument 'requires_grad' (position 1) must be bool, not "
+                f"{type(requires_grad).__name__}"
+            )
         check(
             not requires_grad or self._data.dtype.kind in "fcV",
             lambda: "only Tensors of floating point and complex dtype can require gradients, got "
@@ -379,13 +384,22 @@ class Tensor:
         return bool(data.reshape(()))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._scalar())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._scalar())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._scalar())
+
+    def _scalar(self) -> Any:
+        """`item()`, but PyTorch's conversions to Python numbers raise ValueError."""
+        if self._data.size != 1:
+            raise ValueError(
+                "only one element tensors can be converted to Python scalars, got shape "
+                f"{tuple(self._data.shape)}; reduce it first, or use .tolist()"
+            )
+        return self.item()
 
     def __index__(self) -> int:
         check(
@@ -494,6 +508,11 @@ class Parameter(Tensor):
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         t = _new(cls)
+        if not (data is None or isinstance(data, Tensor)):
+            raise AttributeError(
+                f"Parameter(): argument 'data' (position 1) must be Tensor, not {type(data).__name__}; "
+                "make one with torch.tensor"
+            )
         t._data = np.zeros(0, dtypes.get_default_dtype().numpy) if data is None else data._data
         t.requires_grad_(requires_grad)
         return t

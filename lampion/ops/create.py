@@ -69,6 +69,11 @@ def factory(make: Callable[..., Tensor], publish: bool = True) -> Callable[..., 
             check_no_pinning(pin_memory, name)
         if out is not None:
             check(
+                isinstance(out, Tensor),
+                lambda: f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}",
+                TypeError,
+            )
+            check(
                 dtype is None or dtype is out.dtype,
                 lambda: (
                     f"[{name}] dtype {dtype} does not match dtype of out parameter ({out.dtype})"
@@ -76,7 +81,7 @@ def factory(make: Callable[..., Tensor], publish: bool = True) -> Callable[..., 
             )
             return write_out(out, make(*args, dtype=out.dtype, **options), name)
         made = make(*args, dtype=dtype, **options)
-        return made.requires_grad_() if requires_grad else made
+        return made.requires_grad_(requires_grad) if requires_grad else made
 
     if publish:
         EXPORTS["torch"][name] = create

@@ -70,7 +70,10 @@ def common(*operands: Any) -> tuple[Tensor, ...]:
     first = operands[0]
     kept = [scalar_like(first, t) if t.__class__ in NUMBERS else t for t in operands]
     types = {t._data.dtype if isinstance(t, Tensor) else None for t in kept if t is not None}
-    return tuple(kept) if len(types) == 1 and None not in types else promote(_add.op, operands)
+    if len(types) == 1 and None not in types:
+        return tuple(kept)
+    promoted = iter(promote(_add.op, tuple([t for t in operands if t is not None])))
+    return tuple([None if t is None else next(promoted) for t in operands])
 
 
 def number(value: Any) -> Any:

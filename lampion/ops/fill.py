@@ -4,6 +4,7 @@ core and the base.
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ def fill_value(value: Any, dtype: dtypes.dtype) -> Tensor:
 
 
 def as_number(value: Any, dtype: dtypes.dtype) -> Any:
-    """A number in a type; raises RuntimeError where it does not fit."""
+    """A number in a type; raises RuntimeError where it does not fit, TypeError for no number."""
+    if not isinstance(value, (Number, np.bool_)):
+        raise TypeError(f"argument 'value' must be Tensor or Number, not {type(value).__name__}")
     try:
         if dtype.category < dtypes.COMPLEX and isinstance(value, complex):
             raise OverflowError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         )
         value = value if value.dtype is dtype else CAST(value, dtype=dtype)
     else:
+        check(
+            isinstance(value, (Number, np.bool_)),
+            lambda: f"masked_fill(): argument 'value' must be Tensor or Number, not {type(value).__name__}",
+            TypeError,
+        )
         check(
             not isinstance(value, complex) or dtype.category == dtypes.COMPLEX,
             lambda: f"value cannot be converted to type {dtype.name} without overflow",

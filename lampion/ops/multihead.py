@@ -259,7 +259,7 @@ def multi_head_attention_forward(
     p = dropout_p if training else 0.0
     y, weights = attend(q, k, v, mask, p, is_causal, batch, num_heads)  # (L, N, E)
     y = linear(y.reshape(length * batch, width), out_proj_weight, out_proj_bias)
-    y = y.reshape(length, batch, -1)
+    y = y.reshape(length, batch, y._data.shape[-1])
     if weights is not None and average_attn_weights:
         weights = weights.mean(1)
     if not batched:
@@ -319,7 +319,8 @@ def attend_with_weights(
     if dropout_p > 0:
         p = FUNCTIONAL["dropout"](p, dropout_p)
     y = (p @ v).transpose(0, 1)
-    return y.reshape(y._data.shape[0], batch, -1), p.unflatten(0, (batch, heads))
+    width = heads * y._data.shape[-1]
+    return y.reshape(y._data.shape[0], batch, width), p.unflatten(0, (batch, heads))
 
 
 def attend_fused(

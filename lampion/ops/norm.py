@@ -9,6 +9,7 @@ passes, on tensors where it must be differentiable again.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -140,12 +141,13 @@ def check_features(
 
 
 def features(normalized_shape: Any) -> tuple[int, ...]:
-    """`normalized_shape` as a tuple."""
-    return (
-        (int(normalized_shape),)
-        if isinstance(normalized_shape, int)
-        else tuple(map(int, normalized_shape))
-    )
+    """`normalized_shape` as a tuple; raises TypeError for what is no sequence of ints."""
+    if not isinstance(normalized_shape, Sequence):
+        raise TypeError(
+            "[layer_norm] argument 'normalized_shape' must be tuple of ints, not "
+            f"{type(normalized_shape).__name__}; pass (features,)"
+        )
+    return tuple(map(operator.index, normalized_shape))
 
 
 def layer_statistics(

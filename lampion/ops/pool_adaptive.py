@@ -36,8 +36,7 @@ def adaptive_size(name: str, x: Tensor, output_size: Any, n: int) -> tuple[int, 
     )
     check(
         len(given) in (1, n),
-        lambda: f"[{name}] output_size must have {n} elements, got {output_size}",
-        ValueError,
+        lambda: f"[{name}] output_size must be {n} numbers, got {output_size}; pass one per dimension",
     )
     given = given * n if len(given) == 1 else given
     size = tuple(s if o is None else int(o) for o, s in zip(given, x._data.shape[-n:]))

@@ -199,6 +199,7 @@ def functional_relu(input: Tensor, inplace: bool = False) -> Tensor:
     return input.relu_() if inplace else relu(input)
 
 
+functional_relu.__name__ = "relu"
 EXPORTS["nn.functional"].update(relu=functional_relu, relu_=Tensor.relu_)
 EXPORTS["torch"]["relu"] = relu  # which has no out= in PyTorch
 

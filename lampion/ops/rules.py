@@ -27,6 +27,7 @@ from ..core.naming import named
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
 from ..core.promotion import scalar_array, shape_error
 from ..core.tensor import Tensor, normalize_dim, wrap
+from ..errors import out_of_memory
 
 EXPORTS: dict[str, dict[str, Any]] = defaultdict(dict)  # namespace -> name -> public function
 
@@ -287,6 +288,8 @@ def binary_call(op: Op) -> Callable:
             d = kernel(x, y)
         except ValueError:
             raise shape_error(op.name, x, y) from None
+        except MemoryError as error:
+            raise out_of_memory(op.name, error) from None
         t._data = d = d if d.__class__ is ndarray else asarray(d)
         if mode and differentiable:
             if input._requires_grad:
@@ -461,7 +464,14 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
     """`f(2, 3)`, `f((2, 3))` and `f(Size)` alike."""
     if len(shape) == 1 and not isinstance(shape[0], (int, Tensor, np.integer)):
         shape = tuple(shape[0])
-    return tuple([s if s.__class__ is int else operator.index(s) for s in shape])
+    try:
+        return tuple([s if s.__class__ is int else operator.index(s) for s in shape])
+    except TypeError:
+        at = next(i for i, s in enumerate(shape) if not hasattr(s, "__index__"))
+        raise TypeError(
+            f"argument 'size' must be tuple of ints, but found element of type "
+            f"{type(shape[at]).__name__} at pos {at}; pass whole numbers"
+        ) from None
 
 
 ARRAY_NAMES.update(

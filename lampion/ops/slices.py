@@ -6,6 +6,7 @@ puts the part back into zeros (`EMBED`). Several parts at once are in `splits.py
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     """A view of one index of a dimension, which disappears."""
     shape = input._data.shape
     check(len(shape) > 0, "select() cannot be applied to a 0-dim tensor.", IndexError)
-    dim, index = normalize_dim(dim, len(shape)), int(index)
+    dim, index = normalize_dim(dim, len(shape)), operator.index(index)
     if not -shape[dim] <= index < shape[dim]:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {list(shape)} at dimension "

@@ -218,6 +218,7 @@ def gumbel_softmax(
     return one_hot - soft.detach() + soft
 
 
+functional_softmax.__name__, functional_log_softmax.__name__ = "softmax", "log_softmax"
 EXPORTS["nn.functional"].update(
     softmax=functional_softmax,
     log_softmax=functional_log_softmax,

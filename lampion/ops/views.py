@@ -111,16 +111,30 @@ def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tens
             data = x.reshape(shape if shape[0].__class__ is int else shape[0])
         except (TypeError, ValueError):  # a dtype, or a shape that does not fit
             return view_as_asked(self, shape, dtype, size)
+        if data.shape != shape and not counts(shape):
+            return view_as_asked(self, shape, dtype, size)
         base = data.base
         if base is x or (base is not None and base is x.base):  # it is no copy
             return quick_view(self, data, VIEW, {"shape": data.shape})
     return view_as_asked(self, shape, dtype, size)
 
 
+def counts(shape: tuple) -> bool:
+    """Whether sizes are counts or -1, given one by one or as one sequence; NumPy lets others pass."""
+    first = shape[0]
+    sizes = shape if first.__class__ is int else first
+    return isinstance(sizes, (tuple, list)) and min(sizes, default=0) >= -1
+
+
 def view_as_asked(x: Tensor, shape: tuple, dtype: Any, size: Any) -> Tensor:
     """`view` with every form of its arguments and every check."""
     if dtype is not None:
         return x.view_dtype(dtype)
+    check(
+        bool(shape) or size is not None,
+        "view() expects a shape or a dtype, got no argument; pass sizes",
+        TypeError,
+    )
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list, Tensor, np.integer)):
         return x.view_dtype(shape[0])
     return in_shape(x, sizes_argument(shape, size), copy=False)
@@ -139,6 +153,8 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
         try:
             data = x.reshape(sizes if sizes[0].__class__ is int else sizes[0])
         except (TypeError, ValueError):
+            return in_shape(input, sizes_argument(sizes, shape), copy=True)
+        if data.shape != sizes and not counts(sizes):
             return in_shape(input, sizes_argument(sizes, shape), copy=True)
         base = data.base
         if base is x or (base is not None and base is x.base):
@@ -179,9 +195,9 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     already.
     """
     shape = input._data.shape
+    start, end = normalize_dim(start_dim, len(shape)), normalize_dim(end_dim, len(shape))
     if not shape:
         return input.reshape((1,))
-    start, end = normalize_dim(start_dim, len(shape)), normalize_dim(end_dim, len(shape))
     check(start <= end, "flatten() has invalid args: start_dim cannot come after end_dim")
     if start == end:
         return input
@@ -230,7 +246,7 @@ def permute_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -
     return apply(op, x, dims=(0, *[d + 1 for d in params["dims"]])), 0
 
 
-PERMUTE = ViewOp(
+PERMUTE: ViewOp = ViewOp(
     "permute",
     lambda x, dims: x.transpose(dims),
     lambda g, dims: view_of(g, PERMUTE, {"dims": inverse(dims)}),
@@ -364,12 +380,12 @@ def matrix_transpose(self: Tensor) -> Tensor:
     """A view with the last two dimensions swapped."""
     ndim = self._data.ndim
     check(
-        ndim >= 2,
+        ndim != 1,
         lambda: (
             f"tensor.mT is only supported on matrices or batches of matrices. Got {ndim}-D tensor."
         ),
     )
-    return self.transpose(-2, -1)
+    return self.transpose(-2, -1) if ndim else self
 
 
 @public
@@ -395,10 +411,10 @@ def hermitian(self: Tensor) -> Tensor:
     return self.adjoint() if ndim else self.conj()
 
 
-Tensor.T = property(reverse_dims)
-Tensor.mT = property(matrix_transpose)
-Tensor.mH = property(adjoint)
-Tensor.H = property(hermitian)
+Tensor.T = property(reverse_dims)  # type: ignore[assignment]
+Tensor.mT = property(matrix_transpose)  # type: ignore[assignment]
+Tensor.mH = property(adjoint)  # type: ignore[assignment]
+Tensor.H = property(hermitian)  # type: ignore[assignment]
 
 
 # -- squeeze, unsqueeze ------------------------------------------------------------------------
@@ -416,7 +432,7 @@ UNSQUEEZE = ViewOp(
     lambda g, dim: g.squeeze(dim),
     batch_first(lambda params, ndim: {"dim": params["dim"] + 1}),
 )
-NEW_DIM = [(slice(None),) * d + (None,) for d in range(65)]
+NEW_DIM: list[tuple] = [(slice(None),) * d + (None,) for d in range(65)]
 
 
 @public
@@ -432,8 +448,8 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
         return view_of(input, SQUEEZE, {"dims": dims, "form": 1})
     form = 0 if dim is None else 1 if isinstance(dim, int) else 2
     asked = normalize_dims(dim, len(shape)) if shape or dim is not None else ()
-    dims = tuple([d for d in asked if shape and shape[d] == 1])
-    return view_of(input, SQUEEZE, {"dims": dims, "form": form})
+    ones = tuple([d for d in asked if shape and shape[d] == 1])
+    return view_of(input, SQUEEZE, {"dims": ones, "form": form})
 
 
 @public

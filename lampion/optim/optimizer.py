@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from itertools import chain
 from typing import Any, TypeAlias
@@ -117,9 +117,11 @@ class Optimizer:
         self.defaults = defaults
         self._add_hook_tables()
         check(
-            not isinstance(params, Tensor),
-            "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-            f"but got {type(params).__name__}; pass [tensor]",
+            isinstance(params, Iterable) and not isinstance(params, Tensor),
+            lambda: (
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, "
+                f"but got {type(params).__name__}; pass [tensor] or module.parameters()"
+            ),
             TypeError,
         )
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -277,6 +279,14 @@ class Optimizer:
 
         Raises ValueError if the groups do not have the same sizes.
         """
+        check(
+            isinstance(state_dict, Mapping),
+            lambda: (
+                "[optimizer] load_state_dict expects what state_dict() returned, got "
+                f"{type(state_dict).__name__}, which has no attribute 'copy'"
+            ),
+            AttributeError,
+        )
         state_dict = state_dict.copy()
         for hook in list(self._optimizer_load_state_dict_pre_hooks.values()):
             result = hook(self, state_dict)

@@ -8,7 +8,7 @@ tensors when the step itself is differentiated or traced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,13 @@ class Rule(Optimizer):
         check(one, "Tensor lr must be 1-element", ValueError)
         for name in self.nonnegative:
             check_option(name, options[name] >= 0, options[name])
-        for i, beta in enumerate(options.get("betas", ())):
+        betas = options.get("betas", ())
+        check(
+            isinstance(betas, Sequence),
+            lambda: f"betas must be a tuple of two numbers, not {type(betas).__name__}",
+            TypeError,
+        )
+        for i, beta in enumerate(betas):
             valid = 0 <= beta < 1
             check(valid, lambda: f"Invalid beta parameter at index {i}: {beta}", ValueError)  # noqa: B023
         if options.get("fused"):

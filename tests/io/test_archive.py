@@ -226,8 +226,10 @@ def test_truncated_and_foreign_files_name_themselves(tmp_path):
     whole = (tmp_path / "x.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pt").write_text("not an archive")
-    for name in ("cut.pt", "text.pt"):
-        with pytest.raises(RuntimeError, match=rf"\[load\] .*{name} is damaged or no archive"):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    classes = {"cut.pt": RuntimeError, "text.pt": pickle.UnpicklingError, "empty.pt": EOFError}
+    for name, error in classes.items():  # PyTorch's classes
+        with pytest.raises(error, match=rf"\[load\] .*{name} is damaged or no archive"):
             torch.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         torch.load(tmp_path / "missing.pt")

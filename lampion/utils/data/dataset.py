@@ -54,6 +54,12 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, *tensors: Tensor) -> None:
+        for tensor in tensors:
+            check(
+                hasattr(tensor, "size"),
+                lambda: f"[TensorDataset] expects tensors, got {type(tensor).__name__}",  # noqa: B023
+                AttributeError,
+            )
         sizes = [len(tensor) for tensor in tensors]
         check(len(set(sizes)) == 1, "Size mismatch between tensors", AssertionError)
         self.tensors = tensors
