@@ -16,7 +16,6 @@ import numpy as np
 from .errors import check
 
 BOOL, INTEGER, FLOAT, COMPLEX = range(4)
-CATEGORY = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOAT, "c": COMPLEX}
 
 
 class dtype:

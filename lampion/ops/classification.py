@@ -154,19 +154,8 @@ def with_samples(function: Callable, name: str) -> Callable:
     def call(
         input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, *options: Any
     ) -> Tensor:
+        check_types(name, input, target)
         x, t = input._data.shape, target._data.shape
-        check(
-            target._data.dtype in (np.int64, np.uint8),
-            lambda: (
-                f"[{name}] expected target dtype to be Long or Byte, but got {target.dtype}; "
-                "convert with .long()"
-            ),
-        )
-        check(
-            input.is_floating_point(),
-            lambda: f'[{name}] "{name}" not implemented for {input.dtype}',
-            NotImplementedError,
-        )
         if len(x) == 1:
             check(
                 len(t) == 0,
@@ -175,39 +164,60 @@ def with_samples(function: Callable, name: str) -> Callable:
             )
             loss = call(input.unsqueeze(0), target.unsqueeze(0), weight, reduction, *options)
             return loss.squeeze(0) if reduction == "none" else loss
-        check(
-            len(x) > 1, lambda: f"[{name}] Expected 2 or more dimensions (got {len(x)})", ValueError
-        )
-        check(
-            len(t) > 0 and x[0] == t[0],
-            lambda: (
-                f"Expected input batch_size ({x[0]}) to match target batch_size "
-                f"({t[0] if t else 1})."
-            ),
-            ValueError,
-        )
-        expected = (x[0], *x[2:])
-        check(
-            len(t) == len(expected) or len(x) != 4,
-            lambda: (
-                "only batches of spatial targets supported (3D tensors) but got targets of "
-                f"dimension: {len(t)}"
-            ),
-        )
-        check(
-            t == expected, lambda: f"[{name}] Expected target size {list(expected)}, got {list(t)}"
-        )
-        w = None if weight is None else weight._data.shape
-        check(
-            w is None or w == (x[1],),
-            lambda: (
-                f"weight tensor should be defined either for all {x[1]} classes or no classes but "
-                f"got weight tensor of shape: {list(w or ())}"
-            ),
-        )
+        check_sizes(name, x, t)
+        check_weight(weight, x[1])
         return function(input, target, weight, reduction, *options)
 
     return call
+
+
+def check_types(name: str, input: Tensor, target: Tensor) -> None:
+    """Raises for a target that is no index and an input that is not floating."""
+    check(
+        target._data.dtype in (np.int64, np.uint8),
+        lambda: (
+            f"[{name}] expected target dtype to be Long or Byte, but got {target.dtype}; "
+            "convert with .long()"
+        ),
+    )
+    check(
+        input.is_floating_point(),
+        lambda: f'[{name}] "{name}" not implemented for {input.dtype}',
+        NotImplementedError,
+    )
+
+
+def check_sizes(name: str, x: tuple[int, ...], t: tuple[int, ...]) -> None:
+    """Raises for an input that is not (N, C, *) or a target that is not (N, *)."""
+    check(len(x) > 1, lambda: f"[{name}] Expected 2 or more dimensions (got {len(x)})", ValueError)
+    check(
+        len(t) > 0 and x[0] == t[0],
+        lambda: (
+            f"Expected input batch_size ({x[0]}) to match target batch_size ({t[0] if t else 1})."
+        ),
+        ValueError,
+    )
+    expected = (x[0], *x[2:])
+    check(
+        len(t) == len(expected) or len(x) != 4,
+        lambda: (
+            "only batches of spatial targets supported (3D tensors) but got targets of "
+            f"dimension: {len(t)}"
+        ),
+    )
+    check(t == expected, lambda: f"[{name}] Expected target size {list(expected)}, got {list(t)}")
+
+
+def check_weight(weight: Tensor | None, classes: int, caller: str = "") -> None:
+    """Raises RuntimeError for weights that are not one for each class."""
+    shape = (classes,) if weight is None else weight._data.shape
+    check(
+        shape == (classes,),
+        lambda: (
+            f"{caller}weight tensor should be defined either for all {classes} classes or no "
+            f"classes but got weight tensor of shape: {list(shape)}"
+        ),
+    )
 
 
 negative_log_likelihood = with_samples(
@@ -388,14 +398,7 @@ def soft_cross_entropy(
     """Cross-entropy with probabilities as targets."""
     dim = int(x._data.ndim > 1)
     classes = x._data.shape[dim]
-    w = None if weight is None else weight._data.shape
-    check(
-        w is None or w == (classes,),
-        lambda: (
-            f"cross_entropy: weight tensor should be defined either for all {classes} classes or "
-            f"no classes but got weight tensor of shape: {list(w or ())}"
-        ),
-    )
+    check_weight(weight, classes, "cross_entropy: ")
     if smoothing:
         target = target * (1 - smoothing) + smoothing / classes
     loss = x.log_softmax(dim) * target

@@ -130,7 +130,7 @@ def backward_name(kind: str) -> Callable[[dict], str]:
 
 # -- records -----------------------------------------------------------------------------------
 
-AVERAGE, SPREAD = adjoint_pair(
+AVERAGE, _ = adjoint_pair(
     ("avg_pool", "avg_pool_spread"), kernels.average, kernels.spread, backward_name("AvgPool")
 )
 MAX_POOL = Op(
