@@ -16,7 +16,6 @@ class Format(NamedTuple):
     mantissa: int
     bias: int
     ln2: tuple[float, float]  # high part exact in products with an exponent, and the rest
-    half_pi: tuple[float, float, float]
     exp_range: tuple[float, float]  # exp is 0 below and inf above
     expm1: tuple[float, ...]  # (e^r - 1 - r) / r^2, |r| <= 0.35
     log: tuple[float, ...]  # (log((1 + s) / (1 - s)) / s - 2) / z, z = s^2 <= 0.03
@@ -29,13 +28,18 @@ class Format(NamedTuple):
 
 
 # fmt: off
+HALF_PI = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)  # add up to pi/2
+# 1 / (2 pi) in parts of 28 bits, so that a product with an f32 number is exact in f64.
+ONE_TURN = (
+    0.15915494225919247, 8.327028684640414e-10, 5.69002511952534e-19, 6.3170650472507054e-27,
+    4.170716914254881e-35, 2.8971783207221377e-44, 1.763489793601074e-52,
+)
 FORMATS = {
     "f32": Format(
         bits="i32",
         mantissa=23,
         bias=127,
         ln2=(0.693145751953125, 1.4286068203094173e-06),
-        half_pi=(1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
         exp_range=(-104.0, 89.0),
         expm1=(0.5, 0.16666667, 0.041666456, 0.0083333105, 0.0013934541, 0.0001989198),
         log=(0.6666667, 0.4000013, 0.2854997, 0.23353428),
@@ -57,7 +61,6 @@ FORMATS = {
         mantissa=52,
         bias=1023,
         ln2=(0.6931471805598903, 5.497923018708371e-14),
-        half_pi=(1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
         exp_range=(-746.0, 710.0),
         expm1=(
             0.5, 0.1666666666666667, 0.04166666666666667, 0.008333333333325544,

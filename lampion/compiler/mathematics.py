@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .coefficients import FORMATS, Format
+from .coefficients import FORMATS, HALF_PI, ONE_TURN, Format
 from .ir import Node, constant, fma, where
 
 
@@ -172,12 +172,25 @@ def erf(x: Node) -> Node:
 
 
 def quarter_turns(x: Node) -> tuple[Node, Node]:
-    """(n, r) with x = n pi/2 + r, |r| <= pi/4, by pi/2 in three parts."""
-    f = format_of(x)
+    """(n, r) with x = n pi/2 + r, |r| <= pi/4; f64 by pi/2 in three parts, nan from 2^50 on."""
+    if x.dtype == "f32":
+        return exact_quarter_turns(x)
+    x = where(abs(x) < 2.0**50, x, constant(math.nan, x.dtype))
     whole, n = round_to_integer(x * (2 / math.pi))
-    for part in f.half_pi:
+    for part in HALF_PI:
         x = fma(whole, constant(-part, x.dtype), x)
     return n, x
+
+
+def exact_quarter_turns(x: Node) -> tuple[Node, Node]:
+    """The same for every f32: x / (2 pi) in exact products, whole turns dropped from each."""
+    turns = constant(0.0, "f64")
+    for part in reversed(ONE_TURN):
+        product = x.cast("f64") * part
+        turns = turns + (product - product.unary("round"))
+    quarters = turns * 4.0
+    whole, n = round_to_integer(quarters)
+    return n.cast("i32"), ((quarters - whole) * (math.pi / 2)).cast("f32")
 
 
 def sine_of_turn(n: Node, r: Node) -> Node:
@@ -192,7 +205,7 @@ def sine_of_turn(n: Node, r: Node) -> Node:
 
 
 def sin(x: Node) -> Node:
-    """The sine, 2 ulp for |x| <= 2^17 (f32) or 2^30 (f64), fewer right bits beyond; nan of inf."""
+    """The sine, 2 ulp (f32 where it is above 2^-25); nan of inf, and of f64 from 2^50 on."""
     n, r = quarter_turns(x)
     return where(x.equals(0.0), x, sine_of_turn(n, r))
 
