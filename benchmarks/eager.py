@@ -2,8 +2,9 @@
 
     python benchmarks/eager.py [--json OUT]
 
-Both run on one thread, interleaved, several rounds of each; the figure is the fastest round. Before it is timed,
-each call's results are compared. Prints microseconds, the ratio to PyTorch, and the goal.
+Both run on one thread, interleaved, several rounds of each; the figure is the fastest round. Before
+it is timed, each call's results are compared. Prints microseconds, the ratio to PyTorch, and the
+goal.
 """
 
 from __future__ import annotations
@@ -84,14 +85,26 @@ def measure() -> list[dict[str, Any]]:
     rows = []
     for name, call in ours.items():
         got, want = call(), theirs[name]()
-        np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            got.detach().numpy(), want.detach().numpy(), rtol=1e-5, err_msg=name
+        )
         number = max(200, int(4000 / max(fastest(call, 50), 0.5)))
         best = [float("inf"), float("inf")]
         gc.collect()
         for _ in range(ROUNDS):
-            best = [min(b, fastest(c, number)) for b, c in zip(best, (call, theirs[name]), strict=True)]
+            best = [
+                min(b, fastest(c, number)) for b, c in zip(best, (call, theirs[name]), strict=True)
+            ]
         goal = 0.6 if "graph" in name else None if "waits" in name else GOAL
-        rows.append({"call": name, "lampion": best[0], "torch": best[1], "ratio": best[0] / best[1], "goal": goal})
+        rows.append(
+            {
+                "call": name,
+                "lampion": best[0],
+                "torch": best[1],
+                "ratio": best[0] / best[1],
+                "goal": goal,
+            }
+        )
     return rows
 
 
@@ -104,7 +117,10 @@ def main() -> None:
     print(f"{'call':42}{'Lampion us':>12}{'PyTorch us':>12}{'ratio':>8}{'goal':>7}")
     for r in rows:
         missed = " missed" if r["goal"] and r["ratio"] > r["goal"] else ""
-        print(f"{r['call']:42}{r['lampion']:12.2f}{r['torch']:12.2f}{r['ratio']:8.2f}{r['goal'] or '':>7}{missed}")
+        print(
+            f"{r['call']:42}{r['lampion']:12.2f}{r['torch']:12.2f}{r['ratio']:8.2f}"
+            f"{r['goal'] or '':>7}{missed}"
+        )
     if chosen.json:
         with open(chosen.json, "w") as file:
             json.dump(rows, file, indent=1)

@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--json OUT]
 
-Two figures per program: the process's peak, and how much of it came after importing the library and making model and
-data. Both run the same program text on two threads.
+Two figures per program: the process's peak, and how much of it came after importing the library and
+making model and data. Both run the same program text on two threads.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ def peak():
 torch.set_num_threads(2)
 torch.manual_seed(0)
 if {name!r} == "MLP":
-    model = nn.Sequential(nn.Linear(784, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, 10))
+    model = nn.Sequential(
+        nn.Linear(784, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, 10))
     x = torch.randn(512, 784)
 else:
     model = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(64, 10))
     x = torch.randn(64, 3, 32, 32)
 y = torch.randint(0, 10, (len(x),))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -47,7 +49,9 @@ print(before, peak())
 def measure(library: str, name: str) -> dict[str, float]:
     """Megabytes: the process's peak, and its growth during the steps."""
     program = PROGRAM.format(library=library, name=name)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     before, peak = map(float, done.stdout.split())
     return {"peak": peak, "growth": peak - before}
 
@@ -63,7 +67,15 @@ def main() -> None:
         runs = {lib: [measure(lib, name) for _ in range(3)] for lib in ("lampion", "torch")}
         for figure in ("peak", "growth"):
             ours, theirs = (min(r[figure] for r in runs[lib]) for lib in ("lampion", "torch"))
-            rows.append({"step": name, "figure": figure, "lampion": ours, "torch": theirs, "ratio": ours / theirs})
+            rows.append(
+                {
+                    "step": name,
+                    "figure": figure,
+                    "lampion": ours,
+                    "torch": theirs,
+                    "ratio": ours / theirs,
+                }
+            )
             print(f"{name:16}{figure:10}{ours:12.1f}{theirs:12.1f}{ours / theirs:8.2f}")
     if chosen.json:
         with open(chosen.json, "w") as file:

@@ -1,4 +1,6 @@
-"""Linear regression by gradient descent on all data and by stochastic gradient descent on batches."""
+"""Linear regression by gradient descent on all data and by stochastic gradient descent on
+batches.
+"""
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -27,7 +29,10 @@ def fit(batch_size, lr, epochs):
 for name, batch_size, lr in (("gradient descent", 200, 0.05), ("stochastic", 10, 0.05)):
     layer, losses = fit(batch_size, lr, 25)
     weights = [round(v, 3) for v in layer.weight[0].tolist()]
-    print(f"{name:16} loss {losses[0]:.4f} -> {losses[-1]:.6f}, w = {weights}, b = {layer.bias.item():.3f}")
+    print(
+        f"{name:16} loss {losses[0]:.4f} -> {losses[-1]:.6f}, w = {weights}, b = "
+        f"{layer.bias.item():.3f}"
+    )
 
 x = torch.tensor(2.0, requires_grad=True)
 y = torch.tensor(3.0, requires_grad=True)

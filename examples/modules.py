@@ -25,7 +25,9 @@ print(model)
 
 shapes = []
 for layer in model:
-    layer.register_forward_hook(lambda m, args, out: shapes.append((type(m).__name__, tuple(out.shape))))
+    layer.register_forward_hook(
+        lambda m, args, out: shapes.append((type(m).__name__, tuple(out.shape)))
+    )
 
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=50, gamma=0.5)

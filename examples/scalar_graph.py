@@ -1,4 +1,6 @@
-"""f = tanh(ln(1 + z * 2x / sin(y))): forward, backward, and the same derivatives by the chain rule."""
+"""f = tanh(ln(1 + z * 2x / sin(y))): forward, backward,
+and the same derivatives by the chain rule.
+"""
 
 import math
 

@@ -68,9 +68,7 @@ def with_autograd(relu):
 
 def network():
     """The same network of layers."""
-    return torch.nn.Sequential(
-        torch.nn.Linear(D_in, H), torch.nn.ReLU(), torch.nn.Linear(H, D_out)
-    )
+    return torch.nn.Sequential(torch.nn.Linear(D_in, H), torch.nn.ReLU(), torch.nn.Linear(H, D_out))
 
 
 def with_nn():

@@ -9,7 +9,9 @@ import os
 
 
 class Flags:
-    """What can be switched: `check` verifies shape rules and graphs, `debug` prints what is compiled."""
+    """What can be switched: `check` verifies shape rules and graphs,
+    `debug` prints what is compiled.
+    """
 
     def __init__(self) -> None:
         self.check = int(os.environ.get("LAMPION_CHECK", "0"))

@@ -42,7 +42,8 @@ class device:
             )
         if not (index is None or isinstance(index, int)):
             raise TypeError(
-                f"device(): argument 'index' (position 2) must be int, not {index.__class__.__name__}"
+                "device(): argument 'index' (position 2) must be int, not "
+                f"{index.__class__.__name__}"
             )
         kind, _, number = type.partition(":")
         check(

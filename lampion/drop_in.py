@@ -1,4 +1,6 @@
-"""Lampion under the name `torch`, for programs that say `import torch`. May import everything below cli."""
+"""Lampion under the name `torch`, for programs that say `import torch`.
+May import everything below cli.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,22 @@ class Finder(importlib.abc.MetaPathFinder):
             found = None
         if found is None:
             raise ModuleNotFoundError(f"No module named {name!r}: Lampion has no {ours}", name=name)
-        spec = ModuleSpec(name, Alias(ours), is_package=found.submodule_search_locations is not None)
+        spec = ModuleSpec(
+            name, Alias(ours), is_package=found.submodule_search_locations is not None
+        )
         spec.submodule_search_locations = found.submodule_search_locations
         return spec
 
 
 def install() -> None:
-    """From now on `import torch` gives Lampion; raises RuntimeError if PyTorch is already loaded."""
+    """From now on `import torch` gives Lampion;
+    raises RuntimeError if PyTorch is already loaded.
+    """
     loaded = sys.modules.get(PREFIX)
     if loaded is not None and loaded.__name__ != "lampion":
-        raise RuntimeError("[drop_in] torch is already imported; install Lampion under its name before that")
+        raise RuntimeError(
+            "[drop_in] torch is already imported; install Lampion under its name before that"
+        )
     if not any(isinstance(f, Finder) for f in sys.meta_path):
         sys.meta_path.insert(0, Finder())
 

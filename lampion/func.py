@@ -1,7 +1,7 @@
 """Function transforms under PyTorch's names: `torch.func`. May import core, ops and utils.
 
-`grad` marks its inputs at the level of the innermost interpreter, so that `vmap(grad(f))`, `grad(vmap(f))` and
-`jvp(grad(f))` need no code of their own.
+`grad` marks its inputs at the level of the innermost interpreter, so that `vmap(grad(f))`,
+`grad(vmap(f))` and `jvp(grad(f))` need no code of their own.
 """
 
 from __future__ import annotations
@@ -108,12 +108,16 @@ def _pull(outs: list, marked: list, cotangents: Any, create: bool, keep: bool = 
 
 
 def _release(x: Any, outer: bool) -> Any:
-    """A result as the caller gets it: without our marks' history unless somebody outside needs it."""
+    """A result as the caller gets it: without our marks' history unless somebody outside needs
+    it.
+    """
     return x.detach() if isinstance(x, Tensor) and not outer else x
 
 
 def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
-    """Like `grad`, and returns the value too: `(gradient, value)`, or `(gradient, (value, aux))`."""
+    """Like `grad`, and returns the value too: `(gradient, value)`, or `(gradient, (value,
+    aux))`.
+    """
 
     @functools.wraps(func)
     def run(*args: Any, **kwargs: Any) -> tuple:
@@ -159,7 +163,9 @@ def grad(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
 
 
 def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
-    """`func(*primals)` and the function that maps cotangents of the result to those of the primals."""
+    """`func(*primals)` and the function that maps cotangents of the result to those of the
+    primals.
+    """
     with _differentiating():
         leaves, spec = tree_flatten(primals)
         marked = [mark(x) for x in leaves]
@@ -183,7 +189,8 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         check(
             len(flat) == len(outs),
             lambda: (
-                f"[vjp] expected cotangents in the structure of the result, {out_spec}, got {given_spec}"
+                f"[vjp] expected cotangents in the structure of the result, {out_spec}, got "
+                f"{given_spec}"
             ),
         )
         with _differentiating():
@@ -254,7 +261,8 @@ def vmap(
     check(
         randomness in ("error", "different", "same"),
         lambda: (
-            f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}"
+            "Only allowed values for randomness are 'error', 'different', or 'same'. Got "
+            f"{randomness}"
         ),
     )
 
@@ -300,8 +308,8 @@ def _batch_dims(in_dims: Any, args: tuple, leaves: list) -> list[int | None]:
         check(
             d is None or not isinstance(x, Tensor) or -x.dim() <= d < x.dim(),
             lambda: (
-                f"[vmap] Got in_dim={d} for some input, but that input is a Tensor of dimensionality "
-                f"{x.dim()}; choose in_dims within its dimensions, or None"
+                f"[vmap] Got in_dim={d} for some input, but that input is a Tensor of "
+                f"dimensionality {x.dim()}; choose in_dims within its dimensions, or None"
             ),
             ValueError,
         )
@@ -335,8 +343,8 @@ def _batch_size(leaves: list, dims: list) -> int:
     check(
         len(sizes) == 1,
         lambda: (
-            f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sorted(sizes)} "
-            "for the mapped dimension"
+            "vmap: Expected all tensors to have the same size in the mapped dimension, got sizes "
+            f"{sorted(sizes)} for the mapped dimension"
         ),
         ValueError,
     )
@@ -484,7 +492,9 @@ def _tie(module: Any, given: dict, owners: dict) -> None:
 
 
 def stack_module_state(models: Any) -> tuple[dict, dict]:
-    """The parameters and buffers of modules of one architecture, stacked: an ensemble for `vmap`."""
+    """The parameters and buffers of modules of one architecture, stacked:
+    an ensemble for `vmap`.
+    """
     models = list(models)
     check(len(models) > 0, "stack_module_state: Expected at least one model, got 0.")
     kinds = {type(m) for m in models}

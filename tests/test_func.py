@@ -103,9 +103,20 @@ def test_vmap_of_hessian():
 
 def test_in_dims_out_dims_and_chunks():
     a = torch.arange(6.0).view(2, 3)
-    assert func.vmap(lambda x, y: x + y, in_dims=(1, None), out_dims=1)(a, torch.zeros(2)).tolist() == a.tolist()
-    assert func.vmap(lambda x: x * 2, chunk_size=2)(torch.arange(5.0)).tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
-    nested = func.vmap(lambda d: {"s": d["a"] + d["b"][0]})({"a": torch.ones(3), "b": (torch.ones(3),)})
+    assert (
+        func.vmap(lambda x, y: x + y, in_dims=(1, None), out_dims=1)(a, torch.zeros(2)).tolist()
+        == a.tolist()
+    )
+    assert func.vmap(lambda x: x * 2, chunk_size=2)(torch.arange(5.0)).tolist() == [
+        0.0,
+        2.0,
+        4.0,
+        6.0,
+        8.0,
+    ]
+    nested = func.vmap(lambda d: {"s": d["a"] + d["b"][0]})(
+        {"a": torch.ones(3), "b": (torch.ones(3),)}
+    )
     assert nested["s"].tolist() == [2.0, 2.0, 2.0]
 
 
@@ -139,12 +150,16 @@ def test_writing_a_batched_value_into_an_unbatched_tensor():
         y.add_(x)
         return y
 
-    with pytest.raises(RuntimeError, match="vmap: an in-place operator would write a batched value"):
+    with pytest.raises(
+        RuntimeError, match="vmap: an in-place operator would write a batched value"
+    ):
         func.vmap(bad)(X)
 
 
 def test_values_cannot_be_looked_at():
-    with pytest.raises(RuntimeError, match=r"\[(bool|item)\] needs the values of a tensor inside vmap"):
+    with pytest.raises(
+        RuntimeError, match=r"\[(bool|item)\] needs the values of a tensor inside vmap"
+    ):
         func.vmap(lambda x: x if x.sum() > 0 else -x)(X)
 
 
@@ -165,7 +180,9 @@ def test_errors(call, error, message):
 
 def test_per_sample_gradients_of_a_module():
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+    ).double()
     parameters = {k: v.detach() for k, v in model.named_parameters()}
     labels = torch.tensor([0, 1, 2, 0, 1])
 
@@ -184,7 +201,9 @@ def test_per_sample_gradients_of_a_module():
 def test_ensembles():
     models = [torch.nn.Linear(4, 2).double() for _ in range(3)]
     parameters, buffers = func.stack_module_state(models)
-    out = func.vmap(lambda p, b, x: func.functional_call(models[0], (p, b), (x,)), in_dims=(0, 0, None))(parameters, buffers, X)
+    out = func.vmap(
+        lambda p, b, x: func.functional_call(models[0], (p, b), (x,)), in_dims=(0, 0, None)
+    )(parameters, buffers, X)
     close(out, np.stack([m(X).detach().numpy() for m in models]))
 
 

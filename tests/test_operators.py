@@ -1,7 +1,8 @@
-"""Every operator by its samples: values, gradients to second order, jvp, vmap, in-place safety, errors.
+"""Every operator by its samples: values, gradients to second order, jvp, vmap, in-place safety,
+errors.
 
-Each rule is checked against something independent: NumPy for values, finite differences for derivatives, the vjp
-for the jvp, a loop for vmap.
+Each rule is checked against something independent: NumPy for values, finite differences for
+derivatives, the vjp for the jvp, a loop for vmap.
 """
 
 import warnings
@@ -63,7 +64,9 @@ def arrays(sample: Sample, dtype: str, seed: int = 0):
 
     def build(x):
         if isinstance(x, A):
-            return np.asarray(x.array(rng, np.dtype(NUMPY.get(x.dtype, x.dtype)) if x.dtype else kind))
+            return np.asarray(
+                x.array(rng, np.dtype(NUMPY.get(x.dtype, x.dtype)) if x.dtype else kind)
+            )
         if isinstance(x, (list, tuple)):
             return type(x)(build(v) for v in x)
         return x
@@ -84,7 +87,9 @@ def tensors(x):
 
 def wide(x, kinds):
     """Arrays of low precision, and of the given kinds, as float64 for the reference."""
-    if isinstance(x, np.ndarray) and (x.dtype.name in ("float16", "bfloat16") or x.dtype.kind in kinds):
+    if isinstance(x, np.ndarray) and (
+        x.dtype.name in ("float16", "bfloat16") or x.dtype.kind in kinds
+    ):
         return x.astype(np.float64)
     if isinstance(x, (list, tuple)):
         return type(x)(wide(v, kinds) for v in x)
@@ -113,11 +118,20 @@ def test_values(sample, dtype):
         assert all(isinstance(t, torch.Tensor) for t in got)
         return
     # NumPy gives half precision for functions of small integers, PyTorch single
-    kinds = "bui" if np.dtype(NUMPY.get(dtype, dtype)).kind in "bui" and got[0].dtype.is_floating_point else ""
-    want = flat(sample.reference(*wide(args, kinds), **{k: wide(v, kinds) for k, v in kwargs.items()}))
+    kinds = (
+        "bui"
+        if np.dtype(NUMPY.get(dtype, dtype)).kind in "bui" and got[0].dtype.is_floating_point
+        else ""
+    )
+    want = flat(
+        sample.reference(*wide(args, kinds), **{k: wide(v, kinds) for k, v in kwargs.items()})
+    )
     assert len(got) == len(want)
     for g, w in zip(got, want, strict=True):
-        g, w = np.asarray(g.detach().to(torch.float64) if g.dtype is torch.bfloat16 else g.detach()), np.asarray(w)
+        g, w = (
+            np.asarray(g.detach().to(torch.float64) if g.dtype is torch.bfloat16 else g.detach()),
+            np.asarray(w),
+        )
         rtol, atol = TOLERANCE.get(dtype, (1e-5, 1e-5))
         assert g.shape == w.shape
         np.testing.assert_allclose(g.astype(complex), w.astype(complex), rtol=rtol, atol=atol)
@@ -190,15 +204,23 @@ def test_jvp_is_the_transpose_of_vjp(sample, dtype):
 
     def random_like(t):
         x = rng.standard_normal(tuple(t.shape))
-        return wrap(np.asarray(x + 1j * rng.standard_normal(tuple(t.shape)) if t.is_complex() else x, t.dtype.numpy))
+        return wrap(
+            np.asarray(
+                x + 1j * rng.standard_normal(tuple(t.shape)) if t.is_complex() else x, t.dtype.numpy
+            )
+        )
 
     tangents = tuple(random_like(x) for x in leaves)
     outs, moved = jvp(call, tuple(leaves), tangents)
     cotangents = tuple(random_like(o) for o in outs)
     _, pull = vjp(call, *leaves)
     pulled = pull(cotangents)
-    left = sum((m.numpy() * c.numpy().conj()).real.sum() for m, c in zip(moved, cotangents, strict=True))
-    right = sum((t.numpy() * p.numpy().conj()).real.sum() for t, p in zip(tangents, pulled, strict=True))
+    left = sum(
+        (m.numpy() * c.numpy().conj()).real.sum() for m, c in zip(moved, cotangents, strict=True)
+    )
+    right = sum(
+        (t.numpy() * p.numpy().conj()).real.sum() for t, p in zip(tangents, pulled, strict=True)
+    )
     np.testing.assert_allclose(left, right, rtol=1e-7, atol=1e-8)
 
 
@@ -215,24 +237,40 @@ def test_vmap_is_a_loop(sample):
     rows = [arrays(sample, dtype, seed)[0] for seed in range(3)]
     kwargs = tensors(arrays(sample, dtype)[1])
     call = function(sample)
-    places = [isinstance(x, np.ndarray) and not (isinstance(a, A) and a.values is not None)
-              for a, x in zip(sample.inputs, rows[0], strict=True)]
+    places = [
+        isinstance(x, np.ndarray) and not (isinstance(a, A) and a.values is not None)
+        for a, x in zip(sample.inputs, rows[0], strict=True)
+    ]
     if not any(places):
         pytest.skip("only lists of tensors: vmapped by the functions that call it")
     expected = [
-        flat(call(*[tensors(r[i]) if p else tensors(rows[0][i]) for i, p in enumerate(places)], **kwargs))
+        flat(
+            call(
+                *[tensors(r[i]) if p else tensors(rows[0][i]) for i, p in enumerate(places)],
+                **kwargs,
+            )
+        )
         for r in rows
     ]
     stacked = [
-        wrap(np.stack([r[i] for r in rows])) if p else tensors(rows[0][i]) for i, p in enumerate(places)
+        wrap(np.stack([r[i] for r in rows])) if p else tensors(rows[0][i])
+        for i, p in enumerate(places)
     ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\[vmap\]")
         got = flat(
-            vmap(lambda *xs: tuple(flat(call(*xs, **kwargs))), in_dims=tuple(0 if p else None for p in places))(*stacked)
+            vmap(
+                lambda *xs: tuple(flat(call(*xs, **kwargs))),
+                in_dims=tuple(0 if p else None for p in places),
+            )(*stacked)
         )
     for k, g in enumerate(got):
-        want = np.stack([e[k].to(torch.float64).numpy() if e[k].dtype is torch.bfloat16 else e[k].numpy() for e in expected])
+        want = np.stack(
+            [
+                e[k].to(torch.float64).numpy() if e[k].dtype is torch.bfloat16 else e[k].numpy()
+                for e in expected
+            ]
+        )
         g = g.to(torch.float64) if g.dtype is torch.bfloat16 else g
         np.testing.assert_allclose(np.asarray(g), want, rtol=1e-5, atol=1e-6)
 
@@ -267,6 +305,8 @@ def test_every_operator_has_a_sample():
                 call, leaves = differentiable(sample)
                 outs = call(*[x.requires_grad_() for x in leaves])
                 live = [o for o in outs if o.requires_grad]
-                torch.autograd.backward(live, [wrap(np.ones(tuple(o.shape), o.dtype.numpy)) for o in live])
+                torch.autograd.backward(
+                    live, [wrap(np.ones(tuple(o.shape), o.dtype.numpy)) for o in live]
+                )
     missing = sorted(set(OPS) - seen - set(UNSAMPLED))
     assert not missing, f"operators without samples in tests/samples: {missing}"

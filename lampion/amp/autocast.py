@@ -1,7 +1,8 @@
-"""Inside `autocast`, matrix products compute in a lower type and delicate operators in float32. May import core.
+"""Inside `autocast`, matrix products compute in a lower type and delicate operators in float32. May
+import core.
 
-Which operator computes in what is a field of its record; the casts are recorded, so gradients come back in the
-inputs' own types.
+Which operator computes in what is a field of its record; the casts are recorded, so gradients come
+back in the inputs' own types.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ HALVES = (dtypes.float16, dtypes.bfloat16)
 
 
 class Policy:
-    """How inputs are cast: to `dtype` for operators marked lower, to float32 for those marked so."""
+    """How inputs are cast: to `dtype` for operators marked lower,
+    to float32 for those marked so.
+    """
 
     def __init__(self, device_type: str, dtype: dtypes.dtype, cache: bool) -> None:
         self.device_type, self.dtype = device_type, dtype
@@ -38,24 +41,32 @@ class Policy:
         if kind == "lower":
             return tuple([self.lowered(t) for t in inputs])
         return tuple([
-            CAST(t, dtype=dtypes.float32) if t is not None and t.dtype in HALVES else t for t in inputs
+            CAST(t, dtype=dtypes.float32) if t is not None and t.dtype in HALVES else t
+            for t in inputs
         ])  # fmt: skip
 
     def lowered(self, t: Tensor | None) -> Tensor | None:
-        """A float32 (or other half) tensor in the lower type; a leaf that is trained is cast once per version."""
+        """A float32 (or other half) tensor in the lower type;
+        a leaf that is trained is cast once per version.
+        """
         if t is None or t.dtype is self.dtype or t.dtype not in (dtypes.float32, *HALVES):
             return t
         keep = self.cache is not None and t._requires_grad and t.grad_fn is None
         if not keep:
             return CAST(t, dtype=self.dtype)
         found = self.cache.get(id(t))  # type: ignore[union-attr]
-        if found is None or found[0] is not t or found[1] != t._version or found[2].requires_grad != STATE.grad:
+        if (
+            found is None
+            or found[0] is not t
+            or found[1] != t._version
+            or found[2].requires_grad != STATE.grad
+        ):
             found = (t, t._version, CAST(t, dtype=self.dtype))
             self.cache[id(t)] = found  # type: ignore[index]
         return found[2]
 
 
-class autocast(Switch):  # noqa: N801
+class autocast(Switch):
     """A block (or decorated function) that computes in mixed precision.
 
     >>> with torch.autocast("cpu"):
@@ -83,12 +94,14 @@ class autocast(Switch):  # noqa: N801
         dtype = LOWER[device_type] if dtype is None else dtype
         if enabled and device_type == "cuda":
             warnings.warn(
-                "User provided device_type of 'cuda', but CUDA is not available. Disabling", stacklevel=2
+                "User provided device_type of 'cuda', but CUDA is not available. Disabling",
+                stacklevel=2,
             )
             enabled = False
         if enabled and dtype not in HALVES:
             warnings.warn(
-                f"In {device_type.upper()} autocast, but the target dtype is not supported. Disabling autocast.",
+                f"In {device_type.upper()} autocast, but the target dtype is not supported. "
+                "Disabling autocast.",
                 stacklevel=2,
             )
             enabled = False
@@ -100,7 +113,9 @@ class autocast(Switch):  # noqa: N801
         return autocast(self.device, self.fast_dtype, self._enabled, self._cache_enabled)
 
     def __enter__(self) -> Any:
-        policy = Policy(self.device, self.fast_dtype, self._cache_enabled) if self._enabled else None
+        policy = (
+            Policy(self.device, self.fast_dtype, self._cache_enabled) if self._enabled else None
+        )
         self.values = {"autocast": policy}
         return super().__enter__()
 
@@ -125,7 +140,9 @@ def get_autocast_dtype(device_type: str) -> dtypes.dtype:
 def custom_fwd(
     fwd: Callable | None = None, *, device_type: str, cast_inputs: dtypes.dtype | None = None
 ) -> Callable:
-    """For `forward` of a custom Function: remembers autocast for `backward`, or casts its inputs and turns it off."""
+    """For `forward` of a custom Function: remembers autocast for `backward`,
+    or casts its inputs and turns it off.
+    """
     if fwd is None:
         return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
 

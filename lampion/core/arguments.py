@@ -1,7 +1,8 @@
 """What is said of arguments of the wrong type. May import tensor.
 
-Nothing is checked before a call. When one fails, its arguments are held against the annotations of the
-function's signature, and the first that does not fit is named, as PyTorch's argument parser does.
+Nothing is checked before a call. When one fails, its arguments are held against the annotations of
+the function's signature, and the first that does not fit is named, as PyTorch's argument parser
+does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ import numpy as np
 
 from .tensor import Tensor
 
-SCALAR = (Number, np.bool_, Tensor)  # what stands for a number: a Python one, NumPy's, a 0-dim tensor
+SCALAR = (
+    Number,
+    np.bool_,
+    Tensor,
+)  # what stands for a number: a Python one, NumPy's, a 0-dim tensor
 ACCEPTED: dict[str, tuple] = {  # an annotation -> the classes it takes
     "Tensor": (Tensor,),
     "int": (Integral, np.bool_, Tensor),
@@ -29,14 +34,31 @@ ACCEPTED: dict[str, tuple] = {  # an annotation -> the classes it takes
 }
 SIZES = "int | Sequence[int] | None"  # what `Any` means for an argument of one of these names
 NAMED = dict.fromkeys(
-    "dim dims s kernel_size stride dilation output_size normalized_shape pad".split(), SIZES
+    [
+        "dim",
+        "dims",
+        "s",
+        "kernel_size",
+        "stride",
+        "dilation",
+        "output_size",
+        "normalized_shape",
+        "pad",
+    ],
+    SIZES,
 ) | {"tensors": "Sequence[Tensor]"}
-WORDS = {"Sequence[int]": "tuple of ints", "Sequence[Tensor]": "tuple of Tensors", "float": "Number"}
+WORDS = {
+    "Sequence[int]": "tuple of ints",
+    "Sequence[Tensor]": "tuple of Tensors",
+    "float": "Number",
+}
 HINTS = {"Tensor": "make one with torch.tensor", "int": "convert it with int()"}
 
 
 def guarded(function: Callable) -> Callable:
-    """The function; where it fails on an argument of the wrong type, it raises TypeError that says which."""
+    """The function; where it fails on an argument of the wrong type,
+    it raises TypeError that says which.
+    """
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -71,12 +93,16 @@ def explain(error: Exception, function: Callable, args: tuple, kwargs: dict) -> 
 
 
 def fits(kind: str, value: Any) -> bool:
-    """Whether an annotation takes a value; a tensor stands for a number only if it has one element."""
+    """Whether an annotation takes a value; a tensor stands for a number only if it has one
+    element.
+    """
     if not isinstance(value, ACCEPTED[kind]):
         return False
     if kind.startswith("Sequence"):
         return not isinstance(value, (str, bytes)) and stranger(kind, value) is None
-    return kind in ("Tensor", "str", "None") or not isinstance(value, Tensor) or value._data.size == 1
+    return (
+        kind in ("Tensor", "str", "None") or not isinstance(value, Tensor) or value._data.size == 1
+    )
 
 
 def stranger(kind: str, values: Any) -> int | None:
@@ -96,7 +122,9 @@ def mismatch(kinds: list[str], value: Any) -> str:
     if place is not None:
         inner = "Tensor" if "Tensor" in known[-1] else "int"
         found = type(value[place]).__name__
-        return f"must be {wanted}: expected {inner} as element {place} in argument 0, but got {found}"
+        return (
+            f"must be {wanted}: expected {inner} as element {place} in argument 0, but got {found}"
+        )
     hint = f"; {HINTS[known[0]]}" if known[0] in HINTS and value is not None else ""
     return f"must be {wanted}, not {type(value).__name__}{hint}"
 
@@ -106,4 +134,6 @@ def takes_tensors(function: Any, least: int) -> bool:
     if not inspect.isfunction(function) or hasattr(function, "guarded"):
         return False
     notes = {n: str(kind) for n, kind in function.__annotations__.items() if n != "return"}
-    return sum("Tensor" in kind or n in ("tensors", "matrices") for n, kind in notes.items()) >= least
+    return (
+        sum("Tensor" in kind or n in ("tensors", "matrices") for n, kind in notes.items()) >= least
+    )

@@ -1,4 +1,6 @@
-"""Operators that users define: `Function` with its own forward and backward. May import the core's earlier files."""
+"""Operators that users define: `Function` with its own forward and backward.
+May import the core's earlier files.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class FunctionCtx(Node):
             check(
                 t is None or isinstance(t, Tensor),
                 lambda: (
-                    f"save_for_backward can only save variables, but argument is of type {type(t).__name__}"
+                    "save_for_backward can only save variables, but argument is of type "
+                    f"{type(t).__name__}"
                 ),
                 TypeError,
             )
@@ -60,7 +63,9 @@ class FunctionCtx(Node):
 
     @property
     def saved_tensors(self) -> tuple:
-        """What `save_for_backward` was given; raises RuntimeError if freed or changed in place since."""
+        """What `save_for_backward` was given;
+        raises RuntimeError if freed or changed in place since.
+        """
         if self.saved is None:
             raise RuntimeError(FREED)
         found = []
@@ -89,7 +94,9 @@ class FunctionCtx(Node):
         self.materialize = value
 
     def seal(self, outputs: list[Tensor]) -> None:
-        """Turns what was kept into what is saved: outputs without the tensor around them, hooks applied."""
+        """Turns what was kept into what is saved: outputs without the tensor around them,
+        hooks applied.
+        """
         places = {id(o): i for i, o in enumerate(outputs)}
         hooks = STATE.saved_hooks
         saved: list[Any] = []
@@ -119,8 +126,8 @@ class FunctionCtx(Node):
         check(
             len(given) >= wanted and all(x is None for x in extra),
             lambda: (
-                f"function {self.name()} returned an incorrect number of gradients (expected {wanted}, "
-                f"got {len(given)})"
+                f"function {self.name()} returned an incorrect number of gradients (expected "
+                f"{wanted}, got {len(given)})"
             ),
         )
         return [given[i] for i in self.places]
@@ -173,8 +180,8 @@ class Function:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError(
-            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
-            "invoke them on the class itself: use .apply"
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all "
+            "static, so you should invoke them on the class itself: use .apply"
         )
 
     @staticmethod
@@ -193,8 +200,8 @@ class Function:
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """The gradients of the inputs, given those of the outputs."""
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
-            "backward mode AD."
+            "You must implement either the backward or vjp method for your custom "
+            "autograd.Function to use it with backward mode AD."
         )
 
     @classmethod

@@ -1,7 +1,7 @@
 """The state that calls depend on and the nodes of the graph. May import op, tensor and the base.
 
-A node holds what its backward needs and no more; a saved tensor is compared with its storage's last write
-when it is used, so saving costs nothing.
+A node holds what its backward needs and no more; a saved tensor is compared with its storage's last
+write when it is used, so saving costs nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ DIRECT, TAPE, GENERAL = range(3)
 
 
 class State(threading.local):
-    """What a thread's calls depend on. `mode` sums it up for the short path: no grad, grad, anything else."""
+    """What a thread's calls depend on. `mode` sums it up for the short path: no grad, grad,
+    anything else.
+    """
 
     mode = TAPE
     grad = True
@@ -141,7 +143,9 @@ class Node(Recorded):
         return [None if x is None else wrap(x) for x in plan.raw(*arrays)]
 
     def array(self, saved: Any) -> Any:
-        """The array of a saved tensor, if nobody has written to it since; a saved number as it is."""
+        """The array of a saved tensor, if nobody has written to it since;
+        a saved number as it is.
+        """
         if saved.__class__ is SavedOutput or isinstance(saved, Tensor):
             storage, data = saved._storage, saved._data
         else:
@@ -172,10 +176,10 @@ def widened(value: Any) -> Any:
 
 
 FREED = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-    "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
-    "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if "
-    "you need to access saved tensors after calling backward."
+    "Trying to backward through the graph a second time (or directly access saved tensors after "
+    "they have already been freed). Saved intermediate values of the graph are freed when you call "
+    ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
+    "graph a second time or if you need to access saved tensors after calling backward."
 )
 
 
@@ -183,9 +187,10 @@ def modified(node: Node, data: Any, storage: Storage) -> str:
     """Names the operator and the line that changed a saved tensor."""
     name, file, line = storage.writer or ("an operator", "unknown", 0)
     return (
-        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[{node.name()}] saved a tensor of shape {tuple(data.shape)}, and `{name}` changed it at {file}:{line}; "
-        "use the out-of-place form there, or .clone() the tensor before"
+        "one of the variables needed for gradient computation has been modified by an inplace "
+        f"operation: [{node.name()}] saved a tensor of shape {tuple(data.shape)}, and `{name}` "
+        f"changed it at {file}:{line}; use the out-of-place form there, or .clone() the tensor "
+        "before"
     )
 
 
@@ -242,7 +247,9 @@ class Packed:
 
 
 class Slot(Node):
-    """One of several differentiable outputs of a node; passes its gradient on into the node's tuple."""
+    """One of several differentiable outputs of a node;
+    passes its gradient on into the node's tuple.
+    """
 
     def __init__(self, node: Node, index: int, data: Any) -> None:
         self.node, self.index, self.seq = node, index, tick()

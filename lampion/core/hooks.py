@@ -1,4 +1,6 @@
-"""Hooks on tensors and nodes, and the ends of the graph as the user sees them. May import tensor, graph and op."""
+"""Hooks on tensors and nodes, and the ends of the graph as the user sees them. May import tensor,
+graph and op.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from ..errors import check
 from .graph import Node
 from .tensor import Tensor
 
+
 def run_tensor_hooks(hooks: dict, g: Tensor) -> Tensor:
     """Each hook sees the gradient and may return another in its place."""
     for hook in list(hooks.values()):
@@ -18,7 +21,10 @@ def run_tensor_hooks(hooks: dict, g: Tensor) -> Tensor:
         if new is not None:
             check(
                 isinstance(new, Tensor),
-                lambda: f"hook '{hook.__name__}' has changed the type of value (was Tensor got {type(new)})",
+                lambda: (
+                    f"hook '{hook.__name__}' has changed the type of value (was Tensor got "
+                    f"{type(new)})"
+                ),
                 TypeError,
             )
             g = new
@@ -42,7 +48,9 @@ def run_pre_hooks(node: Node, g: Any) -> Any:
 
 
 def run_hooks(node: Node, grads: Any, g: Any) -> list:
-    """Hooks on the node see (gradients of inputs, gradients of outputs) and may replace the former."""
+    """Hooks on the node see (gradients of inputs, gradients of outputs)
+    and may replace the former.
+    """
     given = tuple(g) if isinstance(g, list) else (g,)
     for hook in list((node.hooks or {}).values()):
         new = hook(tuple(grads), given)
@@ -68,7 +76,9 @@ def add_hook(owner: Any, place: str, hook: Callable) -> RemovableHandle:
 
 
 class RemovableHandle:
-    """Returned by every `register_*hook`; `remove()` takes the hook away. Also a context manager."""
+    """Returned by every `register_*hook`; `remove()` takes the hook away.
+    Also a context manager.
+    """
 
     def __init__(self, hooks: dict) -> None:
         self.hooks, self.id = hooks, next(hook_ids)
@@ -85,7 +95,9 @@ class RemovableHandle:
 
 
 def register_hook(self: Tensor, hook: Callable) -> RemovableHandle:
-    """Calls `hook(grad)` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
+    """Calls `hook(grad)` whenever this tensor's gradient is computed;
+    what it returns replaces the gradient.
+    """
     check(self._requires_grad, "cannot register a hook on a tensor that doesn't require gradient")
     if self.grad_fn is None:
         return add_hook(self, "_hooks", hook)
@@ -96,7 +108,8 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable) -> Removabl
     """Calls `hook(tensor)` after a gradient has been added to the leaf's `.grad`."""
     check(
         self.is_leaf and self._requires_grad,
-        "post accumulate grad hooks cannot be registered on non-leaf tensors or tensors without requires_grad",
+        "post accumulate grad hooks cannot be registered on non-leaf tensors or tensors without "
+        "requires_grad",
     )
     return add_hook(self, "_post_hooks", hook)
 
@@ -135,7 +148,9 @@ class AccumulateGrad:
 
 
 def next_functions(node: Node) -> tuple:
-    """The nodes that the gradients flow on to, as pairs (node, output number); None where none is wanted."""
+    """The nodes that the gradients flow on to, as pairs (node, output number);
+    None where none is wanted.
+    """
     edges = iter(node.edges)
     wanted = set(node.targets)
     found: list = []

@@ -1,7 +1,8 @@
 """In-place writes and `out=`. May import op, tensor, graph, promotion, dispatch and the base.
 
-An in-place operator is the out-of-place one followed by `assign`. Written through a view, the base's history
-becomes "the base with the view replaced", and every view of it gets its history anew, as in PyTorch.
+An in-place operator is the out-of-place one followed by `assign`. Written through a view, the
+base's history becomes "the base with the view replaced", and every view of it gets its history
+anew, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ def check_writable(target: Tensor, name: str) -> None:
     if STATE.grad and target._requires_grad:
         if target.grad_fn is None:
             raise RuntimeError(
-                f"[{name}] a leaf Variable that requires grad is being used in an in-place operation; wrap the "
-                "update in torch.no_grad(), or work on a .clone()"
+                f"[{name}] a leaf Variable that requires grad is being used in an in-place "
+                "operation; wrap the update in torch.no_grad(), or work on a .clone()"
             )
         base = target._base
         if base is not None and base.grad_fn is None:
             raise RuntimeError(
-                f"[{name}] a view of a leaf Variable that requires grad is being used in an in-place operation; "
-                "wrap the update in torch.no_grad(), or work on a .clone()"
+                f"[{name}] a view of a leaf Variable that requires grad is being used in an "
+                "in-place operation; wrap the update in torch.no_grad(), or work on a .clone()"
             )
     if target._inference and not STATE.inference:
         raise RuntimeError(
-            f"[{name}] Inplace update to inference tensor outside InferenceMode is not allowed. You can make a "
-            "clone to get a normal tensor before doing inplace update."
+            f"[{name}] Inplace update to inference tensor outside InferenceMode is not allowed. "
+            "You can make a clone to get a normal tensor before doing inplace update."
         )
 
 
@@ -51,20 +52,21 @@ def check_result(target: Tensor, shape: tuple, dtype: np.dtype, name: str) -> No
         check(
             have.category <= want.category or (have.category == dtypes.INTEGER == want.category),
             lambda: (
-                f"result type {type_name(have)} can't be cast to the desired output type {type_name(want)}"
+                f"result type {type_name(have)} can't be cast to the desired output type "
+                f"{type_name(want)}"
             ),
         )
     if tuple(shape) != tuple(target._data.shape):
         raise RuntimeError(
-            f"[{name}] output with shape {list(target._data.shape)} doesn't match the broadcast shape "
-            f"{list(shape)}; use the out-of-place form"
+            f"[{name}] output with shape {list(target._data.shape)} doesn't match the broadcast "
+            f"shape {list(shape)}; use the out-of-place form"
         )
 
 
 TYPE_NAMES: dict[str, str] = {
-    "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
-    "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
-    "complex64": "ComplexFloat", "complex128": "ComplexDouble",
+    "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
+    "int64": "Long", "float16": "Half", "bfloat16": "BFloat16", "float32": "Float",
+    "float64": "Double", "complex64": "ComplexFloat", "complex128": "ComplexDouble",
 }  # fmt: skip
 
 
@@ -99,8 +101,9 @@ def check_memory(data: ndarray, name: str) -> None:
     check(
         not shared,
         lambda: (
-            f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "
-            "single memory location. Please clone() the tensor before performing the operation."
+            f"[{name}] unsupported operation: more than one element of the written-to tensor "
+            "refers to a single memory location. Please clone() the tensor before performing the "
+            "operation."
         ),
     )
     if not data.flags.writeable and not shared:
@@ -108,7 +111,8 @@ def check_memory(data: ndarray, name: str) -> None:
             data.flags.writeable = True
         except ValueError:
             raise RuntimeError(
-                f"[{name}] the tensor's memory is read-only (it came from a read-only array); .clone() it first"
+                f"[{name}] the tensor's memory is read-only (it came from a read-only array); "
+                ".clone() it first"
             ) from None
 
 
@@ -148,7 +152,8 @@ def refresh(view: Tensor) -> None:
 def scatter_view_gradient(g: Tensor, chain: tuple, order: Order) -> Tensor:
     """The base keeps the gradient of what the write left alone.
 
-    Its copy lies in memory as the base does (`order`), so that each operator of the chain gives a view of it.
+    Its copy lies in memory as the base does (`order`), so that each operator of the chain gives a
+    view of it.
     """
     if order is None:
         rest = g.clone(memory_format=contiguous_format)
@@ -195,8 +200,8 @@ def write_out(out: Tensor, result: Tensor, name: str) -> Tensor:
     check(
         not (STATE.grad and (out._requires_grad or result._requires_grad)),
         lambda: (
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
-            "the arguments requires grad."
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, "
+            "but one of the arguments requires grad."
         ),
     )
     if out._data.shape != result._data.shape:

@@ -1,4 +1,6 @@
-"""Where arrays lie: strides, the memory that views share, and who wrote to it last. May import nothing of lampion."""
+"""Where arrays lie: strides, the memory that views share, and who wrote to it last.
+May import nothing of lampion.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Storage:
 
 
 def strides_of(data: Any) -> tuple[int, ...]:
-    """PyTorch's strides of an array: in elements, and contiguous ones where sizes of 0 or 1 leave a choice."""
+    """PyTorch's strides of an array: in elements,
+    and contiguous ones where sizes of 0 or 1 leave a choice.
+    """
     if not isinstance(data, ndarray):
         return contiguous_strides(data.shape)
     if data.flags.c_contiguous:
@@ -70,7 +74,9 @@ def root_array(data: ndarray) -> ndarray:
 
 
 def memory_of(array: ndarray) -> ndarray:
-    """The bytes from an array's first to its last element, in the order of their addresses, not copied."""
+    """The bytes from an array's first to its last element, in the order of their addresses,
+    not copied.
+    """
     item = array.dtype.itemsize
     last = sum((n - 1) * s for n, s in zip(array.shape, array.strides)) // item
     raw = array.view(np.dtype((np.void, item)))  # as_strided does not know every type

@@ -1,10 +1,12 @@
-"""The operator record: everything Lampion knows about an operation, in one place. May import errors.
+"""The operator record: everything Lampion knows about an operation, in one place. May import
+errors.
 
-A record names its inputs, its kernel on raw arrays and its derivative. A derivative rule says what it needs
-by the names of its parameters: `g` the incoming gradient, `y` (or an output's name) the result, an input, a
-parameter, or an input's name with `_shape`. Only what is named is kept for the backward pass. Elementwise
-operators give their formula and local derivatives as strings of scalar arithmetic, which run on raw arrays,
-on tensors, and print. After MLX's `Primitive` class and the rule makers of JAX's `lax.py`.
+A record names its inputs, its kernel on raw arrays and its derivative. A derivative rule says what
+it needs by the names of its parameters: `g` the incoming gradient, `y` (or an output's name) the
+result, an input, a parameter, or an input's name with `_shape`. Only what is named is kept for the
+backward pass. Elementwise operators give their formula and local derivatives as strings of scalar
+arithmetic, which run on raw arrays, on tensors, and print. After MLX's `Primitive` class and the
+rule makers of JAX's `lax.py`.
 """
 
 from __future__ import annotations
@@ -20,16 +22,19 @@ TENSOR_NAMES: dict[str, Any] = {}  # the same on tensors; `ops` fills both
 
 
 class Op:
-    """One operator. `apply(op, *inputs, **params)` runs it; see the module's docstring for the rules.
+    """One operator. `apply(op, *inputs, **params)` runs it; see the module's docstring for the
+    rules.
 
     kernel     f(*arrays, **params) -> array, or tuple of arrays where `outputs` has several names
-    vjp        {input: rule} or one rule returning a gradient for each input; None: not differentiable
+    vjp        {input: rule} or one rule returning a gradient for each input; None: not
+               differentiable
     partials   {input: formula of the local derivative}, instead of `vjp`, for elementwise operators
     parameters names of an elementwise operator's numbers that its formulas use
-    jvp        f(tangents, inputs, outputs, params) -> tangents; "linear": the op itself on the tangent;
-               None: derived from the partials or from the vjp
+    jvp        f(tangents, inputs, outputs, params) -> tangents; "linear": the op itself on the
+               tangent; None: derived from the partials or from the vjp
     batch      f(size, values, dims, params, op) -> (result, dim); None: a loop
-    autocast   "lower" | "float32", either also "... on cuda": the type it computes in under autocast
+    autocast   "lower" | "float32", either also "... on cuda": the type it computes in under
+               autocast
     promote    "common" | "float" | "none": how operands are brought to one type
     outputs    names of the results; `(name, ...)` where their number depends on the call
     """
@@ -79,14 +84,17 @@ class Op:
 
 
 class Plan:
-    """The backward of an operator for one set of inputs that require a gradient (the bits of `mask`).
+    """The backward of an operator for one set of inputs that require a gradient (the bits of
+    `mask`).
 
     targets   indices of those inputs
     names     what must be saved, in order
     run       f(g, *saved) -> one gradient per target, on tensors
     raw       the same on raw arrays where the operator has partials, else None
-    save      f(*inputs, y) -> what must be saved, for the short paths; None where there is nothing to save
-    keep      f(inputs, params, output) -> the same for all others; output(i) is the i-th result, to be kept
+    save      f(*inputs, y) -> what must be saved, for the short paths; None where there is nothing
+              to save
+    keep      f(inputs, params, output) -> the same for all others; output(i) is the i-th result, to
+              be kept
     kept      the number of the one input to be saved, where that is all; else None
     short     whether the short paths may record it: it needs no parameters
     """
@@ -156,7 +164,9 @@ class Plan:
         self._run = run
 
     def _plan_joint(self, rule: Any) -> None:
-        """One rule for all inputs; it may name `needs`, a tuple that says which gradients are wanted."""
+        """One rule for all inputs; it may name `needs`,
+        a tuple that says which gradients are wanted.
+        """
         wanted = parameters_of(rule)
         self.names = tuple(n for n in wanted if n not in ("g", "needs"))
         needs = tuple(

@@ -1,6 +1,8 @@
-"""How operands are brought to one type, and what is said of shapes that do not fit. May import op, tensor, graph and the base.
+"""How operands are brought to one type, and what is said of shapes that do not fit. May import op,
+tensor, graph and the base.
 
-PyTorch's rule: tensors with dimensions outrank 0-dim tensors, these outrank Python numbers (see dtypes).
+PyTorch's rule: tensors with dimensions outrank 0-dim tensors, these outrank Python numbers (see
+dtypes).
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ _scalars: dict[tuple, ndarray] = {}
 
 
 def scalar_array(value: Any, dtype: np.dtype) -> ndarray:
-    """A read-only 0-dim array; the common ones are kept, since making one costs as much as adding two."""
+    """A read-only 0-dim array; the common ones are kept,
+    since making one costs as much as adding two.
+    """
     key = (value, dtype)
     found = _scalars.get(key)
     if found is None:
@@ -54,7 +58,9 @@ def promote(op: Op, inputs: tuple) -> tuple:
 
 
 def one_type(inputs: tuple, floating: bool) -> bool:
-    """Whether all inputs are tensors of one type already, and of a floating one if that is asked for."""
+    """Whether all inputs are tensors of one type already,
+    and of a floating one if that is asked for.
+    """
     first = None
     for t in inputs:
         if not isinstance(t, Tensor):
@@ -72,7 +78,8 @@ def number_type(op: Op, value: Any) -> dtypes.dtype:
     if isinstance(value, (bool, int, float, complex, np.number, np.bool_)):
         return dtypes.number_dtype(value)
     raise TypeError(
-        f"{op.name}(): argument must be Tensor or Number, not {type(value).__name__}; convert with torch.tensor"
+        f"{op.name}(): argument must be Tensor or Number, not {type(value).__name__}; convert with "
+        "torch.tensor"
     )
 
 
@@ -94,14 +101,17 @@ def shape_error(name: str, *arrays: ndarray) -> Exception:
         for k in range(1, min(len(a), len(b)) + 1):
             if a[-k] != b[-k] and 1 not in (a[-k], b[-k]):
                 return RuntimeError(
-                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b ({b[-k]}) at "
-                    f"non-singleton dimension {max(len(a), len(b)) - k}; got shapes {a} and {b}"
+                    f"[{name}] The size of tensor a ({a[-k]}) must match the size of tensor b "
+                    f"({b[-k]}) at non-singleton dimension {max(len(a), len(b)) - k}; got shapes "
+                    f"{a} and {b}"
                 )
     return RuntimeError(f"[{name}] failed on shapes {shapes}")
 
 
 def cast_kernel(x: ndarray, dtype: dtypes.dtype) -> ndarray:
-    """x in another type, with PyTorch's results: complex to real keeps the real part, overflow is as in C."""
+    """x in another type, with PyTorch's results: complex to real keeps the real part,
+    overflow is as in C.
+    """
     if x.dtype.kind == "c" and dtype.category < dtypes.COMPLEX:
         if dtype is dtypes.bool:
             return x != 0
@@ -117,7 +127,8 @@ def cast_kernel(x: ndarray, dtype: dtypes.dtype) -> ndarray:
 
 
 F64 = dtypes.float64.numpy
-FROM_FLOAT64 = {  # what a conversion goes through: it rounds twice, or wraps around at another width
+# what a conversion goes through: it rounds twice, or wraps around at another width
+FROM_FLOAT64 = {
     dtypes.float16: np.float32,
     dtypes.bfloat16: np.float32,
     dtypes.uint8: np.int64,

@@ -1,6 +1,8 @@
-"""Short paths of `apply` for the calls whose own cost is all they cost. May import graph, tensor and the base.
+"""Short paths of `apply` for the calls whose own cost is all they cost. May import graph, tensor
+and the base.
 
-They do what `link_view` and `record` of dispatch do, written out: a function call is a tenth of a small view.
+They do what `link_view` and `record` of dispatch do, written out: a function call is a tenth of a
+small view.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from .tensor import Tensor, _new
 
 
 def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:
-    """The short path of `apply` for a view whose array is known: `link_view` and `record` in one, written out.
+    """The short path of `apply` for a view whose array is known: `link_view` and `record` in one,
+    written out.
 
     `op.step` is the plan of the backward, which saves the shape of x and the parameters.
     """
@@ -48,7 +51,9 @@ def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:
 
 
 def quick_record(out: Tensor, edges: tuple, plan: Any, params: dict, saved: tuple) -> None:
-    """The short path of `record` for one result; `saved` are the values of `plan.names`, in their order."""
+    """The short path of `record` for one result; `saved` are the values of `plan.names`,
+    in their order.
+    """
     data = out._data
     node = _new(Node)
     node.plan = plan

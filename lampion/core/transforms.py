@@ -1,9 +1,9 @@
 """vmap and jvp as interpreters of `apply`. May import the core's earlier files.
 
-An interpreter's tensors carry values one level down: a `Batched` one a value with a hidden batch dimension, a
-`Dual` one a primal and its tangent. `process` computes an operator on the values with the interpreter taken off,
-so levels nest in any order, and reverse mode works at each, since each level's tensors have their own tape.
-After the batching and JVP traces of JAX's autodidax.
+An interpreter's tensors carry values one level down: a `Batched` one a value with a hidden batch
+dimension, a `Dual` one a primal and its tangent. `process` computes an operator on the values with
+the interpreter taken off, so levels nest in any order, and reverse mode works at each, since each
+level's tensors have their own tape. After the batching and JVP traces of JAX's autodidax.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ _told: set[str] = set()
 
 
 class Vmap(Interpreter):
-    """Runs each operator once for a whole batch, by its batching rule or, without one, by a loop."""
+    """Runs each operator once for a whole batch, by its batching rule or, without one,
+    by a loop.
+    """
 
     def __init__(self, size: int, randomness: str = "error") -> None:
         super().__init__()
@@ -133,7 +135,8 @@ class Vmap(Interpreter):
         if op.name not in _told:
             _told.add(op.name)
             warnings.warn(
-                f"[vmap] {op.name} has no batching rule: it runs in a loop over {self.size} elements",
+                f"[vmap] {op.name} has no batching rule: it runs in a loop over {self.size} "
+                "elements",
                 stacklevel=2,
             )
         rows = [
@@ -150,8 +153,9 @@ class Vmap(Interpreter):
         check(
             target.interpreter is self and (dim is None or target.batch_dim is not None),
             lambda: (
-                "vmap: an in-place operator would write a batched value into a tensor that is not batched; use "
-                "the out-of-place form, or make the tensor from a batched one, e.g. x.new_zeros(...)"
+                "vmap: an in-place operator would write a batched value into a tensor that is not "
+                "batched; use the out-of-place form, or make the tensor from a batched one, e.g. "
+                "x.new_zeros(...)"
             ),
         )
         into = target.value
@@ -209,8 +213,8 @@ class Jvp(Interpreter):
     def assign(self, target: Any, result: Tensor) -> None:
         check(
             target.interpreter is self,
-            "jvp: an in-place operator would write a value with a tangent into a tensor without; use the "
-            "out-of-place form",
+            "jvp: an in-place operator would write a value with a tangent into a tensor without; "
+            "use the out-of-place form",
         )
         primal, tangent = self.unwrap(result)
         with STATE.set(interpreters=self.before):
@@ -285,7 +289,9 @@ def jvp_by_vjp(op: Op, primals: tuple, tangents: tuple, outs: Any, params: dict)
 
 
 def mark(x: Any) -> Tensor:
-    """x as something to differentiate by at the innermost level, still connected to what computed it."""
+    """x as something to differentiate by at the innermost level,
+    still connected to what computed it.
+    """
     if not isinstance(x, Tensor):
         raise ValueError(f"[func] Thing passed to transform API must be Tensor, got {type(x)}")
     top = STATE.interpreters[-1] if STATE.interpreters else None

@@ -128,7 +128,9 @@ def is_current_stream_capturing() -> bool:
 
 
 class device:
-    """A block in which a CUDA device is the current one; None or an index below 0 changes nothing."""
+    """A block in which a CUDA device is the current one;
+    None or an index below 0 changes nothing.
+    """
 
     def __init__(self, device: Any) -> None:
         self.chosen = device

@@ -14,7 +14,7 @@ from ..amp import custom_bwd as _custom_bwd
 from ..amp import custom_fwd as _custom_fwd
 
 
-class autocast(_autocast):  # noqa: N801
+class autocast(_autocast):
     """`torch.amp.autocast("cuda", ...)`."""
 
     def __init__(
@@ -34,7 +34,9 @@ class GradScaler(_GradScaler):
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
+        super().__init__(
+            "cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled
+        )
 
 
 custom_fwd = partial(_custom_fwd, device_type="cuda")

@@ -1,4 +1,6 @@
-"""A module as a table: each layer with the shape it gives and the parameters it holds. May import nn."""
+"""A module as a table: each layer with the shape it gives and the parameters it holds.
+May import nn.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from ..utils._pytree import tree_leaves
 def summary(module: Module, *inputs: Any) -> str:
     """The layers of `module`, in the order in which they run on `inputs`, as text.
 
-    One line per call of a layer without children: its path, its class, the shape of its result and the number
-    of its parameters; then totals. The module runs once, in eval mode, without recording.
+    One line per call of a layer without children: its path, its class, the shape of its result and
+    the number of its parameters; then totals. The module runs once, in eval mode, without
+    recording.
 
     >>> print(lampion.explain.summary(torch.nn.Linear(3, 2), torch.zeros(1, 3)))  # doctest: +SKIP
     """
@@ -48,7 +51,8 @@ def _table(rows: list[tuple[str, str, str, int]], module: Module) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(4)]
     lines = [
         "  ".join(
-            text.rjust(w) if i == 3 else text.ljust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+            text.rjust(w) if i == 3 else text.ljust(w)
+            for i, (text, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
     ]

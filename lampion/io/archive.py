@@ -1,7 +1,8 @@
 """`save` and `load`: PyTorch's zip archives and safetensors. May import core and the base.
 
-A `.pt` file is a zip of uncompressed members: `data.pkl`, a pickle whose tensors point to storages by key, and
-`data/<key>`, the storages' bytes. PyTorch opens what is written here, and the other way round.
+A `.pt` file is a zip of uncompressed members: `data.pkl`, a pickle whose tensors point to storages
+by key, and `data/<key>`, the storages' bytes. PyTorch opens what is written here, and the other way
+round.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ ALIGNMENT = 64
 STORAGE_NAMES = {d: name for name, d in STORAGES.items() if d is not None}
 SAFETENSORS_NAMES = {
     "F64": dtypes.float64, "F32": dtypes.float32, "F16": dtypes.float16, "BF16": dtypes.bfloat16,
-    "I64": dtypes.int64, "I32": dtypes.int32, "I16": dtypes.int16, "I8": dtypes.int8, "U8": dtypes.uint8,
+    "I64": dtypes.int64, "I32": dtypes.int32, "I16": dtypes.int16, "I8": dtypes.int8,
+    "U8": dtypes.uint8,
     "U16": dtypes.uint16, "U32": dtypes.uint32, "U64": dtypes.uint64, "BOOL": dtypes.bool,
     "F8_E4M3": dtypes.float8_e4m3fn, "F8_E5M2": dtypes.float8_e5m2, "C64": dtypes.complex64,
 }  # fmt: skip
@@ -43,7 +45,9 @@ SAFETENSORS_NAMES = {
 
 
 class Global:
-    """Something that the pickle shall name `module.name`, whether or not such a module exists here."""
+    """Something that the pickle shall name `module.name`,
+    whether or not such a module exists here.
+    """
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
@@ -67,7 +71,9 @@ PythonPickler: Any = pickle._Pickler  # whose methods may be overridden, unlike 
 
 
 class TensorPickler(PythonPickler):
-    """Pickles tensors as PyTorch does and collects their storages; everything else as pickle does."""
+    """Pickles tensors as PyTorch does and collects their storages;
+    everything else as pickle does.
+    """
 
     dispatch = dict(PythonPickler.dispatch)
 
@@ -176,9 +182,11 @@ def save(
     pickle_protocol: int = 2,
     _use_new_zipfile_serialization: bool = True,
 ) -> None:
-    """Writes an object to a file: `.safetensors` for a dict of tensors, else PyTorch's `.pt` archive.
+    """Writes an object to a file: `.safetensors` for a dict of tensors, else PyTorch's `.pt`
+    archive.
 
-    A file is replaced whole or not at all: what was there before survives an error, a crash or a full disk.
+    A file is replaced whole or not at all: what was there before survives an error, a crash or a
+    full disk.
     """
     if not isinstance(f, (str, os.PathLike)):
         check_file(f, "save", "write")
@@ -226,7 +234,9 @@ def add_member(archive: zipfile.ZipFile, name: str, data: Any) -> None:
 
 
 def in_rows(data: ndarray) -> ndarray:
-    """The array laid out row by row; NumPy's ascontiguousarray would give a 0-dim one a dimension."""
+    """The array laid out row by row; NumPy's ascontiguousarray would give a 0-dim one a
+    dimension.
+    """
     return data if data.flags.c_contiguous else data.copy()
 
 
@@ -234,7 +244,8 @@ def safetensors_bytes(obj: Any) -> bytes:
     """A dict of tensors in the safetensors format."""
     check(
         isinstance(obj, dict) and all(isinstance(v, Tensor) for v in obj.values()),
-        "[save] a .safetensors file holds a dict of tensors and nothing else; save other objects as .pt",
+        "[save] a .safetensors file holds a dict of tensors and nothing else; save other objects "
+        "as .pt",
         TypeError,
     )
     known = set(SAFETENSORS_NAMES.values())
@@ -304,8 +315,8 @@ def read_archive(file: IO[bytes], name: str) -> Any:
         return SafeUnpickler(reader, storage_reader(archive, members, name)).load()
     except zipfile.BadZipFile as error:
         raise unreadable(file)(
-            f"[load] {name} is damaged or no archive: {error}; files written by PyTorch before 1.6 must be saved again "
-            "with a newer one"
+            f"[load] {name} is damaged or no archive: {error}; files written by PyTorch before 1.6 "
+            "must be saved again with a newer one"
         ) from error
     except (
         EOFError,
@@ -320,7 +331,9 @@ def read_archive(file: IO[bytes], name: str) -> Any:
 
 
 def unreadable(file: IO[bytes]) -> type[Exception]:
-    """What PyTorch raises for a file that is no archive: empty, a pickle or none, or a damaged archive."""
+    """What PyTorch raises for a file that is no archive: empty, a pickle or none,
+    or a damaged archive.
+    """
     file.seek(0)
     start = file.read(4)
     if start == b"PK\3\4":
@@ -346,7 +359,8 @@ def storage_reader(archive: zipfile.ZipFile, members: dict, name: str) -> Callab
             check(
                 len(data) == count * dtype.itemsize,
                 lambda: (
-                    f"[load] {name} is damaged: storage {key} has {len(data)} bytes, {count} elements of {dtype}"
+                    f"[load] {name} is damaged: storage {key} has {len(data)} bytes, {count} "
+                    f"elements of {dtype}"
                 ),
             )
             array = np.empty(count, dtype.numpy)

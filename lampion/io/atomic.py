@@ -14,11 +14,14 @@ from typing import IO
 def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends without an error.
 
-    It is a temporary file in the same folder, flushed, synced and renamed, so that a crash or a full disk at
-    any moment leaves the old file whole. Raises what the operating system raises, with the path.
+    It is a temporary file in the same folder, flushed, synced and renamed, so that a crash or a
+    full disk at any moment leaves the old file whole. Raises what the operating system raises, with
+    the path.
     """
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    handle, temporary = tempfile.mkstemp(
+        prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
+    )
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file

@@ -1,7 +1,8 @@
-"""An unpickler that runs no code: it knows a list of names and refuses all others. May import core and the base.
+"""An unpickler that runs no code: it knows a list of names and refuses all others. May import core
+and the base.
 
-Python's own unpickler calls whatever a file names. This one resolves names in a table, calls only what the table
-holds as a function, and sets state only on types that it knows.
+Python's own unpickler calls whatever a file names. This one resolves names in a table, calls only
+what the table holds as a function, and sets state only on types that it knows.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ _safe: dict[tuple[str, str], Any] = {}
 
 
 def add_safe_globals(names: list) -> None:
-    """Lets files name these classes or functions. They run with what the file gives them: list only your own."""
+    """Lets files name these classes or functions. They run with what the file gives them:
+    list only your own.
+    """
     for item in names:
         if isinstance(item, tuple):
             item, path = item
@@ -97,7 +100,8 @@ def rebuild_tensor(
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if 0 not in size and last >= storage.size:
         raise pickle.UnpicklingError(
-            f"[load] a tensor of size {tuple(size)} reaches element {last} of a storage of {storage.size}"
+            f"[load] a tensor of size {tuple(size)} reaches element {last} of a storage of "
+            f"{storage.size}"
         )
     step = storage.dtype.itemsize
     if 0 in size:
@@ -217,8 +221,9 @@ class SafeUnpickler(PythonUnpickler):
         found = SAFE.get((module, name), _safe.get((module, name)))
         if found is None:
             raise pickle.UnpicklingError(
-                f"[load] the file names `{module}.{name}`, which is not on the list of what a file may use; if you "
-                "trust the file and it is your own class, call torch.serialization.add_safe_globals([it]) first"
+                f"[load] the file names `{module}.{name}`, which is not on the list of what a file "
+                "may use; if you trust the file and it is your own class, call "
+                "torch.serialization.add_safe_globals([it]) first"
             )
         return found
 

@@ -1,7 +1,8 @@
 """`lampion train digits`: a small convolutional network learns to read handwritten digits.
 
-The program a PyTorch user would write, whole: splits, training with a progress bar, validation, checkpoints that can
-be resumed in the middle of an epoch, the test split's confusion matrix and mistakes. May import everything but cli.
+The program a PyTorch user would write, whole: splits, training with a progress bar, validation,
+checkpoints that can be resumed in the middle of an epoch, the test split's confusion matrix and
+mistakes. May import everything but cli.
 """
 
 from __future__ import annotations
@@ -88,16 +89,22 @@ def splits(seed: int) -> dict[str, TensorDataset]:
 
 
 class Training:
-    """A run: the model, the optimizer and where in which epoch it stands; saved and restored as a whole."""
+    """A run: the model, the optimizer and where in which epoch it stands;
+    saved and restored as a whole.
+    """
 
     def __init__(self, settings: Settings, folder: RunFolder) -> None:
         self.settings, self.folder = settings, folder
         torch.manual_seed(settings.seed)
         self.data = splits(settings.seed)
         self.model = DigitsNet()
-        self.optimizer = AdamW(self.model.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        self.optimizer = AdamW(
+            self.model.parameters(), settings.lr, weight_decay=settings.weight_decay
+        )
         self.steps = len(self.loader())
-        self.scheduler = OneCycleLR(self.optimizer, settings.lr, epochs=settings.epochs, steps_per_epoch=self.steps)
+        self.scheduler = OneCycleLR(
+            self.optimizer, settings.lr, epochs=settings.epochs, steps_per_epoch=self.steps
+        )
         self.epoch = self.step = 0
         self.sums = [0.0, 0, 0]  # of this epoch: loss, right, seen
         self.history: list[dict[str, Any]] = []
@@ -195,7 +202,9 @@ class Interrupted(Exception):
 
 @contextmanager
 def interrupts_noted() -> Iterator[list]:
-    """The first Ctrl-C only makes a note, so that no step is cut in half; the second stops at once."""
+    """The first Ctrl-C only makes a note, so that no step is cut in half;
+    the second stops at once.
+    """
     seen: list = []
 
     def note(number: int, frame: Any) -> None:
@@ -215,7 +224,12 @@ def interrupts_noted() -> Iterator[list]:
 
 def train(run: Training, console: Console) -> None:
     """Trains to the last epoch; on Ctrl-C saves after the step and raises Interrupted."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with interrupts_noted() as interrupts, Progress(*columns, console=console) as progress:
         total = run.settings.epochs * run.steps
         bar = progress.add_task("training", total=total, completed=run.epoch * run.steps + run.step)
@@ -251,13 +265,17 @@ def evaluate(run: Training) -> dict[str, Any]:
     }
 
 
-def draw(run: Training, counts: ndarray, truth: ndarray, read: ndarray, chances: ndarray, wrong: ndarray) -> None:
+def draw(
+    run: Training, counts: ndarray, truth: ndarray, read: ndarray, chances: ndarray, wrong: ndarray
+) -> None:
     """Curves, confusion matrix and mistakes as PNG files in the run's folder."""
     folder = run.folder.path
     images = run.data["test"].tensors[0].numpy()[wrong, 0]
     pictures.draw_curves(run.history, folder / "curves.png")
     pictures.draw_confusion(counts, CLASSES, folder / "confusion.png")
-    pictures.draw_mistakes(images, truth[wrong], read[wrong], chances.max(1)[wrong], folder / "mistakes.png")
+    pictures.draw_mistakes(
+        images, truth[wrong], read[wrong], chances.max(1)[wrong], folder / "mistakes.png"
+    )
 
 
 def train_digits(out: str, settings: Settings, resume: bool, console: Console) -> dict[str, Any]:
@@ -277,8 +295,14 @@ def train_digits(out: str, settings: Settings, resume: bool, console: Console) -
 
 
 def predict_digit(image: ndarray, out: str) -> ndarray:
-    """The chances (10,) of each digit for an image (8, 8) of ink from 0 to 1, by the run's checkpoint."""
-    check(image.shape == (8, 8), lambda: f"[predict] expects an 8 by 8 image, got {image.shape}", ValueError)
+    """The chances (10,) of each digit for an image (8, 8) of ink from 0 to 1,
+    by the run's checkpoint.
+    """
+    check(
+        image.shape == (8, 8),
+        lambda: f"[predict] expects an 8 by 8 image, got {image.shape}",
+        ValueError,
+    )
     model = DigitsNet()
     model.load_state_dict(RunFolder(out).load_checkpoint()["model"])
     model.eval()

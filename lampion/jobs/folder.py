@@ -1,4 +1,6 @@
-"""The folder of a training run: its checkpoint, its metrics and what identifies it. May import io and the base."""
+"""The folder of a training run: its checkpoint, its metrics and what identifies it.
+May import io and the base.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ class RunFolder:
         """Reads the checkpoint; raises FileNotFoundError where there is none."""
         check(
             self.checkpoint.is_file(),
-            lambda: f"[run] {self.checkpoint} does not exist; train first with `lampion train digits --out {self.path}`",
+            lambda: (
+                f"[run] {self.checkpoint} does not exist; train first with `lampion train digits "
+                f"--out {self.path}`"
+            ),
             FileNotFoundError,
         )
         state = load(self.checkpoint)
@@ -69,6 +74,15 @@ class RunFolder:
 
     def write_record(self, settings: dict[str, Any], results: dict[str, Any]) -> None:
         """Writes run.json: what was run, with what, and what came of it."""
-        versions = {"lampion": __version__, "numpy": np.__version__, "python": platform.python_version()}
-        record = {"settings": settings, "versions": versions, "machine": platform.machine(), "results": results}
+        versions = {
+            "lampion": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        }
+        record = {
+            "settings": settings,
+            "versions": versions,
+            "machine": platform.machine(),
+            "results": results,
+        }
         self.write_text("run.json", json.dumps(record, indent=2) + "\n")

@@ -1,4 +1,6 @@
-"""Reading a picture of a digit as ink on an 8 by 8 grid. May import errors; Pillow is imported on use."""
+"""Reading a picture of a digit as ink on an 8 by 8 grid. May import errors;
+Pillow is imported on use.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from ..errors import check
 def read_ink(path: str | Path) -> ndarray:
     """An image file, or a `.npy` array, as ink (8, 8) from 0 (paper) to 1.
 
-    Dark on light is turned round; other sizes are cropped to the ink, squared and averaged down. Raises
-    FileNotFoundError, and ValueError for what is no picture.
+    Dark on light is turned round; other sizes are cropped to the ink, squared and averaged down.
+    Raises FileNotFoundError, and ValueError for what is no picture.
     """
     path = Path(path)
     check(path.is_file(), lambda: f"[predict] {path} does not exist", FileNotFoundError)
@@ -47,7 +49,8 @@ def read_picture(path: Path) -> ndarray:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise RuntimeError(
-            '[predict] reading pictures needs Pillow: pip install "lampion[plots]", or give a .npy array'
+            '[predict] reading pictures needs Pillow: pip install "lampion[plots]", '
+            "or give a .npy array"
         ) from None
     try:
         with Image.open(path) as picture:

@@ -1,4 +1,6 @@
-"""The pictures of a training run. May import nothing of lampion; Matplotlib (`lampion[plots]`) is imported on use."""
+"""The pictures of a training run. May import nothing of lampion; Matplotlib (`lampion[plots]`)
+is imported on use.
+"""
 
 from __future__ import annotations
 

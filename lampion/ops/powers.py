@@ -149,7 +149,11 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 sqrt = elementwise("sqrt", "sqrt(x)", numpy=np.sqrt, partials={"x": "0.5 / y"}, promote="float")
 rsqrt = elementwise(
-    "rsqrt", "1 / sqrt(x)", partials={"x": "-0.5 * y * y * y"}, promote="float", autocast="float32 on cuda"
+    "rsqrt",
+    "1 / sqrt(x)",
+    partials={"x": "-0.5 * y * y * y"},
+    promote="float",
+    autocast="float32 on cuda",
 )
 reciprocal = elementwise(
     "reciprocal",

@@ -1,4 +1,5 @@
-"""Products of tensors beyond the matrix product. May import rules, earlier families, core and the base.
+"""Products of tensors beyond the matrix product. May import rules, earlier families, core and the
+base.
 
 All are written in matmul, permutations and broadcasting; their derivatives follow.
 """
@@ -27,7 +28,9 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 @public(out=True)
 def inner(input: Tensor, other: Tensor) -> Tensor:
-    """Sums over the last dimension of both: (*a, k), (*b, k) -> (*a, *b); a 0-dim operand multiplies."""
+    """Sums over the last dimension of both: (*a, k), (*b, k) -> (*a, *b);
+    a 0-dim operand multiplies.
+    """
     x, y = input._data, other._data
     if x.ndim == 0 or y.ndim == 0:
         return input * other
@@ -49,7 +52,9 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
 
 @public(spaces=("linalg",), method=False, out=True)
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """Inner products along a dimension, the first operand conjugated; other dimensions broadcast."""
+    """Inner products along a dimension, the first operand conjugated;
+    other dimensions broadcast.
+    """
     check(
         x.dtype == y.dtype,
         lambda: (
@@ -106,7 +111,8 @@ public(chain_matmul, method=False)
 
 @public(spaces=("linalg",), method=False, out=True)
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
-    """The product of several matrices, in the order that costs least; the first and last may be vectors.
+    """The product of several matrices, in the order that costs least; the first and last may be
+    vectors.
 
     Source: Cormen et al., "Introduction to Algorithms", matrix-chain multiplication.
     """
@@ -126,7 +132,8 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
         check(
             a.shape[1] == b.shape[0],
             lambda: (
-                f"multi_dot(): tensors with shapes {list(a.shape)} and {list(b.shape)} cannot be multiplied"
+                f"multi_dot(): tensors with shapes {list(a.shape)} and {list(b.shape)} cannot be "
+                "multiplied"
             ),
         )
     out = multiply_in_order(
@@ -168,7 +175,8 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     check(
         input.dim() >= 2 and input.shape[-1] == input.shape[-2],
         lambda: (
-            f"linalg.matrix_power: The input tensor A must have at least 2 square dimensions, got {tuple(input.shape)}"
+            "linalg.matrix_power: The input tensor A must have at least 2 square dimensions, got "
+            f"{tuple(input.shape)}"
         ),
     )
     if n == 0:
@@ -191,7 +199,8 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
 
 @public(method=False, out=True)
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """Sums products over pairs of dimensions: the last `dims` of a with the first of b, or two lists.
+    """Sums products over pairs of dimensions: the last `dims` of a with the first of b, or two
+    lists.
 
     >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1)
     tensor([[3., 3., 3., 3.],
@@ -216,7 +225,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         check(
             m == n or 1 in (m, n),
             lambda: (
-                f"contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in dim {j}"
+                f"contracted dimensions need to match, but first has size {m} in dim {i} and "
+                f"second has size {n} in dim {j}"
             ),
         )
         a = a.sum(i, keepdim=True) if n == 1 and m != 1 else a
@@ -241,7 +251,8 @@ def _size(x: Tensor, dims: list[int]) -> int:
 
 @public(method=False)
 def einsum(equation: Any, *operands: Any) -> Tensor:
-    """Sums of products by Einstein's convention: letters name dimensions, those not in the result are summed.
+    """Sums of products by Einstein's convention: letters name dimensions, those not in the result
+    are summed.
 
     >>> torch.einsum("ij,jk->ik", torch.ones(2, 3), torch.ones(3, 4)).shape
     torch.Size([2, 4])
@@ -280,13 +291,16 @@ def equation_of_sublists(items: tuple) -> tuple[str, tuple]:
 
 
 def parse_equation(equation: str, operands: tuple) -> tuple[list[list[str]], list[str]]:
-    """The names of each operand's dimensions and of the result's; an ellipsis becomes names of its own."""
+    """The names of each operand's dimensions and of the result's;
+    an ellipsis becomes names of its own.
+    """
     left, arrow, right = equation.partition("->")
     texts = left.split(",")
     check(
         len(texts) == len(operands),
         lambda: (
-            f"einsum(): more operands were provided than specified in the equation: {len(operands)} for {equation!r}"
+            "einsum(): more operands were provided than specified in the equation: "
+            f"{len(operands)} for {equation!r}"
         ),
     )
     longest = max(
@@ -305,8 +319,8 @@ def parse_equation(equation: str, operands: tuple) -> tuple[list[list[str]], lis
         check(
             count == 0 or (ellipsis and count > 0),
             lambda: (
-                f"einsum(): the number of subscripts in the equation ({len(before) + len(after)}) does not match the "
-                f"number of dimensions ({x.dim()}) for operand {text!r}"
+                f"einsum(): the number of subscripts in the equation ({len(before) + len(after)}) "
+                f"does not match the number of dimensions ({x.dim()}) for operand {text!r}"
             ),
         )
         terms.append([*before, *(dots[longest - count :] if count else []), *after])
@@ -326,7 +340,8 @@ def parse_equation(equation: str, operands: tuple) -> tuple[list[list[str]], lis
         check(
             any(name in t for t in terms),
             lambda: (
-                f"einsum(): output subscript {name} does not appear in the equation for any input operand"
+                f"einsum(): output subscript {name} does not appear in the equation for any input "
+                "operand"
             ),
         )
     return terms, result
@@ -341,8 +356,8 @@ def dimension_sizes(terms: list[list[str]], operands: tuple) -> dict[str, int]:
             check(
                 n == have or 1 in (n, have),
                 lambda: (
-                    f"einsum(): subscript {name} has size {n} for an operand which does not broadcast with "
-                    f"previously seen size {have}"
+                    f"einsum(): subscript {name} has size {n} for an operand which does not "
+                    f"broadcast with previously seen size {have}"
                 ),
             )
             sizes[name] = n if have == 1 else have
@@ -359,8 +374,8 @@ def take_diagonals(x: Tensor, names: list[str]) -> tuple[Tensor, list[str]]:
             check(
                 x.shape[i] == x.shape[j],
                 lambda: (
-                    f"einsum(): subscript {name} is repeated for operand but the sizes don't match, {x.shape[j]} != "
-                    f"{x.shape[i]}"
+                    f"einsum(): subscript {name} is repeated for operand but the sizes don't "
+                    f"match, {x.shape[j]} != {x.shape[i]}"
                 ),
             )
             x = x.diagonal(0, i, j)
@@ -378,7 +393,9 @@ def sum_over(x: Tensor, names: list[str], done: list[str]) -> tuple[Tensor, list
 def contract(
     x: Tensor, a: list[str], y: Tensor, b: list[str], keep: list[str], sizes: dict[str, int]
 ) -> tuple[Tensor, list[str]]:
-    """The product of two operands as one batched matrix product; returns it and its dimensions' names."""
+    """The product of two operands as one batched matrix product;
+    returns it and its dimensions' names.
+    """
     common = [n for n in a if n in b]
     batch = [n for n in common if n in keep]
     summed = [n for n in common if n not in keep]
@@ -397,7 +414,9 @@ def contract(
 def arrange(
     x: Tensor, names: list[str], groups: list[list[str]], sizes: dict[str, int], common: list[str]
 ) -> Tensor:
-    """x with its dimensions in three groups, each flattened; shared ones are broadcast to their size."""
+    """x with its dimensions in three groups, each flattened;
+    shared ones are broadcast to their size.
+    """
     order = [n for g in groups for n in g]
     x = x.permute([names.index(n) for n in order])
     x = x.expand([sizes[n] if n in common else s for n, s in zip(order, x.shape, strict=True)])
@@ -428,7 +447,8 @@ def cross_product(input: Tensor, other: Tensor, dim: int) -> Tensor:
     check(
         input.shape[dim] == 3 and other.shape[dim] == 3,
         lambda: (
-            f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and {other.shape[dim]}"
+            f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and "
+            f"{other.shape[dim]}"
         ),
     )
     turned = [t.roll(k, dim) for t, k in ((input, -1), (other, -2), (input, -2), (other, -1))]

@@ -1,4 +1,6 @@
-"""Nested containers as flat lists and back (PyTorch's `torch.utils._pytree`). May import nothing of lampion."""
+"""Nested containers as flat lists and back (PyTorch's `torch.utils._pytree`).
+May import nothing of lampion.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def _is_namedtuple(x: Any) -> bool:
 
 
 def tree_flatten(tree: Any) -> tuple[list, TreeSpec]:
-    """The leaves of nested lists, tuples, named tuples, dicts and deques, and the structure around them."""
+    """The leaves of nested lists, tuples, named tuples, dicts and deques,
+    and the structure around them.
+    """
     if isinstance(tree, (dict, OrderedDict, defaultdict)):
         keys, values = list(tree), list(tree.values())
     elif isinstance(tree, (list, tuple, deque)):
@@ -70,7 +74,9 @@ def tree_leaves(tree: Any) -> list:
 
 
 def tree_map(function: Callable, tree: Any, *others: Any) -> Any:
-    """The same structure with `function` of the leaves (of corresponding leaves, given several trees)."""
+    """The same structure with `function` of the leaves (of corresponding leaves,
+    given several trees).
+    """
     leaves, spec = tree_flatten(tree)
     columns = [tree_flatten(t)[0] for t in others]
     return tree_unflatten([function(*row) for row in zip(leaves, *columns, strict=True)], spec)
@@ -82,7 +88,9 @@ def tree_map_only(kind: Any, function: Callable, tree: Any) -> Any:
 
 
 def broadcast_prefix(prefix: Any, tree: Any) -> list:
-    """One entry of `prefix` for each leaf of `tree`; a leaf of the prefix serves a whole subtree."""
+    """One entry of `prefix` for each leaf of `tree`;
+    a leaf of the prefix serves a whole subtree.
+    """
     if isinstance(prefix, (list, tuple, dict)) and isinstance(tree, (list, tuple, dict)):
         pairs = (
             zip(prefix.values(), tree.values(), strict=True)

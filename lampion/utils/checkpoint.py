@@ -1,4 +1,5 @@
-"""Activations recomputed instead of kept: `torch.utils.checkpoint`. May import core, autograd and random.
+"""Activations recomputed instead of kept: `torch.utils.checkpoint`. May import core, autograd and
+random.
 
 Source: T. Chen et al., "Training deep nets with sublinear memory cost" (2016).
 """
@@ -19,7 +20,9 @@ from ._pytree import tree_flatten, tree_unflatten
 
 
 class _Recompute(Function):
-    """Runs a function without recording; its backward runs it again, recorded, and goes through that."""
+    """Runs a function without recording; its backward runs it again, recorded,
+    and goes through that.
+    """
 
     @staticmethod
     def forward(
@@ -78,8 +81,8 @@ def checkpoint(
 ) -> Any:
     """`function(*args, **kwargs)`, keeping only the inputs: backward computes the rest again.
 
-    Parameters that the function captures get their gradients too. With `preserve_rng_state` the second run
-    draws the random numbers of the first.
+    Parameters that the function captures get their gradients too. With `preserve_rng_state` the
+    second run draws the random numbers of the first.
     """
     first, again = context_fn() if context_fn else (nullcontext(), nullcontext())
     contexts = iter([first, again])
@@ -103,7 +106,9 @@ def checkpoint(
 
 
 def _anchor(leaves: list) -> Tensor:
-    """A leaf that requires grad, so that a function whose captured parameters alone do is recorded too."""
+    """A leaf that requires grad, so that a function whose captured parameters alone do is recorded
+    too.
+    """
     for x in leaves:
         if isinstance(x, Tensor):
             return x.new_zeros(()).requires_grad_()

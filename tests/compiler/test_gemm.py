@@ -1,4 +1,6 @@
-"""Compiled matrix products against NumPy in float64: shapes, strides, levels of vector units, memory around operands."""
+"""Compiled matrix products against NumPy in float64: shapes, strides, levels of vector units,
+memory around operands.
+"""
 
 import mmap
 import threading
@@ -13,8 +15,8 @@ from lampion.compiler.product import Product, gemm
 
 LEVELS = [name for name in ("avx512", "avx2", "sse", "neon") if runtime.runs(name)]
 SIZES = [
-    (1, 1, 1), (1, 5, 3), (7, 1, 2), (3, 4, 1), (8, 16, 48), (9, 17, 49), (13, 300, 31), (37, 53, 71),
-    (64, 257, 100), (130, 513, 97), (33, 1000, 600), (300, 40, 700),
+    (1, 1, 1), (1, 5, 3), (7, 1, 2), (3, 4, 1), (8, 16, 48), (9, 17, 49), (13, 300, 31),
+    (37, 53, 71), (64, 257, 100), (130, 513, 97), (33, 1000, 600), (300, 40, 700),
 ]  # fmt: skip
 
 

@@ -115,17 +115,25 @@ def test_unused_inputs():
 def test_batched_cotangents():
     x = leaf(1.0, 2.0)
     y = x**2
-    (jacobian,) = torch.autograd.grad(y, x, torch.eye(2, dtype=torch.float64), is_grads_batched=True)
+    (jacobian,) = torch.autograd.grad(
+        y, x, torch.eye(2, dtype=torch.float64), is_grads_batched=True
+    )
     assert jacobian.tolist() == [[2.0, 0.0], [0.0, 4.0]]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: torch.ones(2, requires_grad=True).backward(), "grad can be implicitly created only for scalar outputs"),
+        (
+            lambda: torch.ones(2, requires_grad=True).backward(),
+            "grad can be implicitly created only for scalar outputs",
+        ),
         (lambda: torch.ones(()).backward(), "does not require grad"),
         (lambda: torch.ones(2, requires_grad=True).backward(torch.ones(3)), "Mismatch in shape"),
-        (lambda: torch.ones(2, dtype=torch.int64, requires_grad=True), "Only Tensors of floating point|only Tensors of floating point"),
+        (
+            lambda: torch.ones(2, dtype=torch.int64, requires_grad=True),
+            "Only Tensors of floating point|only Tensors of floating point",
+        ),
         (lambda: (torch.ones(2, requires_grad=True) * 2).requires_grad_(False), "leaf variables"),
         (lambda: torch.ones(2, requires_grad=True).numpy(), "Can't call numpy"),
     ],
@@ -139,7 +147,9 @@ def test_a_modified_saved_tensor_names_operator_and_line():
     x = leaf(1.0, 2.0)
     y = torch.exp(x)
     y.add_(1)  # the line that the message names
-    with pytest.raises(RuntimeError, match=r"\[ExpBackward0\] saved .* `add_` changed it at .*test_autograd.py:\d+"):
+    with pytest.raises(
+        RuntimeError, match=r"\[ExpBackward0\] saved .* `add_` changed it at .*test_autograd.py:\d+"
+    ):
         y.sum().backward()
 
 
@@ -180,7 +190,11 @@ def test_node_hooks():
     y = x * 2
     seen = []
     y.grad_fn.register_prehook(lambda grads: seen.append("pre"))
-    y.grad_fn.register_hook(lambda grad_inputs, grad_outputs: seen.append((grad_inputs[0].item(), grad_outputs[0].item())))
+    y.grad_fn.register_hook(
+        lambda grad_inputs, grad_outputs: seen.append(
+            (grad_inputs[0].item(), grad_outputs[0].item())
+        )
+    )
     (y * 3).sum().backward()
     assert seen == ["pre", (6.0, 3.0)]
 
@@ -234,7 +248,9 @@ def test_inference_mode():
         y = x * 2
     assert not y.requires_grad
     assert y.is_inference()
-    with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
+    with pytest.raises(
+        RuntimeError, match="Inplace update to inference tensor outside InferenceMode"
+    ):
         y.add_(1)
 
 
@@ -250,7 +266,10 @@ def test_grad_mode_belongs_to_a_thread():
 def test_saved_tensors_hooks():
     x = leaf(3.0)
     packed = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t.item()) or len(packed) - 1, lambda i: torch.tensor([packed[i]], dtype=torch.float64)):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: packed.append(t.item()) or len(packed) - 1,
+        lambda i: torch.tensor([packed[i]], dtype=torch.float64),
+    ):
         y = (x * x).sum()
     y.backward()
     assert packed == [3.0, 3.0]
@@ -261,7 +280,9 @@ def test_anomaly_mode_names_the_forward_line():
     x = leaf(0.0)
     with torch.autograd.detect_anomaly(), warnings.catch_warnings():
         y = torch.sqrt(x) * 0  # the derivative of sqrt at 0 is infinite, times 0 it is nan
-        with pytest.raises(RuntimeError, match=r"(?s)'SqrtBackward0' returned nan.*test_autograd.py.*torch.sqrt"):
+        with pytest.raises(
+            RuntimeError, match=r"(?s)'SqrtBackward0' returned nan.*test_autograd.py.*torch.sqrt"
+        ):
             y.sum().backward()
 
 
@@ -295,7 +316,9 @@ def test_graphs_die_with_their_last_reference():
         y = torch.tanh(torch.exp(x)).sum()
         inner = weakref.ref(y.grad_fn)
         del y
-        assert inner() is None, "a graph that is not run backward must not wait for the garbage collector"
+        assert inner() is None, (
+            "a graph that is not run backward must not wait for the garbage collector"
+        )
     finally:
         gc.enable()
 
@@ -366,9 +389,7 @@ def test_autograd_functional(name):
         np.testing.assert_allclose(f(lambda x: x**3, x).numpy(), np.diag([3.0, 12.0]))
     elif name == "hessian":
         np.testing.assert_allclose(f(cube, x).numpy(), hessian)
-    elif name == "vjp":
-        np.testing.assert_allclose(f(lambda x: x**3, x, v)[1].numpy(), [9.0, 48.0])
-    elif name == "jvp":
+    elif name == "vjp" or name == "jvp":
         np.testing.assert_allclose(f(lambda x: x**3, x, v)[1].numpy(), [9.0, 48.0])
     else:
         np.testing.assert_allclose(f(cube, x, v)[1].numpy(), hessian @ [3.0, 4.0])

@@ -14,7 +14,15 @@ import pytest
 from lampion.cli import main
 from lampion.vision import load_digits
 
-FILES = ["checkpoint.pt", "confusion.png", "curves.png", "metrics.csv", "mistakes.png", "model.txt", "run.json"]
+FILES = [
+    "checkpoint.pt",
+    "confusion.png",
+    "curves.png",
+    "metrics.csv",
+    "mistakes.png",
+    "model.txt",
+    "run.json",
+]
 
 
 def train(folder, *options):
@@ -54,14 +62,26 @@ def test_the_run_folder_holds_everything(short_run):
 def test_one_seed_gives_one_figure(short_run, tmp_path):
     again = train(tmp_path, "--epochs", "3")
     first = json.loads((short_run / "run.json").read_text())["results"]
-    assert {k: again[k] for k in ("test accuracy", "test loss")} == {k: first[k] for k in ("test accuracy", "test loss")}
+    assert {k: again[k] for k in ("test accuracy", "test loss")} == {
+        k: first[k] for k in ("test accuracy", "test loss")
+    }
     other = train(tmp_path, "--epochs", "3", "--seed", "1")
     assert other["test loss"] != first["test loss"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_a_stopped_run_goes_on_where_it_was(short_run, tmp_path):
-    command = [sys.executable, "-m", "lampion", "train", "digits", "--epochs", "3", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "lampion",
+        "train",
+        "digits",
+        "--epochs",
+        "3",
+        "--out",
+        str(tmp_path),
+    ]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "metrics.csv").exists() and job.poll() is None:
         time.sleep(0.02)
@@ -79,7 +99,9 @@ def test_predict_reads_a_scan(short_run, tmp_path, capsys, size):
     images, labels = load_digits()
     picture = np.kron(images[0], np.ones((size // 8, size // 8)))
     if size != 8:
-        picture = np.pad(255 - picture * 15.0, 10, constant_values=255.0)  # dark on light, with a border
+        picture = np.pad(
+            255 - picture * 15.0, 10, constant_values=255.0
+        )  # dark on light, with a border
     np.save(tmp_path / "scan.npy", picture)
     assert main(["predict", str(tmp_path / "scan.npy"), "--run", str(short_run)]) == 0
     first = next(line for line in capsys.readouterr().out.splitlines() if "%" in line)
@@ -125,7 +147,8 @@ def test_bad_options(options, capsys):
 def test_run_gives_a_script_lampion_as_torch(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
-        "import sys, torch, torch.nn as nn\nfrom torch.utils.data import DataLoader\nfrom torch import optim\n"
+        "import sys, torch, torch.nn as nn\nfrom torch.utils.data import DataLoader\nfrom torch "
+        "import optim\n"
         "print(torch.__name__, nn.Linear(2, 1).weight.shape, sys.argv[1:])\n"
     )
     command = [sys.executable, "-m", "lampion", "run", str(script), "--flag", "7"]

@@ -1,9 +1,11 @@
 """How a sample is written. One record per operator says how to call it and what to compare it with.
 
-    Sample("mul", [A(2, 3), A(3)], np.multiply, dtypes=ALL, errors=[([A(2), A(3)], RuntimeError, "size of tensor")])
+    Sample("mul", [A(2, 3), A(3)], np.multiply, dtypes=ALL, errors=[([A(2), A(3)], RuntimeError,
+    "size of tensor")])
 
-`A(2, 3)` stands for a random tensor of that shape, made anew for each dtype; plain values are passed as they are.
-The reference gets NumPy arrays in the place of tensors and the same other arguments.
+`A(2, 3)` stands for a random tensor of that shape, made anew for each dtype; plain values are
+passed as they are. The reference gets NumPy arrays in the place of tensors and the same other
+arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ ALL = BOOL + INTS + FLOATS + LOW
 
 @dataclass(frozen=True)
 class A:
-    """A random tensor: normal numbers mapped into [low, high] where bounds are given; `values` gives them outright."""
+    """A random tensor: normal numbers mapped into [low, high] where bounds are given;
+    `values` gives them outright.
+    """
 
     shape: tuple[int, ...]
     low: float | None
@@ -45,9 +49,11 @@ class A:
         grad: bool = True,
         distinct: bool = False,
     ) -> None:
-        """dtype: fixed whatever the sample's; distinct: no two values near each other (for max, sort, median);
-        grad=False: not differentiated with respect to."""
-        for name, value in zip(A.__dataclass_fields__, (shape, low, high, dtype, values, grad, distinct)):
+        """dtype: fixed whatever the sample's; distinct: no two values near each other (for max,
+        sort, median); grad=False: not differentiated with respect to."""
+        for name, value in zip(
+            A.__dataclass_fields__, (shape, low, high, dtype, values, grad, distinct)
+        ):
             object.__setattr__(self, name, value)
 
     def array(self, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:
@@ -78,15 +84,21 @@ class A:
 
 @dataclass
 class Sample:
-    """One way to call an operator. `name` is the path of the public function, e.g. "nn.functional.relu"."""
+    """One way to call an operator. `name` is the path of the public function, e.g.
+    "nn.functional.relu".
+    """
 
     name: str
     inputs: Sequence[Any]
-    reference: Callable | None = None  # on NumPy arrays; None: compared with the golden file or only for derivatives
+    reference: Callable | None = (
+        None  # on NumPy arrays; None: compared with the golden file or only for derivatives
+    )
     kwargs: dict[str, Any] = field(default_factory=dict)
     dtypes: Sequence[str] = FLOATS
     gradient: bool = True  # first order against finite differences (float64), jvp against vjp
     second: bool = True  # second order too
     batch: bool = True  # vmap against a loop
-    errors: Sequence[tuple] = ()  # (inputs, exception, pattern) or (inputs, kwargs, exception, pattern)
+    errors: Sequence[
+        tuple
+    ] = ()  # (inputs, exception, pattern) or (inputs, kwargs, exception, pattern)
     op: str = ""  # the record's name where it is not the last part of `name`
