@@ -28,12 +28,18 @@ from tests.compiler.targets import compile_llvm, compiled, run_everywhere
 few = settings(max_examples=12)  # each example runs gcc and LLVM
 
 
+def readable(array):
+    """bfloat16, whose nan NumPy's comparisons do not know, as float32; all else as it is."""
+    two_bytes = isinstance(array, np.ndarray) and array.dtype == ml_dtypes.bfloat16
+    return array.astype("f") if two_bytes else array
+
+
 def assert_same_everywhere(root, arguments, folder):
     """Runs on all targets, which must agree bit for bit; the arguments afterwards."""
     results = run_everywhere(root, arguments, folder)
     first = results["interpreter"]
     for target, arrays in results.items():
-        for mine, its in zip(first, arrays, strict=True):
+        for mine, its in zip(map(readable, first), map(readable, arrays), strict=True):
             np.testing.assert_array_equal(its, mine, err_msg=target)
             if isinstance(mine, np.ndarray) and mine.dtype.kind == "f":
                 number = ~np.isnan(mine)  # the sign of nan is free
@@ -261,6 +267,43 @@ def test_updates_in_place_and_numbers_as_parameters(tmp_path):
     np.testing.assert_allclose(momenta[2:7], expected[2:7], rtol=1e-6)
     np.testing.assert_allclose(new[2:7], (weights - 0.5 * expected)[2:7], rtol=1e-6)
     np.testing.assert_array_equal(new[[0, 1, 7]], weights[[0, 1, 7]])
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_statements_run_in_order_and_loops_may_be_empty(steps, tmp_path):
+    """A second nest reads what the first wrote; a sum over nothing is 0, a maximum -inf."""
+    out, x = parameter(0, "*f64"), parameter(1, "*f64")
+    i, j = loop_range(0, 4, 0), loop_range(0, parameter(2, "i64"), 1)
+    total, largest = (reduce(x.load(i * 2 + j), [j], kind) for kind in ("add", "max"))
+    after = loop(i, store(out, i + 4, largest + out.load(i)))
+    root = program("order", ["*f64", "*f64", "i64"], loop(i, store(out, i, total)), after)
+    arguments = [np.zeros(8), np.arange(8.0), steps]
+    result, *_ = assert_same_everywhere(root, arguments, tmp_path)
+    expected = [1, 5, 9, 13, 2, 8, 14, 20] if steps else [0.0] * 4 + [-np.inf] * 4
+    assert result.tolist() == expected
+
+
+def test_a_reduction_of_reductions(tmp_path):
+    """max over rows of the square of their sums."""
+    out, x = parameter(0, "*f64"), parameter(1, "*f64")
+    a, b = loop_range(0, 3, 0), loop_range(0, 4, 1)
+    row, zero = reduce(x.load(a * 4 + b), [b], "add"), constant(0, "i64")
+    root = program("norm", ["*f64"] * 2, store(out, zero, reduce(row * row, [a], "max")))
+    result, _ = assert_same_everywhere(root, [np.zeros(1), np.arange(12.0)], tmp_path)
+    assert result[0] == (8 + 9 + 10 + 11) ** 2
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_half_precision_in_memory(dtype, tmp_path):
+    """y = 3 x in f32, loaded and stored in two bytes, rounded to nearest even."""
+    i = loop_range(0, 64, 0)
+    out, x = parameter(0, f"*{dtype}"), parameter(1, f"*{dtype}")
+    value = x.load(i).cast("f32") * 3.0
+    root = program("triple", [f"*{dtype}"] * 2, loop(i, store(out, i, value.cast(dtype))))
+    x = values_of("f32", 64, np.random.default_rng(0)).astype(NUMPY[dtype])
+    result, _ = assert_same_everywhere(root, [np.zeros_like(x), x], tmp_path)
+    expected = (x.astype("f") * np.float32(3)).astype(x.dtype)
+    np.testing.assert_array_equal(readable(result), readable(expected))
 
 
 @pytest.mark.parametrize("kind", ["max", "min"])
