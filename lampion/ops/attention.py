@@ -21,7 +21,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .matmul import SCALAR_NAMES
-from .rules import EXPORTS, F32, batch_elementwise
+from .rules import EXPORTS, batch_elementwise, wide
 
 FUNCTIONAL = EXPORTS["nn.functional"]
 BLOCK_BYTES = 1 << 22
@@ -50,8 +50,7 @@ def spread_out(q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None) -> tupl
     batch = np.broadcast_shapes(
         q.shape[:-2], k.shape[:-2], v.shape[:-2], mask.shape[:-2] if mask is not None else ()
     )
-    wide = [a.astype(F32) if a.dtype.itemsize == 2 else a for a in (q, k, v)]
-    q, k, v = (np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in wide)
+    q, k, v = (np.broadcast_to(wide(a), (*batch, *a.shape[-2:])) for a in (q, k, v))
     if mask is not None:
         mask = mask if mask.dtype.kind == "b" else mask.astype(q.dtype, copy=False)
         mask = np.broadcast_to(mask, (*batch, q.shape[-2], k.shape[-2]))

@@ -21,7 +21,7 @@ from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .comparison import where
 from .loss import F, chosen_reduction, reduced
-from .rules import move_to_front
+from .rules import move_to_front, wide
 from .shape import stack
 
 # -- targets -----------------------------------------------------------------------------------
@@ -68,11 +68,6 @@ def position_scale(g: ndarray, weights: ndarray, reduction: str) -> ndarray:
     if reduction != "mean":
         return g * weights
     return g * (weights / (weights.sum() or 1))  # nothing counted: no gradient
-
-
-def wide(x: ndarray) -> ndarray:
-    """Half precision as float32."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
 # -- negative log likelihood -------------------------------------------------------------------

@@ -20,9 +20,9 @@ from ..core.tensor import Tensor, normalize_dim, wrap
 from ..dtypes import get_default_dtype
 from ..errors import check
 from .extremes import check_ordered, selection
-from .reduce import along, has_no_zero, in_type, numpy_names, widened
+from .reduce import along, has_no_zero, in_type, numpy_names
 from .return_types import return_type
-from .rules import batch_first, public, shift_dims
+from .rules import batch_first, in_float32, public, shift_dims
 
 # -- running sums and products -----------------------------------------------------------------
 
@@ -40,7 +40,7 @@ def accumulate(ufunc: np.ufunc, x: ndarray, dim: int) -> ndarray:
 def running(name: str, kernel: Callable, vjp: Callable, **options: Any) -> Op:
     """The record of a cumulative operator along `dim`."""
     batch = batch_first(shift_dims)
-    return Op(name, ("x",), widened(kernel), vjp={"x": vjp}, batch=batch, **options)
+    return Op(name, ("x",), in_float32(kernel), vjp={"x": vjp}, batch=batch, **options)
 
 
 def reverse_cumsum(g: Tensor, dim: int) -> Tensor:

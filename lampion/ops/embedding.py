@@ -16,7 +16,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .ranges import arange
-from .rules import EXPORTS, F32, move_to_front
+from .rules import EXPORTS, F32, move_to_front, wide
 
 FUNCTIONAL = EXPORTS["nn.functional"]
 
@@ -58,7 +58,7 @@ def embedding_gradient(
     """Adds each gradient to its row; equal numbers are brought together first."""
     given = g.dtype
     weights = row_weights(index, rows, padding_idx, by_frequency)
-    g = g.astype(F32) if given.itemsize == 2 else g
+    g = wide(g)
     g = g if weights is None else g * weights.astype(g.dtype)
     table = np.zeros((rows, *g.shape[index.ndim :]), g.dtype)
     if index.size:

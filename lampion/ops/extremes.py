@@ -16,9 +16,9 @@ from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
-from .reduce import LOW_FLOATS, SUM, along, keep_dims, numpy_names, reduced_dims, reduction
+from .reduce import SUM, along, keep_dims, numpy_names, reduced_dims, reduction
 from .return_types import return_type
-from .rules import F32, batch_first, normalize_dims, public, shift_dims
+from .rules import batch_first, normalize_dims, public, shift_dims, wide
 
 # -- selections --------------------------------------------------------------------------------
 
@@ -119,9 +119,7 @@ def extreme_kernels(ufunc: Any, find: Callable) -> tuple[Callable, Callable, Cal
         return pick(x, index(x, dim, True), dim, keepdim)
 
     def index(x: ndarray, dim: int, keepdim: bool) -> Any:
-        if x.dtype in LOW_FLOATS:
-            x = x.astype(F32)
-        return find(x, dim, keepdims=keepdim)
+        return find(wide(x), dim, keepdims=keepdim)
 
     return value, both, index
 

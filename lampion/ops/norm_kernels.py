@@ -1,4 +1,4 @@
-"""Normalisation on arrays, forward and backward, in few passes. Imports NumPy only.
+"""Normalisation on arrays, forward and backward, in few passes. May import rules.
 
 Half-precision arrays are computed in float32; means and variances stay in float32 then.
 """
@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-F32 = np.dtype(np.float32)
+from .rules import wide
 
 
 def widest(*arrays: ndarray | None) -> list:
     """The arrays, those of half precision as float32."""
-    return [a.astype(F32) if a is not None and a.dtype.itemsize < 4 else a for a in arrays]
+    return [None if a is None else wide(a) for a in arrays]
 
 
 class Layout(NamedTuple):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from .. import dtypes
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, STATE, Node
 from ..core.memory import tick
@@ -31,6 +30,7 @@ from .rules import (
     F64,
     batch_first,
     dtype_argument,
+    in_float32,
     move_to_front,
     normalize_dims,
     public,
@@ -39,7 +39,6 @@ from .rules import (
     with_out,
 )
 
-LOW_FLOATS = {d.numpy for d in dtypes.DTYPES.values() if d.is_floating_point and d.itemsize < 4}
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
@@ -60,26 +59,11 @@ def numpy_names(function: Callable) -> Callable:
     return call
 
 
-def widened(kernel: Callable) -> Callable:
-    """The kernel in float32 for smaller floating types; results return to the input's type."""
-
-    @functools.wraps(kernel)
-    def call(x: ndarray, *args: Any, **params: Any) -> Any:
-        if x.dtype not in LOW_FLOATS:
-            return kernel(x, *args, **params)
-        out = kernel(x.astype(F32), *args, **params)
-        if isinstance(out, tuple):
-            return tuple([o.astype(x.dtype) if o.dtype == F32 else o for o in out])
-        return out.astype(x.dtype) if out.dtype == F32 else out
-
-    return call
-
-
 def reduction(name: str, kernel: Callable, vjp: Callable | None = None, **options: Any) -> Op:
     """The record of a reduction with the parameters `dim` and `keepdim`."""
     rules = {"x": vjp} if vjp else None
     batch = batch_first(shift_dims)
-    return Op(name, ("x",), widened(kernel), kind="reduction", vjp=rules, batch=batch, **options)
+    return Op(name, ("x",), in_float32(kernel), kind="reduction", vjp=rules, batch=batch, **options)
 
 
 def reduced_dims(dim: Any, ndim: int) -> Any:
@@ -365,7 +349,7 @@ def batch_flat(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
 PROD = Op(
     "prod",
     ("x",),
-    widened(prod_kernel),
+    in_float32(prod_kernel),
     kind="reduction",
     vjp={"x": prod_gradient},
     batch=batch_flat,

@@ -32,6 +32,7 @@ from ..errors import out_of_memory
 EXPORTS: dict[str, dict[str, Any]] = defaultdict(dict)  # namespace -> name -> public function
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+LOW_FLOATS = {d.numpy for d in dtypes.DTYPES.values() if d.is_floating_point and d.itemsize < 4}
 _new = object.__new__
 
 
@@ -167,17 +168,31 @@ def elementwise(
     return publish_elementwise(op, function, aliases, spaces, method, inplace, doc)
 
 
+def wide(x: ndarray) -> ndarray:
+    """float16, bfloat16 and smaller floats as float32; any other array as it is."""
+    return x.astype(F32) if x.dtype in LOW_FLOATS else x
+
+
+def rounded(result: ndarray, dtype: np.dtype) -> ndarray:
+    """Numbers in a smaller type; indices and truth values as they are."""
+    return result if result.dtype.kind in "biu" else result.astype(dtype)
+
+
 def in_float32(kernel: Callable) -> Callable:
-    """The kernel, which computes float16 and bfloat16 in float32 and rounds once at the end, as PyTorch's do."""
+    """The kernel, which computes smaller floats in float32 and rounds once at the end, as
+    PyTorch's do.
+    """
 
     @functools.wraps(kernel)
     def call(x: ndarray, *others: Any, **params: Any) -> Any:
         dtype = x.dtype
-        if dtype.itemsize != 2 or dtype.kind in "iu":
+        if dtype not in LOW_FLOATS:
             return kernel(x, *others, **params)
-        wide = [None if t is None else t.astype(np.float32) for t in (x, *others)]
-        result = kernel(*wide, **params)
-        return result if result.dtype.kind == "b" else result.astype(dtype)
+        others = tuple([t.astype(F32) if isinstance(t, ndarray) else t for t in others])
+        result = kernel(x.astype(F32), *others, **params)
+        if isinstance(result, tuple):
+            return tuple([rounded(r, dtype) for r in result])
+        return rounded(result, dtype)
 
     return call
 

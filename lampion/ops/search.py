@@ -14,8 +14,7 @@ from ..core.promotion import scalar_array
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..dtypes import get_default_dtype, int64
 from ..errors import check
-from .reduce import LOW_FLOATS
-from .rules import F32, public
+from .rules import public, wide
 
 # -- distinct values ---------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ def unique(
     """
     x = input.concrete("unique")
     rows = x.reshape(-1) if dim is None else as_rows("unique", x, dim)
-    keys = rows.astype(F32) if rows.dtype in LOW_FLOATS else rows
+    keys = wide(rows)
     order = np.argsort(keys, kind="stable") if dim is None else np.lexsort(keys.T[::-1])
     new = starts_of_runs(rows[order])
     inverse: ndarray | None = None
@@ -142,8 +141,7 @@ def search_kernel(
     """The number of elements of each sorted row that are smaller (right: not larger) than each
     value.
     """
-    if sequence.dtype in LOW_FLOATS:
-        sequence, values = sequence.astype(F32), values.astype(F32)
+    sequence, values = wide(sequence), wide(values)
     if sorter is not None:
         sequence = np.take_along_axis(sequence, sorter, -1)
     if sequence.ndim == 1:

@@ -26,17 +26,16 @@ from .extremes import (
     selection,
     selection_gradient,
 )
-from .reduce import LOW_FLOATS, along, numpy_names, reduction
+from .reduce import along, numpy_names, reduction
 from .return_types import return_type
-from .rules import F32, batch_first, public, shift_dims
+from .rules import F32, LOW_FLOATS, batch_first, public, shift_dims, wide
 
 # -- sorting -----------------------------------------------------------------------------------
 
 
 def stable_order(x: ndarray, dim: int, descending: bool = False) -> ndarray:
     """The indices that sort x along `dim`; NaN is the largest."""
-    if x.dtype in LOW_FLOATS:
-        x = x.astype(F32)
+    x = wide(x)
     if not descending:
         return np.argsort(x, dim, kind="stable")
     backwards = np.argsort(np.flip(x, dim), dim, kind="stable")
@@ -104,7 +103,7 @@ def topk_kernel(
     if n < 256 or 2 * k > n:
         order = stable_order(x, dim, largest)
         return pick(x, np.take(order, np.arange(k), dim), dim, True)
-    keys = x.astype(F32) if x.dtype in LOW_FLOATS else x
+    keys = wide(x)
     if largest:
         candidates = np.take(np.argpartition(keys, n - k, dim), np.arange(n - k, n), dim)
     else:
