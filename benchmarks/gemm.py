@@ -2,9 +2,10 @@
 
     python benchmarks/gemm.py [--threads N] [--seconds S] [--json OUT]
 
-Each round times, one after the other, every library and a loop of register-only fused multiply-adds of the same length and
-on the same threads; the figure is the fastest round of each, so a busy neighbour or a changed clock speed hits all alike.
-Prints GFLOP/s, and Lampion's share of what the multiply-add loop reached.
+Each round times, one after the other, every library and a loop of register-only fused multiply-
+adds of the same length and on the same threads; the figure is the fastest round of each, so a busy
+neighbour or a changed clock speed hits all alike. Prints GFLOP/s, and Lampion's share of what the
+multiply-add loop reached.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from lampion.compiler.emit import Module
 from lampion.compiler.gemm import Shape
 
 SIZES = [
-    (37, 53, 71), (64, 1000, 100), (128, 784, 100), (128, 128, 128), (256, 256, 256), (512, 512, 512),
-    (1024, 1024, 1024), (2048, 2048, 2048), (2048, 256, 1024), (2048, 256, 256), (64, 2304, 1024),
+    (37, 53, 71), (64, 1000, 100), (128, 784, 100), (128, 128, 128), (256, 256, 256),
+    (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048), (2048, 256, 1024),
+    (2048, 256, 256), (64, 2304, 1024),
 ]  # fmt: skip
 GAP = 0.0005  # seconds for the threads of the library before to fall asleep
 
 
 def peak_loop(shape: Shape) -> Callable[[int, int], None]:
-    """A function that does so many pieces of so many turns of multiply-adds, on the pool's threads."""
+    """A function that does pieces of so many multiply-adds each, on the pool's threads."""
     module = Module()
     f = module.function("turns", work="ptr", thread="i64")
     sums = [

@@ -1,7 +1,8 @@
 """Compiled objects on disk, by content. Imports the version.
 
-A file is named by the hash of everything that decides its bytes and begins with the hash of what follows, so a cut or
-altered file is noticed and built again. Files appear by rename, so any number of processes may share the folder.
+A file is named by the hash of everything that decides its bytes and begins with the hash of what
+follows, so a cut or altered file is noticed and built again. Files appear by rename, so any number
+of processes may share the folder.
 """
 
 from __future__ import annotations

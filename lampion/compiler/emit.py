@@ -1,7 +1,8 @@
-"""Writes LLVM IR text from Python: values with operators, loops, conditions, vectors. Imports nothing.
+"""Writes LLVM IR text from Python: values with operators, loops, conditions, vectors. Imports
+nothing.
 
-Variables and loop counters are `alloca`s in the entry block; LLVM's mem2reg makes SSA of them, so no phi is
-written by hand.
+Variables and loop counters are `alloca`s in the entry block; LLVM's mem2reg makes SSA of them, so
+no phi is written by hand.
 
 >>> module = Module()
 >>> f = module.function("triangle", "i64", n="i64")
@@ -21,23 +22,13 @@ Operand = Union["Value", int, float]
 
 # What an operator is called in IR, for integers and for floating-point numbers.
 ARITHMETIC = {
-    "+": ("add", "fadd"),
-    "-": ("sub", "fsub"),
-    "*": ("mul", "fmul"),
-    "/": ("sdiv", "fdiv"),
-    "%": ("srem", "frem"),
-    "&": ("and", "and"),
-    "|": ("or", "or"),
-    "<<": ("shl", "shl"),
-}
+    "+": ("add", "fadd"), "-": ("sub", "fsub"), "*": ("mul", "fmul"), "/": ("sdiv", "fdiv"),
+    "%": ("srem", "frem"), "&": ("and", "and"), "|": ("or", "or"), "<<": ("shl", "shl"),
+}  # fmt: skip
 COMPARISON = {
-    "<": ("slt", "olt"),
-    "<=": ("sle", "ole"),
-    ">": ("sgt", "ogt"),
-    ">=": ("sge", "oge"),
-    "==": ("eq", "oeq"),
-    "!=": ("ne", "une"),
-}
+    "<": ("slt", "olt"), "<=": ("sle", "ole"), ">": ("sgt", "ogt"), ">=": ("sge", "oge"),
+    "==": ("eq", "oeq"), "!=": ("ne", "une"),
+}  # fmt: skip
 
 
 def is_float(type: str) -> bool:
@@ -70,12 +61,10 @@ class Value:
     def __repr__(self) -> str:
         return f"{self.type} {self.name}"
 
-    def binary(self, sign: str, other: Operand, swapped: bool = False) -> Value:
-        """`self sign other`, or the other way round."""
-        a, b = self, self.function.constant(self.type, other)
-        if swapped:
-            a, b = b, a
+    def binary(self, sign: str, other: Operand) -> Value:
+        """`self sign other`."""
         f = self.function
+        a, b = self, f.constant(self.type, other)
         if sign in COMPARISON:
             floating = is_float(self.type)
             word = ("fcmp " if floating else "icmp ") + COMPARISON[sign][floating]
@@ -88,9 +77,6 @@ class Value:
 
     def __sub__(self, other: Operand) -> Value:
         return self.binary("-", other)
-
-    def __rsub__(self, other: Operand) -> Value:
-        return self.binary("-", other, swapped=True)
 
     def __mul__(self, other: Operand) -> Value:
         return self if isinstance(other, int) and other == 1 else self.binary("*", other)
@@ -164,9 +150,10 @@ class Function:
 
     # -- instructions --------------------------------------------------------------------------
 
-    def do(self, line: str) -> None:
+    def do(self, line: str) -> Value:
         """Writes an instruction without a result."""
         self.lines.append("  " + line)
+        return Value(self, "void", "")
 
     def emit(self, type: str, instruction: str) -> Value:
         """Writes an instruction and names its result."""
@@ -201,24 +188,13 @@ class Function:
         index = self.constant("i64", index)
         return self.emit("ptr", f"getelementptr {type}, {pointer}, {index}")
 
-    def call(self, type: str, name: str, *arguments: Value, variadic: str = "") -> Value:
-        """Calls a function, which is declared if the module does not define it. `variadic` is the
-        type list of a C function with `...`.
-        """
-        self.module.declare(type, name, arguments)
-        text = f"call {variadic or type} @{name}({', '.join(map(str, arguments))})"
-        if type != "void":
-            return self.emit(type, text)
-        self.do(text)
-        return Value(self, "void", "")
-
-    def call_pointer(self, type: str, pointer: Value, *arguments: Value) -> Value:
-        """Calls through a pointer."""
-        text = f"call {type} {pointer.name}({', '.join(map(str, arguments))})"
-        if type != "void":
-            return self.emit(type, text)
-        self.do(text)
-        return Value(self, "void", "")
+    def call(self, type: str, function: str | Value, *arguments: Value) -> Value:
+        """Calls a function by name (declared if the module does not define it) or by pointer."""
+        if isinstance(function, str):
+            self.module.declare(type, function, arguments)
+        name = f"@{function}" if isinstance(function, str) else function.name
+        text = f"call {type} {name}({', '.join(map(str, arguments))})"
+        return self.do(text) if type == "void" else self.emit(type, text)
 
     def convert(self, word: str, value: Value, type: str) -> Value:
         """A cast: trunc, sext, zext, bitcast, fpext, inttoptr, ..."""

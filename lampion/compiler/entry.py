@@ -1,9 +1,10 @@
 """Compiled functions as CPython built-ins made at run time. Imports emit and runtime.
 
-An entry has CPython's own calling convention (METH_FASTCALL), so a call costs some 20 ns. It reads pointers, shapes and
-strides out of the array objects, at offsets that a check at start compares with what NumPy reports. Whatever it does not
-know, wrong arguments included, it hands to a Python function with the same arguments; where objects are laid out
-differently (free-threaded and debug builds), that Python function is the entry.
+An entry has CPython's own calling convention (METH_FASTCALL), so a call costs some 20 ns. It reads
+pointers, shapes and strides out of the array objects, at offsets that a check at start compares
+with what NumPy reports. Whatever it does not know, wrong arguments included, it hands to a Python
+function with the same arguments; where objects are laid out differently (free-threaded and debug
+builds), that Python function is the entry.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ def readable() -> bool:
         return False
     if object.__basicsize__ != 16 or np.ndarray.__basicsize__ < FLAGS + 4:
         return False
-    probes = [np.zeros((3, 5), np.float32), np.zeros((4, 6), np.float64)[::2, ::-1]]
+    probes: list[np.ndarray] = [
+        np.zeros((3, 5), np.float32),
+        np.zeros((4, 6), np.float64)[::2, ::-1],
+    ]
     probes.append(probes[0].T[1:])
     probes[2].flags.writeable = False
     return all(agrees(probe) for probe in probes)

@@ -1,9 +1,11 @@
-"""Matrix products, C = relu(alpha * A @ B + C + bias), as LLVM IR for any vector width. Imports emit and runtime.
+"""Matrix products, C = relu(alpha * A @ B + C + bias), as LLVM IR for any vector width. Imports
+emit and runtime.
 
-The scheme is GotoBLAS's (Goto and van de Geijn, 2008): a register tile of rows x vectors, panels of A and B packed so that
-the micro-kernel reads them in order. Unlike there, every tile of C packs what it needs by itself: that costs a few percent
-and needs no barrier, so tiles can be handed out by a counter and a thread that is taken away delays one tile only. An
-element of C is summed over k in an order that only K decides, so results have the same bits for any number of threads.
+The scheme is GotoBLAS's (Goto and van de Geijn, 2008): a register tile of rows x vectors, panels
+of A and B packed so that the micro-kernel reads them in order. Unlike there, every tile of C packs
+what it needs by itself: that costs a few percent and needs no barrier, so tiles can be handed out
+by a counter and a thread that is taken away delays one tile only. An element of C is summed over k
+in an order that only K decides, so results have the same bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ DEPTH = 256  # of a packed block
 
 # What a thread is told of the work, in 8-byte fields.
 JOB = (
-    "a b c bias m n k a_row a_col b_row b_col c_row batches a_batch b_batch c_batch alpha "
-    "accumulate relu pack_a depth tile_m tile_n tiles_m tiles total next workspace share pool"
-).split()
-POINTERS = frozenset("a b c bias workspace pool".split())
+    "a", "b", "c", "bias", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "c_row", "batches",
+    "a_batch", "b_batch", "c_batch", "alpha", "accumulate", "relu", "pack_a", "depth", "tile_m",
+    "tile_n", "tiles_m", "tiles", "total", "next", "workspace", "share", "pool",
+)  # fmt: skip
+POINTERS = frozenset({"a", "b", "c", "bias", "workspace", "pool"})
 
 
 class Shape(NamedTuple):
@@ -108,9 +111,7 @@ def pack(module: Module, name: str, shape: Shape, width: int) -> None:
     f.ret()
 
 
-def copy_lanes(
-    f: Function, shape: Shape, width: int, start: Value, left: Value, to: Value
-) -> None:
+def copy_lanes(f: Function, shape: Shape, width: int, start: Value, left: Value, to: Value) -> None:
     """The panel's lanes lie side by side: vectors are copied, masked at the edge."""
     lanes = min(shape.lanes, width)
     type = vector(lanes, shape.source)
@@ -182,10 +183,7 @@ def micro(module: Module, name: str, shape: Shape, vectors: int, packed: bool) -
         b="ptr noalias", c="ptr noalias", c_row="i64", m="i64", n="i64", alpha=shape.type,
         add="i64", relu="i64", bias="ptr",
     )  # fmt: skip
-    sums = [
-        [f.variable(shape.vector, 0) for _ in range(vectors)]
-        for _ in range(shape.rows)
-    ]
+    sums = [[f.variable(shape.vector, 0) for _ in range(vectors)] for _ in range(shape.rows)]
     last = f["m"] - 1
     starts = [f["a"]] * shape.rows
     if not packed:  # rows past the edge read the last one again
@@ -237,9 +235,9 @@ def write_tile(f: Function, shape: Shape, sums: list[list[Variable]], edge: bool
         for total, place, mask, _ in places:
             total.set(total.get() + read(place, mask))
     with f.when(f.convert("ptrtoint", f["bias"], "i64").differs(0)):
-        row = [read(f.at(f["bias"], j * shape.lanes, shape.type), m) for j, m in enumerate(masks)]
+        bias = [read(f.at(f["bias"], j * shape.lanes, shape.type), m) for j, m in enumerate(masks)]
         for total, _, _, j in places:
-            total.set(total.get() + row[j])
+            total.set(total.get() + bias[j])
     with f.when(f["relu"].differs(0)):
         for total, *_ in places:
             value = total.get()

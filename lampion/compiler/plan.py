@@ -1,7 +1,9 @@
-"""How a matrix product is cut into tiles, decided in compiled code at each call. Imports emit, gemm and pool.
+"""How a matrix product is cut into tiles, decided in compiled code at each call. Imports emit,
+gemm and pool.
 
-The depth of a block, which decides the order of sums, comes from K alone. The tiles of C come from a small model of what
-they cost: a few candidates are tried, and the one whose rounds of tiles end first is taken.
+The depth of a block, which decides the order of sums, comes from K alone. The tiles of C come from
+a small model of what they cost: a few candidates are tried, and the one whose rounds of tiles end
+first is taken.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def round_cost(
     f: Function, shape: Shape, extent: tuple[Value, Value, Value], parts: tuple[Value, Value],
     threads: Value,
 ) -> Value:  # fmt: skip
-    """What the product costs the busiest thread, per step of k, in quarters of a row of a vector."""
+    """What the product costs the busiest thread, in quarters of a row by a vector."""
     m, n, batches = extent
     tile_m, tile_n = tile_size(f, m, parts[0], shape.rows), tile_size(f, n, parts[1], shape.lanes)
     tiles = quotient_up(f, m, tile_m) * quotient_up(f, n, tile_n) * batches

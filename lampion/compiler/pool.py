@@ -1,9 +1,11 @@
-"""Worker threads parked in compiled code, and the fork and join around them. Imports emit, runtime and settings.
+"""Worker threads parked in compiled code, and the fork and join around them. Imports emit, runtime
+and settings.
 
-A caller posts a function and its argument, works on it itself, closes it when its own share is done and waits only for
-workers that have joined; one that wakes late finds the work closed. Idle workers spin for some microseconds, then yield,
-then block, so that they leave the processors to others. On Linux each is pinned to a processor of the process's mask;
-the caller stays free, and where it meets a worker on its processor, that worker is moved to the one left over.
+A caller posts a function and its argument, works on it itself, closes it when its own share is
+done and waits only for workers that have joined; one that wakes late finds the work closed. Idle
+workers spin for some microseconds, then yield, then block, so that they leave the processors to
+others. On Linux each is pinned to a processor of the process's mask; the caller stays free, and
+where it meets a worker on its processor, that worker is moved to the one left over.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ PINS = hasattr(os, "sched_setaffinity")
 SPINS, YIELDS = 300, 30  # before a worker blocks
 SHARE = 2 << 20  # bytes of workspace per thread
 
-# Where the shared state keeps what, in bytes; what different threads write lies in different cache lines.
+# Where the shared state keeps what, in bytes; what different threads write is in different lines.
 FIELDS = {
     "sequence": 0,  # counts the jobs posted
     "active": 128,  # workers inside a job
@@ -65,7 +67,7 @@ def relax(f: Function) -> None:
 
 
 def write_worker(module: Module) -> None:
-    """Writes `worker(pool, thread)`, which takes part in one job after the other and never returns."""
+    """Writes `worker(pool, thread)`, which takes part in job after job and never returns."""
     f = module.function("worker", pool="ptr", thread="i64")
     last = f.variable("i64", 0)
     turns = f.variable("i64", 0)
@@ -89,7 +91,7 @@ def write_worker(module: Module) -> None:
                 argument = atomic_load(f, "argument", "ptr")
                 with f.when(f.convert("ptrtoint", argument, "i64").differs(0)):
                     work = f.load("ptr", field(f, "function"))
-                    f.call_pointer("void", work, argument, f["thread"])
+                    f.call("void", work, argument, f["thread"])
                 atomic_add(f, "active", -1)
     f.do("unreachable")
 
@@ -129,7 +131,7 @@ def write_caller(module: Module) -> None:
         f.call("i32", "pthread_mutex_lock", field(f, "mutex"))
         f.call("i32", "pthread_cond_broadcast", field(f, "condition"))
         f.call("i32", "pthread_mutex_unlock", field(f, "mutex"))
-    f.call_pointer("void", f["function"], f["argument"], f.constant("i64", 0))
+    f.call("void", f["function"], f["argument"], f.constant("i64", 0))
     f.do(f"store atomic ptr null, {field(f, 'argument')} seq_cst, align 8")
     turns = f.variable("i64", 0)
     with f.forever() as done:

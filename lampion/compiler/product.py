@@ -1,6 +1,7 @@
 """Matrix products through the compiled kernels. Imports plan, entry and earlier files.
 
-`product` is the fast way in for two matrices; `gemm` takes batches, factors and sums besides. Both write into an array.
+`product` is the fast way in for two matrices; `gemm` takes batches, factors and sums besides. Both
+write into an array.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .emit import Function, Module, Value
 from .gemm import JOB, Shape, kernels, shape_for
 from .plan import PARALLEL, slot, volume, write_plan
 
+TYPES = ("float32", "float64", "bfloat16")
 RELEASE = 1 << 16  # multiplications worth releasing the GIL for
 POOL_FUNCTIONS = ("enter", "leave", "parallel")
 
@@ -36,21 +38,21 @@ def write_run(module: Module) -> None:
     enter, leave, parallel = pointers
     zero = f.constant("i64", 0)
     tiles = Value(f, "ptr", "@tiles")
-    with f.when(f.call_pointer("i64", enter, state).equals(0)):
+    with f.when(f.call("i64", enter, state).equals(0)):
         space = f.call("ptr", "malloc", f.constant("i64", pool.SHARE))
         with f.when(f.convert("ptrtoint", space, "i64").equals(0)):
             f.ret(f.constant("i64", 1))
         f.store(space, slot(f, "workspace"))
-        f.call_pointer("void", tiles, f["job"], zero)
+        f.call("void", tiles, f["job"], zero)
         f.call("void", "free", space)
         f.ret(zero)
     f.store(f.load("ptr", f.at(state, pool.FIELDS["workspace"])), slot(f, "workspace"))
     many = (volume(f) >= PARALLEL) & (f.load("i64", slot(f, "total")) > 1)
     with f.when(many):
-        f.call_pointer("void", parallel, state, tiles, f["job"])
+        f.call("void", parallel, state, tiles, f["job"])
     with f.when(many.equals(0)):
-        f.call_pointer("void", tiles, f["job"], zero)
-    f.call_pointer("void", leave, state)
+        f.call("void", tiles, f["job"], zero)
+    f.call("void", leave, state)
     f.ret(zero)
 
 
@@ -112,18 +114,23 @@ class Product:
     def __init__(self, dtype: str, target: runtime.Target | None = None) -> None:
         shape = shape_for(target or runtime.host(), dtype)
         self.dtype, self.shape = np.dtype(dtype), shape
+        self.result = np.dtype(np.float64 if shape.size == 8 else np.float32)
         module = kernels(shape)
         write_plan(module, shape)
         write_run(module)
-        write_entry(module, shape, self.dtype.num)
+        same = self.dtype == self.result
+        if same:
+            write_entry(module, shape, self.dtype.num)
         code = runtime.load(module.text(), target)
         for name in POOL_FUNCTIONS:
             code.fill(name, pool.native().address(name))
-        code.fill("pool", pool.pool().address)
-        for name, object in (("none", None), ("true", True), ("false", False)):
-            code.fill(name, id(object))
         self.run = code.function("run", ctypes.c_int64, ctypes.c_void_p)
-        self.call: Callable[..., ndarray] = entry.builtin(code, "product", self.general)
+        self.call: Callable[..., ndarray] = self.general
+        if same:
+            code.fill("pool", pool.pool().address)
+            for name, object in (("none", None), ("true", True), ("false", False)):
+                code.fill(name, id(object))
+            self.call = entry.builtin(code, "product", self.general)
 
     def general(
         self, a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None, relu: bool
@@ -161,9 +168,10 @@ class Product:
         for name, x in (("a", a), ("b", b), ("out", out), ("bias", bias)):
             if x is None and name == "bias":
                 continue
-            if not isinstance(x, ndarray) or x.dtype != self.dtype:
+            dtype = self.dtype if name in "ab" else self.result
+            if not isinstance(x, ndarray) or x.dtype != dtype:
                 kind = x.dtype if isinstance(x, ndarray) else type(x).__name__
-                raise TypeError(f"[gemm] expects {name} of {self.dtype}, got {kind}; convert it")
+                raise TypeError(f"[gemm] expects {name} of {dtype}, got {kind}; convert it")
         if min(a.ndim, b.ndim, out.ndim) < 2 or a.shape[-1] != b.shape[-2]:
             raise ValueError(
                 f"[gemm] expects (..., M, K) and (..., K, N), got {a.shape} and {b.shape}"
@@ -189,8 +197,9 @@ class Product:
         pattern = "<d" if width == 8 else "<fxxxx"
         (bits,) = struct.unpack("<q", struct.pack(pattern, alpha))
         values = (
-            a.ctypes.data, b.ctypes.data, out.ctypes.data, bias.ctypes.data if bias is not None else 0,
-            m, n, k, *strides, out.strides[-2] // width, len(out) if out.ndim == 3 else 1, *batch,
+            a.ctypes.data, b.ctypes.data, out.ctypes.data,
+            bias.ctypes.data if bias is not None else 0, m, n, k, *strides,
+            out.strides[-2] // width, len(out) if out.ndim == 3 else 1, *batch,
             bits, accumulate, relu,
         )  # fmt: skip
         job = (ctypes.c_int64 * len(JOB))(*values)
@@ -216,7 +225,9 @@ def overlap(x: ndarray, y: ndarray) -> bool:
 
 @cache
 def kernel(dtype: str) -> Product:
-    """The products of a type ("float32", "float64") on this machine, compiled at the first call."""
+    """The products of a type of `TYPES` on this machine, compiled at the first call."""
+    if dtype not in TYPES:
+        raise TypeError(f"[gemm] expects {', '.join(TYPES)}, got {dtype}; convert the arrays")
     return Product(dtype)
 
 
@@ -225,7 +236,8 @@ def gemm(
     relu: bool = False, alpha: float = 1.0, accumulate: bool = False,
 ) -> ndarray:  # fmt: skip
     """`relu(alpha * a @ b + out + bias)`, each part where it is asked for, into `out` or a new
-    array: (..., M, K), (..., K, N), (..., M, N) and (N,), all float32 or all float64.
+    array: (..., M, K), (..., K, N), (..., M, N) and (N,), all float32 or all
+    float64; or bfloat16 operands with sums, bias and result in float32.
 
     Raises TypeError for other types and ValueError for shapes that do not fit.
 
@@ -241,7 +253,7 @@ def gemm(
         if accumulate:
             raise ValueError("[gemm] expects an out to add to, got none; pass out=")
         shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + (a.shape[-2], b.shape[-1])
-        out = np.empty(shape, a.dtype)
+        out = np.empty(shape, made.result)
     if alpha == 1 and not accumulate:
         return made.call(a, b, out, bias, relu)
     return made.batched(a, b, out, bias, relu, alpha, accumulate)

@@ -1,7 +1,7 @@
 """From IR text to callable machine code, through llvmlite. Imports cache and the version.
 
-llvmlite is imported at the first need, never by `import lampion`. Objects are cached on disk by content, machine and
-version; code that was loaded stays loaded for the life of the process.
+llvmlite is imported at the first need, never by `import lampion`. Objects are cached on disk by
+content, machine and version; code that was loaded stays loaded for the life of the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
 
 # LLVM's processor name and features per level, then width, registers, fused multiply-add.
-LEVELS = {
+LEVELS: dict[str, tuple[str, str, str, int, int, bool]] = {
     "avx512": ("x86_64", "skylake-avx512", "", 64, 32, True),
     "avx2": ("x86_64", "haswell", "", 32, 16, True),
     "sse": ("x86_64", "x86-64", "", 16, 16, False),
@@ -60,8 +60,7 @@ def host() -> Target:
     triple = binding.get_process_triple()
     features = binding.get_host_cpu_features()
     level = next((name for name in LEVELS if runs(name)), "neon")
-    _, _, _, *sizes = LEVELS[level]
-    return Target(triple, binding.get_host_cpu_name(), features.flatten(), *sizes)
+    return Target(triple, binding.get_host_cpu_name(), features.flatten(), *LEVELS[level][3:])
 
 
 def runs(level: str) -> bool:
@@ -84,9 +83,9 @@ def level(name: str) -> Target:
     >>> level("avx2").bytes
     32
     """
-    machine, cpu, features, *sizes = LEVELS[name]
+    machine, cpu, features, width, registers, fused = LEVELS[name]
     triple = llvm().get_process_triple()
-    return Target(machine + triple[triple.index("-") :], cpu, features, *sizes)
+    return Target(machine + triple[triple.index("-") :], cpu, features, width, registers, fused)
 
 
 LOADED: list[Native] = []  # addresses of code are handed out freely, so none is ever unloaded
@@ -156,7 +155,9 @@ def build(text: str, target: Target) -> bytes:
 
 
 def load(text: str, target: Target | None = None) -> Native:
-    """Compiles and loads IR for this machine, or for a level of it; from disk where it was built before."""
+    """Compiles and loads IR for this machine, or for a level of it; from disk where it was built
+    before.
+    """
     target = target or host()
     version = importlib.import_module("llvmlite").__version__
     name = disk.key(__version__, version, *map(str, target), text)

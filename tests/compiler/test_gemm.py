@@ -90,6 +90,21 @@ def test_factor_sum_and_batches():
     np.testing.assert_allclose(into, a.astype("d") @ b, atol=1e-4)
 
 
+def test_bfloat16_operands_are_summed_in_float32():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(7)
+    for m, k, n in ((5, 7, 3), (40, 300, 70)):
+        a, b = (rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in ((m, k), (n, k)))
+        found = gemm(a, b.T)
+        assert found.dtype == np.float32
+        agree(found, a, b.T)
+
+
+def test_other_types_are_refused():
+    with pytest.raises(TypeError, match="got int32"):
+        gemm(np.ones((2, 2), np.int32), np.ones((2, 2), np.int32))
+
+
 def test_nan_and_infinity_pass():
     a = np.array([[np.nan, 1], [np.inf, 1], [1, 1]], np.float32)
     found = gemm(a, np.ones((2, 2), np.float32), relu=True)

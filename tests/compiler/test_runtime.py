@@ -1,5 +1,5 @@
-"""The runtime: code in memory and on disk, worker threads, forks, interrupts,
-built-ins made at run time.
+"""The runtime: code in memory and on disk, worker threads, forks, interrupts, built-ins made at
+run time.
 """
 
 import ctypes
