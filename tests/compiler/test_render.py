@@ -23,7 +23,7 @@ from lampion.compiler.ir import (
 )
 from lampion.compiler.render_cuda import render_cuda
 from lampion.compiler.render_llvm import render_llvm
-from tests.compiler.targets import compile_llvm, compiled, run_everywhere
+from tests.compiler.targets import compile_llvm, compiled, run_everywhere, run_llvm
 
 few = settings(max_examples=12)  # each example runs gcc and LLVM
 
@@ -325,6 +325,23 @@ def test_truth_values(kind, tmp_path):
     x = np.array([False, True, True, False, True, True])
     result, _ = assert_same_everywhere(root, [np.zeros(7, bool), x], tmp_path)
     assert result.tolist() == [*(~x).tolist(), kind == "max"]
+
+
+def test_rows_do_not_depend_on_how_a_grid_loop_is_split():
+    """A runtime hands parts of the rows to threads: the bits stay the same."""
+    out, x = parameter(0, "*f32"), parameter(1, "*f32")
+    i = loop_range(parameter(2, "i64"), parameter(3, "i64"), 0, "grid")
+    j = loop_range(0, 1001, 1)
+    total = reduce(mathematics.exp(x.load(i * 1001 + j)), [j], "add", "reassoc")
+    flat = compiled(program("rows", ["*f32", "*f32", "i64", "i64"], loop(i, store(out, i, total))))
+    data = np.random.default_rng(0).standard_normal(8 * 1001).astype("f")
+    whole, parts = np.zeros(8, "f"), np.zeros(8, "f")
+    run_llvm(flat, [whole, data, 0, 8])
+    for start, stop in ((0, 1), (1, 6), (6, 6), (6, 8)):
+        run_llvm(flat, [parts, data, start, stop])
+    assert whole.tobytes() == parts.tobytes()
+    exact = np.exp(data.reshape(8, -1).astype("d")).sum(1)
+    np.testing.assert_allclose(whole, exact, rtol=1e-6)
 
 
 @pytest.mark.parametrize("order", ["exact", "reassoc"])

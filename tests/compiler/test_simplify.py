@@ -103,11 +103,12 @@ def test_leaves_what_is_not_exact(node):
 
 
 def test_dead_statements_go():
-    never = loop(loop_range(0, 0, 3), store(OUT, constant(0, "i64"), X))
-    masked = loop(I, store(OUT, I, X, I > 9))
-    once = loop(loop_range(1, 2, 4), store(OUT, loop_range(1, 2, 4), X))
-    root = program("dead", ["*f32"], never, masked, once)
-    assert simplify(root).src == (store(OUT, constant(1, "i64"), X),)
+    value = parameter(1, "f32")
+    never = loop(loop_range(0, 0, 3), store(OUT, constant(0, "i64"), value))
+    masked = loop(I, store(OUT, I, value, I > 9))
+    once = loop(loop_range(1, 2, 4), store(OUT, loop_range(1, 2, 4), value))
+    root = program("dead", ["*f32", "f32"], never, masked, once)
+    assert simplify(root).src == (store(OUT, constant(1, "i64"), value),)
 
 
 @st.composite
