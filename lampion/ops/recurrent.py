@@ -23,6 +23,7 @@ from ..core.tensor import Tensor, wrap
 from ..errors import check
 from . import recurrent_kernels as kernels
 from .linear import linear
+from .recurrent_kernels import parts
 from .rules import EXPORTS, F32, F64, batch_elementwise
 from .shape import cat, stack
 
@@ -37,12 +38,6 @@ def sigmoid(x: ndarray) -> ndarray:
     np.exp(y, out=y)
     y += 1
     return np.reciprocal(y, out=y)
-
-
-def parts(x: Any, count: int) -> list:
-    """The gates that lie side by side in the last dimension, as views."""
-    n = x.shape[-1] // count
-    return [x[..., i * n : (i + 1) * n] for i in range(count)]
 
 
 def joined(values: Sequence[Any]) -> Any:

@@ -22,8 +22,8 @@ def sigmoid_(x: ndarray) -> ndarray:
     return np.reciprocal(x, out=x)
 
 
-def parts(x: ndarray, count: int) -> list[ndarray]:
-    """The gates that lie side by side in the last dimension, as views."""
+def parts(x: Any, count: int) -> list:
+    """The gates that lie side by side in the last dimension of an array or tensor, as views."""
     n = x.shape[-1] // count
     return [x[..., i * n : (i + 1) * n] for i in range(count)]
 

@@ -24,7 +24,8 @@ class TreeSpec(NamedTuple):
 LEAF = TreeSpec(None, None, ())
 
 
-def _is_namedtuple(x: Any) -> bool:
+def is_namedtuple(x: Any) -> bool:
+    """Whether x is a tuple whose places have names."""
     return isinstance(x, tuple) and hasattr(x, "_fields")
 
 

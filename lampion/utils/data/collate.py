@@ -1,4 +1,6 @@
-"""From a list of samples to a batch, and from what a dataset returns to tensors. May import ops."""
+"""From a list of samples to a batch, and from what a dataset returns to tensors. May import ops and
+_pytree.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from ...core.tensor import Tensor
 from ...errors import check
 from ...ops.data import as_tensor, tensor
 from ...ops.shape import stack
+from .._pytree import is_namedtuple
 
 FOUND = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found "
 Table = dict[type | tuple[type, ...], Callable]
@@ -21,11 +24,6 @@ Table = dict[type | tuple[type, ...], Callable]
 def is_text(array: Any) -> bool:
     """Whether an array's or NumPy scalar's elements are strings or objects."""
     return array.dtype.kind in "SUO" and not isinstance(array, Tensor)
-
-
-def is_namedtuple(data: Any) -> bool:
-    """Whether data is a tuple whose places have names."""
-    return isinstance(data, tuple) and hasattr(data, "_fields")
 
 
 def default_convert(data: Any) -> Any:
