@@ -36,7 +36,6 @@ SIZES = "int | Sequence[int] | None"  # what `Any` means for an argument of one 
 NAMED = dict.fromkeys(
     [
         "dim",
-        "dims",
         "s",
         "kernel_size",
         "stride",

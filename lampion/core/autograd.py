@@ -51,7 +51,8 @@ def backward(
     """
     roots = listed(tensors, "tensors")
     given = grad_tensors if grad_tensors is not None else grad_variables
-    cotangents = [given] * len(roots) if given is None or isinstance(given, Tensor) else listed(given, "gradient")
+    one = given is None or isinstance(given, Tensor)
+    cotangents = [given] * len(roots) if one else listed(given, "gradient")
     if inputs is not None:
         inputs = listed(inputs, "inputs")
         check(len(inputs) > 0, "`inputs` argument to `backward` cannot be empty.")

@@ -74,7 +74,10 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     else:
         check(
             isinstance(value, (Number, np.bool_)),
-            lambda: f"masked_fill(): argument 'value' must be Tensor or Number, not {type(value).__name__}",
+            lambda: (
+                "masked_fill(): argument 'value' must be Tensor or Number, not "
+                f"{type(value).__name__}"
+            ),
             TypeError,
         )
         check(

@@ -485,7 +485,7 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
         at = next(i for i, s in enumerate(shape) if not hasattr(s, "__index__"))
         raise TypeError(
             f"argument 'size' must be tuple of ints, but found element of type "
-            f"{type(shape[at]).__name__} at pos {at}; pass whole numbers"
+            f"{type(shape[at]).__name__} at pos {at}; pass integers"
         ) from None
 
 

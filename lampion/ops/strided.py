@@ -124,6 +124,13 @@ def strided_params(x: Tensor, size: Any, stride: Any, storage_offset: int | None
         ),
     )
     check(
+        all(n >= 0 for n in size),
+        lambda: (
+            f"[as_strided] Storage size calculation overflowed with sizes={list(size)} and "
+            f"strides={list(stride)}; sizes must not be negative"
+        ),
+    )
+    check(
         all(s >= 0 for s in stride),
         lambda: (
             "as_strided: Negative strides are not supported at the moment, got strides: "
