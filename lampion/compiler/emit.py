@@ -73,7 +73,7 @@ class Value:
         return f.emit(self.type, f"{ARITHMETIC[sign][is_float(self.type)]} {a}, {b.name}")
 
     def __add__(self, other: Operand) -> Value:
-        return self if isinstance(other, int) and other == 0 else self.binary("+", other)
+        return self if other == 0 and isinstance(other, int) else self.binary("+", other)
 
     def __sub__(self, other: Operand) -> Value:
         return self.binary("-", other)
@@ -173,20 +173,19 @@ class Function:
 
     def load(self, type: str, pointer: Value, index: Operand = 0, align: int = 0) -> Value:
         """`pointer[index]`, of the type; `align` in bytes where it is less than the type's own."""
-        suffix = f", align {align}" if align else ""
-        return self.emit(type, f"load {type}, {self.at(pointer, index, type)}{suffix}")
+        place = self.at(pointer, index, type)
+        return self.emit(type, f"load {type}, {place}" + (f", align {align}" if align else ""))
 
     def store(self, value: Value, pointer: Value, index: Operand = 0, align: int = 0) -> None:
         """`pointer[index] = value`."""
-        suffix = f", align {align}" if align else ""
-        self.do(f"store {value}, {self.at(pointer, index, value.type)}{suffix}")
+        place = self.at(pointer, index, value.type)
+        self.do(f"store {value}, {place}" + (f", align {align}" if align else ""))
 
     def at(self, pointer: Value, index: Operand, type: str = "i8") -> Value:
         """The address of `pointer[index]`, in elements of the type."""
         if isinstance(index, int) and index == 0:
             return pointer
-        index = self.constant("i64", index)
-        return self.emit("ptr", f"getelementptr {type}, {pointer}, {index}")
+        return self.emit("ptr", f"getelementptr {type}, {pointer}, {self.constant('i64', index)}")
 
     def call(self, type: str, function: str | Value, *arguments: Value) -> Value:
         """Calls a function by name (declared if the module does not define it) or by pointer."""
@@ -216,8 +215,6 @@ class Function:
 
     def splat(self, value: Value, lanes: int) -> Value:
         """The number in all lanes."""
-        if lanes == 1:
-            return value
         type = vector(lanes, value.type)
         one = self.emit(type, f"insertelement {type} poison, {value}, i32 0")
         zeros = f"{vector(lanes, 'i32')} zeroinitializer"
@@ -231,9 +228,8 @@ class Function:
 
     def first_lanes(self, count: Value, lanes: int) -> Value:
         """The mask whose first `count` (an i64) lanes are set."""
-        type = vector(lanes, "i64")
-        ramp = Value(self, type, "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">")
-        return ramp < self.splat(count, lanes)
+        ramp = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        return Value(self, vector(lanes, "i64"), ramp) < self.splat(count, lanes)
 
     def fused(self, a: Value, b: Value, c: Value) -> Value:
         """`a * b + c`, in one rounding where the machine has the instruction."""
@@ -241,15 +237,13 @@ class Function:
 
     def masked_load(self, type: str, pointer: Value, mask: Value) -> Value:
         """A vector whose lanes outside the mask are zero and not read; any alignment."""
-        one = Value(self, "i32", "1")
-        zero = Value(self, type, "zeroinitializer")
+        one, zero = Value(self, "i32", "1"), Value(self, type, "zeroinitializer")
         return self.call(type, f"llvm.masked.load.{suffix_of(type)}.p0", pointer, one, mask, zero)
 
     def masked_store(self, value: Value, pointer: Value, mask: Value) -> None:
         """Writes the lanes of the mask; any alignment."""
-        one = Value(self, "i32", "1")
         name = f"llvm.masked.store.{suffix_of(value.type)}.p0"
-        self.call("void", name, value, pointer, one, mask)
+        self.call("void", name, value, pointer, Value(self, "i32", "1"), mask)
 
     # -- control flow --------------------------------------------------------------------------
 
@@ -344,11 +338,11 @@ class Module:
 
     def declare(self, type: str, name: str, arguments: tuple[Value, ...]) -> None:
         """Notes that an outside function or an intrinsic is called."""
-        listed = ", ".join(a.type for a in arguments)
-        self.declarations.setdefault(name, f"declare {type} @{name}({listed})")
+        types = ", ".join(a.type for a in arguments)
+        self.declarations.setdefault(name, f"declare {type} @{name}({types})")
 
     def text(self) -> str:
         """The module as IR."""
         outside = [d for name, d in self.declarations.items() if name not in self.functions]
-        bodies = (f.text() for f in self.functions.values())
-        return "\n".join([*self.globals.values(), *outside, *bodies]) + "\n"
+        parts = [*self.globals.values(), *outside, *(f.text() for f in self.functions.values())]
+        return "\n".join(parts) + "\n"

@@ -283,8 +283,7 @@ def one_tile(
     operands: tuple[Value, Value, Value], space: Value,
 ) -> None:  # fmt: skip
     """One tile of C, block by block along k."""
-    m, n, n0 = extent
-    a, b, c = operands
+    (m, n, n0), (a, b, c) = extent, operands
     null = Value(f, "ptr", "null")
     with f.loop(0, f.select(job["k"] > 0, job["k"], 1), job["depth"]) as k0:
         depth = f.minimum(job["k"] - k0, job["depth"])
@@ -305,8 +304,7 @@ def one_tile(
         with f.loop(0, n, shape.columns) as j:
             left = f.minimum(n - j, shape.columns)
             width = (left + (shape.lanes - 1)) / shape.lanes
-            row = f.at(bias, j, shape.type)
-            bias_j = f.select(final & has_bias, row, null)
+            bias_j = f.select(final & has_bias, f.at(bias, j, shape.type), null)
             from_panel = f.at(space, j / shape.columns * panel_b, shape.type)
             for vectors in range(1, shape.vectors + 1):
                 for mode in modes(shape):
