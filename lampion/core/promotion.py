@@ -136,7 +136,7 @@ FROM_FLOAT64 = {
 TINY_FLOATS = {dtypes.float8_e4m3fn.numpy, dtypes.float8_e5m2.numpy}
 
 
-CAST = Op(
+CAST: Op = Op(
     "to",
     ("x",),
     cast_kernel,

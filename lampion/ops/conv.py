@@ -194,7 +194,7 @@ CONV = Op(
     batch=batch_conv,
     autocast="lower",
 )
-CONV_INPUT = Op(
+CONV_INPUT: Op = Op(
     "convolution_input",
     ("x", "w", "b"),
     kernels.conv_input,
@@ -210,7 +210,7 @@ CONV_INPUT = Op(
     grad_name="ConvolutionBackward0",
     autocast="lower",
 )
-CONV_WEIGHT = Op(
+CONV_WEIGHT: Op = Op(
     "convolution_weight",
     ("x", "z"),
     kernels.conv_weight,

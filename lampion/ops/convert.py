@@ -163,11 +163,11 @@ def dim_order(self: Tensor) -> tuple[int, ...]:
     return order_of(self.concrete("dim_order")) or tuple(range(self._data.ndim))
 
 
-Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.xpu = to, cpu, cuda, xpu  # type: ignore[attr-defined]
-Tensor.dim_order = dim_order  # type: ignore[attr-defined]
+Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.xpu = to, cpu, cuda, xpu
+Tensor.dim_order = dim_order
 for name in ("is_ipu", "is_maia", "is_mtia", "is_sparse_csr", "is_vulkan", "is_xla"):
     setattr(Tensor, name, False)
-Tensor.is_cpu = property(lambda self: self.device == CPU)  # type: ignore[attr-defined]
+Tensor.is_cpu = property(lambda self: self.device == CPU)
 
 # -- copying into a tensor ---------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     return self
 
 
-Tensor.copy_ = copy_  # type: ignore[attr-defined]
+Tensor.copy_ = copy_
 
 # -- NumPy -------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ def array_wrap(
     return from_numpy(array.astype(np.uint8) if array.dtype == np.bool_ else array)
 
 
-Tensor.__array_wrap__ = array_wrap  # type: ignore[attr-defined]
+Tensor.__array_wrap__ = array_wrap
 
 
 def elements_of(self: Tensor, name: str) -> ndarray:
@@ -254,7 +254,7 @@ def python_elements(like: Tensor, function: Callable, *arrays: ndarray) -> Tenso
     return wrap(cast_kernel(values, like.dtype).reshape(like._data.shape))
 
 
-Tensor.apply_, Tensor.map_ = apply_, map_  # type: ignore[attr-defined]
+Tensor.apply_, Tensor.map_ = apply_, map_
 
 # -- subclasses --------------------------------------------------------------------------------
 
@@ -275,8 +275,8 @@ def make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
     return made.requires_grad_(require_grad)
 
 
-Tensor.as_subclass = as_subclass  # type: ignore[attr-defined]
-Tensor._make_subclass = staticmethod(make_subclass)  # type: ignore[attr-defined]
+Tensor.as_subclass = as_subclass
+Tensor._make_subclass = staticmethod(make_subclass)
 
 # -- memory between processes ------------------------------------------------------------------
 
@@ -305,8 +305,8 @@ def pin_memory(self: Tensor, device: Any = None) -> Tensor:
     raise RuntimeError("[pin_memory] Cannot access accelerator device when none is available.")
 
 
-Tensor.share_memory_, Tensor.is_shared = share_memory_, is_shared  # type: ignore[attr-defined]
-Tensor.pin_memory = pin_memory  # type: ignore[attr-defined]
+Tensor.share_memory_, Tensor.is_shared = share_memory_, is_shared
+Tensor.pin_memory = pin_memory
 
 # -- questions about tensors and types ---------------------------------------------------------
 
@@ -389,7 +389,7 @@ EXPORTS["torch"].update(
     can_cast=can_cast,
     promote_types=dtypes.promote_types,
 )
-Tensor.is_nonzero, Tensor.is_same_size = is_nonzero, is_same_size  # type: ignore[attr-defined]
+Tensor.is_nonzero, Tensor.is_same_size = is_nonzero, is_same_size
 
 # -- what a user sees with dir() ---------------------------------------------------------------
 
@@ -401,4 +401,4 @@ def visible_names(self: Tensor) -> list[str]:
     return [name for name in object.__dir__(self) if name not in INTERNAL]
 
 
-Tensor.__dir__ = visible_names  # type: ignore[method-assign]
+Tensor.__dir__ = visible_names

@@ -62,7 +62,7 @@ def real_gradient(g: Tensor, dim: tuple, size: int, scale: float, forward: bool)
     return half * g.new_tensor(weight).view(shape)
 
 
-FFT_C2C = Op(
+FFT_C2C: Op = Op(
     "fft_c2c",
     ("x",),
     complex_kernel,

@@ -73,7 +73,7 @@ def new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
 
 
 Tensor._construct = classmethod(construct_class)  # type: ignore[assignment]
-Tensor.new = new  # type: ignore[attr-defined]
+Tensor.new = new
 
 # -- the old classes ---------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return cast(self, other.dtype)
 
 
-Tensor.type, Tensor.type_as = named(type_, "type"), type_as  # type: ignore[attr-defined]
+Tensor.type, Tensor.type_as = named(type_, "type"), type_as
 
 # -- defaults ----------------------------------------------------------------------------------
 

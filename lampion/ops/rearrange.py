@@ -137,7 +137,7 @@ def shift_tuple(params: dict, ndim: int) -> dict:
     return {**params, "dims": tuple([d + 1 for d in params["dims"]])}
 
 
-ROLL = Op(
+ROLL: Op = Op(
     "roll",
     ("x",),
     lambda x, shifts, dims: np.roll(x, shifts, dims),
@@ -176,7 +176,7 @@ def flip_kernel(x: ndarray, dims: tuple[int, ...]) -> ndarray:
     return x[tuple([turned if d in dims else slice(None) for d in range(x.ndim)])].copy()
 
 
-FLIP = Op(
+FLIP: Op = Op(
     "flip",
     ("x",),
     flip_kernel,

@@ -60,7 +60,7 @@ def join_jvp(tangents: tuple, inputs: tuple, outputs: Any, params: dict, op: Op)
     return apply(op, *tangents, **params)
 
 
-CAT = Op(
+CAT: Op = Op(
     "cat",
     ("tensors",),
     lambda *tensors, dim: concatenate(tensors, dim),
@@ -179,7 +179,7 @@ def stack_gradient(g: Tensor, dim: int, needs: tuple) -> list:
     return [g.select(dim, i) if needed else None for i, needed in enumerate(needs)]
 
 
-STACK = Op(
+STACK: Op = Op(
     "stack",
     ("tensors",),
     stack_kernel,
