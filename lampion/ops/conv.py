@@ -94,11 +94,12 @@ def check_operands(name: str, x: Tensor, w: Tensor, b: Tensor | None, n: int) ->
             f"(torch.{type_name(w.dtype)}Tensor) should be the same; convert one with .to()"
         ),
     )
+    bias_type = x.dtype if b is None else b.dtype
     check(
-        b is None or x._data.dtype == b._data.dtype,
+        x.dtype is bias_type,
         lambda: (
             f"[{name}] Input type ({SCALAR_NAMES.get(x.dtype.name)}) and bias type "
-            f"({SCALAR_NAMES.get(b.dtype.name)}) should be the same; convert one with .to()"
+            f"({SCALAR_NAMES.get(bias_type.name)}) should be the same; convert one with .to()"
         ),
     )
 

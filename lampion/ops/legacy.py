@@ -158,11 +158,8 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     if dtype is Tensor or dtype == "torch.Tensor":
         return cast(self, dtypes.get_default_dtype())
     name = dtype.__name__ if isinstance(dtype, type) else dtype
-    check(
-        found is not None,
-        f"invalid type: '{name}'; expected a name such as 'torch.FloatTensor'",
-        ValueError,
-    )
+    if found is None:
+        raise ValueError(f"invalid type: '{name}'; expected a name such as 'torch.FloatTensor'")
     if found.kind != "cpu":
         usable(found.kind)
     return cast(self, found.dtype)
@@ -187,7 +184,8 @@ def set_default_tensor_type(t: Any) -> None:
         stacklevel=2,
     )
     found = t if isinstance(t, tensortype) else BY_NAME.get(t)
-    check(found is not None, f"[set_default_tensor_type] invalid type object: {t!r}", TypeError)
+    if found is None:
+        raise TypeError(f"[set_default_tensor_type] invalid type object: {t!r}")
     usable(found.kind)
     dtypes.set_default_dtype(found.dtype)
 

@@ -53,11 +53,11 @@ def join_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> t
 
 def join_jvp(tangents: tuple, inputs: tuple, outputs: Any, params: dict, op: Op) -> Tensor:
     """The tangents joined, zeros for those that are missing."""
-    tangents = [
+    moved = [
         x.new_zeros(x._data.shape) if t is None else t
         for t, x in zip(tangents, inputs, strict=True)
     ]
-    return apply(op, *tangents, **params)
+    return apply(op, *moved, **params)
 
 
 CAT: Op = Op(

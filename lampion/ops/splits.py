@@ -236,7 +236,8 @@ def tensor_split(
             ),
         )
         given = given.tolist()
-    check(given is not None, "tensor_split expects indices or sections, got neither", TypeError)
+    if given is None:
+        raise TypeError("tensor_split expects indices or sections, got neither")
     if isinstance(given, int):
         check(given > 0, lambda: f"number of sections must be larger than 0, got {given}")
         small, larger = divmod(size, given)

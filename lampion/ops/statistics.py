@@ -305,7 +305,8 @@ def bin_edges(name: str, x: ndarray, bins: Any, ends: Any) -> ndarray:
     check(bins > 0, f"{name}(): bins must be > 0, but got {bins}")
     if ends is None:
         ends = (x.min(), x.max()) if x.size else (0, 1)
-    return np.linspace(*limits(name, *ends, 0.5), bins + 1, dtype=x.dtype)
+    low, high = limits(name, ends[0], ends[1], 0.5)
+    return np.linspace(low, high, bins + 1, dtype=x.dtype)
 
 
 def count_in_bins(
