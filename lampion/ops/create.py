@@ -38,7 +38,7 @@ from .data import check_no_pinning, dtype_argument, tensor
 from .lists import integer_limits
 from .rules import EXPORTS, public, shape_argument
 
-Tensor.layout = strided  # type: ignore[assignment]
+Tensor.layout = strided
 
 # -- arguments ---------------------------------------------------------------------------------
 
@@ -368,7 +368,7 @@ def new_tensor(
     return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 
 
-Tensor.new_tensor = new_tensor  # type: ignore[attr-defined]
+Tensor.new_tensor = new_tensor
 
 # -- copies ------------------------------------------------------------------------------------
 

@@ -141,9 +141,9 @@ MAX_POOL = Op(
     batch=batch_leading,
     grad_name=lambda params: f"MaxPool{len(params['plan'].size)}DWithIndicesBackward0",
 )
-WINNERS = Op("max_pool_winners", ("x", "y"), kernels.winners, batch=batch_leading)
+WINNERS: Op = Op("max_pool_winners", ("x", "y"), kernels.winners, batch=batch_leading)
 WINNER_INDICES = Op("max_pool_indices", ("chosen",), kernels.indices, batch=batch_leading)
-PUT_AT = Op(
+PUT_AT: Op = Op(
     "max_pool_put",
     ("x", "chosen"),
     kernels.put_at,
@@ -151,7 +151,7 @@ PUT_AT = Op(
     vjp={"x": lambda g, chosen, plan: apply(TAKE_AT, g, chosen, plan=plan)},
     batch=batch_leading,
 )
-TAKE_AT = Op(
+TAKE_AT: Op = Op(
     "max_pool_take",
     ("x", "chosen"),
     kernels.take_at,
