@@ -19,10 +19,11 @@ from ..core.dispatch import apply
 from ..core.graph import DIRECT, STATE
 from ..core.inplace import type_name
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
+from ..core.promotion import shape_error
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .powers import xlogy
-from .rules import EXPORTS, batch_elementwise, in_float32, shape_error
+from .rules import EXPORTS, batch_elementwise, in_float32
 
 F = EXPORTS["nn.functional"]
 
@@ -142,13 +143,13 @@ class PointwiseLoss:
         """What the formulas' names stand for."""
         return dict(zip((*self.inputs, *self.settings), (*values, *numbers), strict=True))
 
-    def kernel(self, *arrays: ndarray | None, reduction: str, numbers: tuple) -> ndarray:
+    def kernel(self, *arrays: Any, reduction: str, numbers: tuple) -> ndarray:
         """The losses of arrays, reduced."""
         *values, weight = arrays
         try:
             losses = eval(self.formula, ARRAY_NAMES, self.named(values, numbers))
         except ValueError:
-            raise shape_error(self.name, *values[:2]) from None
+            raise shape_error(self.name, *arrays[:2]) from None
         return reduce_array(losses if weight is None else losses * weight, reduction)
 
     def gradient(

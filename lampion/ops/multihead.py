@@ -40,19 +40,21 @@ def check_ranks(
         ),
         AssertionError,
     )
+    have = None if keys_mask is None else keys_mask._data.ndim
     check(
-        keys_mask is None or keys_mask._data.ndim == ndim - 1,
+        have is None or have == ndim - 1,
         lambda: (
             f"For {kind} ({ndim}-D) `query`, expected `key_padding_mask` to be `None` or "
-            f"{ndim - 1}-D but found {keys_mask._data.ndim}-D tensor instead"
+            f"{ndim - 1}-D but found {have}-D tensor instead"
         ),
         AssertionError,
     )
+    rank = None if mask is None else mask._data.ndim
     check(
-        mask is None or mask._data.ndim in (2, 3),
+        rank in (None, 2, 3),
         lambda: (
             f"For {kind} ({ndim}-D) `query`, expected `attn_mask` to be `None`, 2-D or 3-D but "
-            f"found {mask._data.ndim}-D tensor instead"
+            f"found {rank}-D tensor instead"
         ),
         AssertionError,
     )
@@ -141,11 +143,8 @@ def project_packed(
         lambda: f"key shape {k.shape} does not match value shape {v.shape}",
         AssertionError,
     )
-    check(
-        w is not None,
-        "use_separate_proj_weight is False but in_proj_weight is None",
-        AssertionError,
-    )
+    if w is None:
+        raise AssertionError("use_separate_proj_weight is False but in_proj_weight is None")
     width = q._data.shape[-1]
     if k is v and q is k:
         return list(linear(q, w, b).chunk(3, -1))
@@ -178,11 +177,11 @@ def project_separately(inputs: tuple, weights: tuple, b: Tensor | None) -> list[
 
 
 def append_key(
-    k: Tensor, v: Tensor, masks: list, more_k: Tensor, more_v: Tensor, dim: int
-) -> tuple:
+    k: Tensor, v: Tensor, masks: list[Tensor | None], more: list[Tensor], dim: int
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """One more key and value, which every mask leaves visible."""
     masks = [None if m is None else pad(m, (0, 1)) for m in masks]
-    return cat([k, more_k], dim), cat([v, more_v], dim), masks
+    return cat([k, more[0]], dim), cat([v, more[1]], dim), masks
 
 
 # -- the function ------------------------------------------------------------------------------
@@ -247,24 +246,25 @@ def multi_head_attention_forward(
     masks = [mask, keys_mask]
     if bias_k is not None and bias_v is not None:
         more = [b.repeat(1, batch, 1) for b in (bias_k, bias_v)]
-        k, v, masks = append_key(k, v, masks, *more, 0)
+        k, v, masks = append_key(k, v, masks, more, 0)
     q = q.reshape(length, rows, head).transpose(0, 1)  # (N * heads, L, head)
     k = into_heads(k, static_k, rows, head, "static_k")
     v = into_heads(v, static_v, rows, head, "static_v")
     if add_zero_attn:
         more = [t.new_zeros((rows, 1, head)) for t in (k, v)]
-        k, v, masks = append_key(k, v, masks, *more, 1)
-    mask = merge_masks(*masks, batch, num_heads, k._data.shape[1])
-    attend = attend_with_weights if need_weights else attend_fused
+        k, v, masks = append_key(k, v, masks, more, 1)
+    mask, keys_mask = masks
+    mask = merge_masks(mask, keys_mask, batch, num_heads, k._data.shape[1])
+    attend: Any = attend_with_weights if need_weights else attend_fused
     p = dropout_p if training else 0.0
-    y, weights = attend(q, k, v, mask, p, is_causal, batch, num_heads)  # (L, N, E)
+    y, attended = attend(q, k, v, mask, p, is_causal, batch, num_heads)  # (L, N, E)
     y = linear(y.reshape(length * batch, width), out_proj_weight, out_proj_bias)
     y = y.reshape(length, batch, y._data.shape[-1])
-    if weights is not None and average_attn_weights:
-        weights = weights.mean(1)
+    if attended is not None and average_attn_weights:
+        attended = attended.mean(1)
     if not batched:
-        return y.squeeze(1), None if weights is None else weights.squeeze(0)
-    return y, weights
+        return y.squeeze(1), None if attended is None else attended.squeeze(0)
+    return y, attended
 
 
 def into_heads(t: Tensor, static: Tensor | None, rows: int, head: int, name: str) -> Tensor:
@@ -285,12 +285,10 @@ def merge_masks(
     """One mask of both: (1 or N * heads, L or 1, S)."""
     if keys_mask is None:
         return mask
+    have = tuple(keys_mask._data.shape)
     check(
-        keys_mask._data.shape == (batch, keys),
-        lambda: (
-            f"Expected key_padding_mask.shape to be {(batch, keys)}, but got "
-            f"{tuple(keys_mask._data.shape)}"
-        ),
+        have == (batch, keys),
+        lambda: f"Expected key_padding_mask.shape to be {(batch, keys)}, but got {have}",
         AssertionError,
     )
     keys_mask = (

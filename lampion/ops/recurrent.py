@@ -154,7 +154,12 @@ def relu_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: 
     return ((x + linear(state[0], w_hh, b_hh)).relu(),)
 
 
-STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn_tanh": tanh_step, "rnn_relu": relu_step}
+STEPS: dict[str, Callable] = {
+    "lstm": lstm_step,
+    "gru": gru_step,
+    "rnn_tanh": tanh_step,
+    "rnn_relu": relu_step,
+}
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 # -- step by step ------------------------------------------------------------------------------
@@ -261,7 +266,7 @@ LAYERS = {
     "rnn_tanh": simple_layer("rnn_tanh", False),
     "rnn_relu": simple_layer("rnn_relu", True),
 }
-LAYER_GRADIENTS = {
+LAYER_GRADIENTS: dict[str, Callable] = {
     "lstm": kernels.lstm_gradient,
     "gru": kernels.gru_gradient,
     "rnn_tanh": functools.partial(kernels.simple_gradient, relu=False),

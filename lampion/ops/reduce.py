@@ -114,7 +114,7 @@ def along(op: Op, input: Tensor, dim: int, **params: Any) -> Any:
 
 # -- sums --------------------------------------------------------------------------------------
 
-add_reduce = np.add.reduce
+add_reduce: Any = np.add.reduce  # its arguments go by position, which NumPy's stubs do not know
 PARTS = 64  # a long column is summed in so many parts
 
 
@@ -161,7 +161,12 @@ def numbered(name: str) -> Callable[[dict], str]:
 
 
 SUM = reduction(
-    "sum", sum_kernel, sum_gradient, jvp="linear", grad_name=numbered("Sum"), autocast="float32 on cuda"
+    "sum",
+    sum_kernel,
+    sum_gradient,
+    jvp="linear",
+    grad_name=numbered("Sum"),
+    autocast="float32 on cuda",
 )
 MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=numbered("Mean"))
 
@@ -175,7 +180,8 @@ def reduction_call(
     `of_all` is the kernel for all elements of an array; for few it may be the product with the row
     of that length in `rows`, which costs a third less than a reduction.
     """
-    kernel, plans, as_array, product = op.kernel.__wrapped__, op.plans, np.asarray, np.vdot
+    exact: Any = op.kernel
+    kernel, plans, as_array, product = exact.__wrapped__, op.plans, np.asarray, np.vdot
 
     def general(
         input: Tensor, dim: Any, keepdim: bool, dtype: Any, axis: Any = None, keepdims: bool = False
@@ -310,7 +316,8 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 def prod_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
     """Products; booleans and integers become int64."""
     integer = x.dtype.kind in "biu"
-    return np.multiply.reduce(x, dim, np.int64 if integer else None, None, keepdim)
+    reduced: Any = np.multiply.reduce  # NumPy's stubs know neither dtype=None nor every axis
+    return reduced(x, dim, np.int64 if integer else None, None, keepdim)
 
 
 def has_no_zero(x: Tensor) -> bool:
@@ -376,7 +383,7 @@ def prod(
 # -- truth -------------------------------------------------------------------------------------
 
 
-def truth(name: str, ufunc: np.ufunc, doc: str) -> Callable:
+def truth(name: str, ufunc: Any, doc: str) -> Callable:
     """`all` or `any`."""
 
     def kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
@@ -420,7 +427,7 @@ def logsumexp_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
     """log(sum(exp(x))), the largest term taken out so that nothing overflows."""
     if x.size == 0:
         return np.log(add_reduce(x, dim, None, None, keepdim))
-    largest = np.maximum.reduce(x.real, dim, None, None, True)
+    largest = np.maximum.reduce(x.real, dim, keepdims=True)
     largest = np.where(np.isfinite(largest), largest, 0).astype(largest.dtype)
     total = np.log(add_reduce(np.exp(x - largest), dim, None, None, True)) + largest
     return total if keepdim else total.squeeze(dim) if dim is not None else total.reshape(())

@@ -52,7 +52,13 @@ def public(
     """Publishes a function whose first argument is a tensor: in namespaces, as a method, in place, with `out=`."""
     if function is None:
         return functools.partial(
-            public, name=name, spaces=spaces, aliases=aliases, method=method, inplace=inplace, out=out
+            public,
+            name=name,
+            spaces=spaces,
+            aliases=aliases,
+            method=method,
+            inplace=inplace,
+            out=out,
         )
     name = name or function.__name__
     exported = with_out(function, name) if out else function
@@ -127,7 +133,7 @@ def elementwise(
     vjp: Any = None,
     jvp: Any = None,
     inputs: Sequence[str] = (),
-) -> Callable:
+) -> Any:
     """An operator applied to each element (or pair, or triple) by a scalar formula, with broadcasting.
 
     formula     Python arithmetic over the inputs and `parameters`, e.g. `"a * b"`, `"log(1 + exp(x))"`
@@ -203,7 +209,13 @@ def inputs_of(formula: str, parameters: dict) -> tuple[str, ...]:
 
 
 def publish_elementwise(
-    op: Op, function: Callable, aliases: Sequence, spaces: Sequence, method: bool, inplace: bool, doc: str
+    op: Op,
+    function: Callable,
+    aliases: Sequence,
+    spaces: Sequence,
+    method: bool,
+    inplace: bool,
+    doc: str,
 ) -> Callable:
     """Names, documents and publishes an elementwise operator."""
     if not isinstance(function, functools.partial):
@@ -224,7 +236,7 @@ def publish_elementwise(
 
 def scalar_like(t: Any, value: Any) -> Any:
     """A kept 0-dim tensor of the number in t's type if that is the common type, else the number."""
-    d = t._data.dtype if isinstance(t, Tensor) else None
+    d: Any = t._data.dtype if isinstance(t, Tensor) else None
     kept = SCALARS.get(d)
     if kept is None or (value.__class__ is float and d.kind != "f"):
         return value
@@ -244,7 +256,7 @@ def unary_call(op: Op) -> Callable:
     """The short path of a one-input operator."""
     kernel, floats_only = op.kernel, op.promote == "float"
     differentiable = op.has_gradient
-    plan = op.plans[1] if differentiable else None
+    plan: Any = op.plans[1] if differentiable else None
     save = plan and plan.save
     keeps_output = plan and plan.keeps_output
     only_output = plan and plan.names == ("y",)
@@ -309,6 +321,7 @@ def binary_call(op: Op) -> Callable:
         if mode and differentiable:
             if input._requires_grad:
                 first = input.grad_fn
+                edges: tuple
                 if first is None:
                     first = input
                 if other._requires_grad:
@@ -390,7 +403,11 @@ def arrays_of_type(target: Tensor, others: tuple) -> list | None:
     for t in others:
         if t.__class__ is float or t.__class__ is int:
             t = scalar_like(target, t)
-        if not isinstance(t, Tensor) or t._data.dtype is not dtype or (recording and t._requires_grad):
+        if (
+            not isinstance(t, Tensor)
+            or t._data.dtype is not dtype
+            or (recording and t._requires_grad)
+        ):
             return None
         arrays.append(t._data)
     return arrays
@@ -471,7 +488,9 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
         return (normalize_dim(dim, ndim),)
     dims = tuple(normalize_dim(operator.index(d), ndim) for d in dim)
     if len(set(dims)) != len(dims):
-        raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
+        raise RuntimeError(
+            f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims"
+        )
     return dims
 
 
@@ -499,6 +518,6 @@ ARRAY_NAMES.update(
 TENSOR_NAMES.update(pi=math.pi, inf=math.inf, nan=math.nan)
 
 
-def dtype_argument(dtype: Any) -> dtypes.dtype | None:
+def dtype_argument(dtype: Any) -> Any:
     """A `dtype=` argument: ours, a Python type, or None."""
     return dtypes.PYTHON_TYPES.get(dtype, dtype) if dtype is not None else None

@@ -164,7 +164,7 @@ def locate(x: ndarray, values: ndarray, k: Any, dim: int, keepdim: bool) -> tupl
         found |= ~number & missing
         before |= number & missing
     if np.add.reduce(found, None) > values.size:  # ties
-        passed = k - 1 - np.add.reduce(before, dim, np.int64, None, True)
+        passed = k - 1 - np.add.reduce(before, dim, np.int64, keepdims=True)
         found &= np.cumsum(found, dim) > passed
     indices = found.argmax(dim, keepdims=True)
     return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
@@ -212,7 +212,7 @@ def median_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray
 
 def nanmedian_kernel(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
     """The lower middle element of those that are not NaN, which come first in the order."""
-    numbers = np.add.reduce(x == x, dim, np.int64, None, True)
+    numbers = np.add.reduce(x == x, dim, np.int64, keepdims=True)
     if numbers.size and numbers.min() == x.shape[dim]:
         return median_kernel(x, dim, keepdim)
     middle = np.maximum(numbers - 1, 0) // 2
