@@ -111,7 +111,9 @@ def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tens
             data = x.reshape(shape if shape[0].__class__ is int else shape[0])
         except (TypeError, ValueError):  # a dtype, or a shape that does not fit
             return view_as_asked(self, shape, dtype, size)
-        if data.shape != shape and not counts(shape):
+        if data.shape != shape and not (
+            min(shape) >= -1 if shape[0].__class__ is int else counts(shape[0])
+        ):
             return view_as_asked(self, shape, dtype, size)
         base = data.base
         if base is x or (base is not None and base is x.base):  # it is no copy
@@ -119,10 +121,8 @@ def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tens
     return view_as_asked(self, shape, dtype, size)
 
 
-def counts(shape: tuple) -> bool:
-    """Whether sizes are counts or -1, given one by one or as one sequence; NumPy lets others pass."""
-    first = shape[0]
-    sizes = shape if first.__class__ is int else first
+def counts(sizes: Any) -> bool:
+    """Whether the sizes of a sequence are counts or -1; NumPy takes other negative ones, and None."""
     return isinstance(sizes, (tuple, list)) and min(sizes, default=0) >= -1
 
 
@@ -154,7 +154,9 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
             data = x.reshape(sizes if sizes[0].__class__ is int else sizes[0])
         except (TypeError, ValueError):
             return in_shape(input, sizes_argument(sizes, shape), copy=True)
-        if data.shape != sizes and not counts(sizes):
+        if data.shape != sizes and not (
+            min(sizes) >= -1 if sizes[0].__class__ is int else counts(sizes[0])
+        ):
             return in_shape(input, sizes_argument(sizes, shape), copy=True)
         base = data.base
         if base is x or (base is not None and base is x.base):
