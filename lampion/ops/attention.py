@@ -156,8 +156,8 @@ def attention_gradient(g, q, k, v, mask, largest, total, scale, is_causal, needs
     """The gradients: fast on arrays, or with public operators where they are recorded."""
     if STATE.mode == DIRECT:
         tensors = (g, q, k, v, mask, largest, total)
-        arrays = [None if t is None else t._data for t in tensors]
-        grads = attention_gradient_kernel(*arrays, scale, is_causal, needs)
+        g, q, k, v, mask, largest, total = [None if t is None else t._data for t in tensors]
+        grads = attention_gradient_kernel(g, q, k, v, mask, largest, total, scale, is_causal, needs)
         return [None if a is None else wrap(a) for a in grads]
     p = safe_softmax(masked_scores(q, k, mask, scale, is_causal))
     gp = g @ v.mT

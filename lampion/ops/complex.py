@@ -6,6 +6,9 @@ argument. Gradients follow PyTorch: that of x + iy is dx + i dy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy import ndarray
 
@@ -90,13 +93,18 @@ def imag(input: Tensor) -> Tensor:
     return view_as_real(input).select(-1, 1)
 
 
+def writer(part: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Any], None]:
+    """What an assignment to the real or imaginary part does."""
+
+    def write(self: Tensor, value: Any) -> None:
+        part(self).copy_(value)
+
+    return write
+
+
 for _part in (real, imag):
     public(_part, method=False)
-    setattr(
-        Tensor,
-        _part.__name__,
-        property(_part, lambda self, value, part=_part: part(self).copy_(value)),
-    )
+    setattr(Tensor, _part.__name__, property(_part, writer(_part)))
 
 
 # -- from parts --------------------------------------------------------------------------------

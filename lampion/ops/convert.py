@@ -167,7 +167,7 @@ Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.xpu = to, cpu, cuda, xpu
 Tensor.dim_order = dim_order
 for name in ("is_ipu", "is_maia", "is_mtia", "is_sparse_csr", "is_vulkan", "is_xla"):
     setattr(Tensor, name, False)
-Tensor.is_cpu = property(lambda self: self.device == CPU)
+Tensor.is_cpu = property(lambda self: self.device == CPU)  # type: ignore[assignment]
 
 # -- copying into a tensor ---------------------------------------------------------------------
 
@@ -184,13 +184,13 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         source = cast(src, self.dtype).expand(self._data.shape)
         return assign(self, apply(COPY, self.detach(), source) if recorded else source, "copy_")
     check_writable(self, "copy_")
-    data, source = self._data, src._data
+    data, values = self._data, src._data
     if not data.flags.writeable or 0 in data.strides:
         check_memory(data, "copy_")
-    if source.dtype is not data.dtype:
-        source = cast_kernel(source, self.dtype)
+    if values.dtype is not data.dtype:
+        values = cast_kernel(values, self.dtype)
     try:
-        np.copyto(data, source)
+        np.copyto(data, values)
     except ValueError:
         raise RuntimeError(
             f"[copy_] cannot broadcast a source of shape {tuple(source.shape)} to "
@@ -389,7 +389,7 @@ EXPORTS["torch"].update(
     can_cast=can_cast,
     promote_types=dtypes.promote_types,
 )
-Tensor.is_nonzero, Tensor.is_same_size = is_nonzero, is_same_size
+Tensor.is_nonzero, Tensor.is_same_size = is_nonzero, is_same_size  # type: ignore[assignment]
 
 # -- what a user sees with dir() ---------------------------------------------------------------
 

@@ -340,12 +340,12 @@ def eig_gradient(g: list, L: Tensor, V: Tensor) -> Tensor:
     return solve(V.mH, (inner if gL is None else inner + gL.diag_embed()) @ V.mH)
 
 
-def eigh_kernel(a: ndarray, uplo: str) -> tuple:
+def eigh_kernel(a: ndarray, uplo: Any) -> tuple:
     """L and V, from one triangle."""
     return tuple(decompose(lambda: np.linalg.eigh(a, uplo), a, "linalg.eigh", "eigenvalues"))
 
 
-def eigvalsh_kernel(a: ndarray, uplo: str) -> ndarray:
+def eigvalsh_kernel(a: ndarray, uplo: Any) -> ndarray:
     """L alone."""
     return decompose(lambda: np.linalg.eigvalsh(a, uplo), a, "linalg.eigh", "eigenvalues")
 

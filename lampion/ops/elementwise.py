@@ -68,12 +68,13 @@ class Constant(dict):
 def common(*operands: Any) -> tuple[Tensor, ...]:
     """Tensors and Python numbers as tensors of their common type; None stays None."""
     first = operands[0]
-    kept = [scalar_like(first, t) if t.__class__ in NUMBERS else t for t in operands]
+    kept: list[Any] = [scalar_like(first, t) if t.__class__ in NUMBERS else t for t in operands]
     types = {t._data.dtype if isinstance(t, Tensor) else None for t in kept if t is not None}
     if len(types) == 1 and None not in types:
         return tuple(kept)
     promoted = iter(promote(_add.op, tuple([t for t in operands if t is not None])))
-    return tuple([None if t is None else next(promoted) for t in operands])
+    given: list[Any] = [None if t is None else next(promoted) for t in operands]
+    return tuple(given)
 
 
 def number(value: Any) -> Any:
@@ -371,5 +372,5 @@ Tensor.__mul__ = Tensor.__rmul__ = operator_of(mul)
 Tensor.__truediv__ = Tensor.__div__ = operator_of(_div)
 Tensor.__rtruediv__ = Tensor.__rdiv__ = operator_of(reflected(_div))
 Tensor.__neg__, Tensor.__pos__, Tensor.__abs__ = neg, positive, abs
-Tensor.__iadd__, Tensor.__isub__ = Tensor.add_, Tensor.sub_
+Tensor.__iadd__, Tensor.__isub__ = Tensor.add_, Tensor.sub_  # type: ignore[assignment]
 Tensor.__imul__ = Tensor.mul_

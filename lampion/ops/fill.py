@@ -51,7 +51,8 @@ def as_number(value: Any, dtype: dtypes.dtype) -> Any:
         if dtype.category < dtypes.COMPLEX and isinstance(value, complex):
             raise OverflowError
         if dtype.category == dtypes.INTEGER:
-            return np.asarray(int(value), dtype.numpy)
+            whole: Any = value
+            return np.asarray(int(whole), dtype.numpy)
         return np.asarray(value).astype(dtype.numpy)
     except (OverflowError, ValueError):
         raise RuntimeError(

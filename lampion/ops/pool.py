@@ -69,7 +69,7 @@ def windows(
     make no sense.
     """
     no_stride = stride is None or (isinstance(stride, (tuple, list)) and not stride)
-    given = (kernel, kernel if no_stride else stride, padding, dilation)
+    given: Any = (kernel, kernel if no_stride else stride, padding, dilation)
     given = tuple([v if v.__class__ is int else tuple(v) for v in given])
     check_image(name, x, n)
     return plan_windows(name, x._data.shape[-n - 1 :], n, *given, bool(ceil_mode))

@@ -36,7 +36,9 @@ def adaptive_size(name: str, x: Tensor, output_size: Any, n: int) -> tuple[int, 
     )
     check(
         len(given) in (1, n),
-        lambda: f"[{name}] output_size must be {n} numbers, got {output_size}; pass one per dimension",
+        lambda: (
+            f"[{name}] output_size must be {n} numbers, got {output_size}; pass one per dimension"
+        ),
     )
     given = given * n if len(given) == 1 else given
     size = tuple(s if o is None else int(o) for o, s in zip(given, x._data.shape[-n:]))
@@ -77,8 +79,9 @@ def make_adaptive_avg_pool(n: int) -> Callable:
             kernel = tuple(s // o for s, o in zip(size, out))
             plan = Windows(size, kernel, Steps(kernel, (0,) * n, (1,) * n), out)
             return apply(AVERAGE, input, plan=plan)
-        plan = Separable(tuple(map(adaptive_mixing, size, out)), f"AdaptiveAvgPool{n}DBackward0")
-        return apply(RESAMPLE, input, plan=plan)
+        mixings = tuple(map(adaptive_mixing, size, out))
+        separable = Separable(mixings, f"AdaptiveAvgPool{n}DBackward0")
+        return apply(RESAMPLE, input, plan=separable)
 
     doc = "The means of windows chosen so that the result has `output_size`; None keeps a size."
     return named(function, name, doc)
@@ -92,7 +95,7 @@ def adaptive_winners(x: ndarray, out: tuple[int, ...]) -> ndarray:
     result = np.empty((*lead, *out), np.int64)
     bounds = [adaptive_bounds(s, o) for s, o in zip(size, out)]
     for at in np.ndindex(*out):
-        window = (..., *[slice(b[i], e[i]) for i, (b, e) in zip(at, bounds)])
+        window: tuple = (..., *[slice(b[i], e[i]) for i, (b, e) in zip(at, bounds)])
         best = x[window].reshape(*lead, -1).argmax(-1)
         result[(..., *at)] = numbers[window].ravel()[best]
     return result

@@ -166,5 +166,5 @@ Tensor.__floordiv__, Tensor.__rfloordiv__ = (
     operator_of(reflected(_div_floor)),
 )
 Tensor.__mod__, Tensor.__rmod__ = operator_of(remainder), operator_of(reflected(remainder))
-Tensor.__itruediv__ = Tensor.__idiv__ = Tensor.div_
+Tensor.__itruediv__ = Tensor.__idiv__ = Tensor.div_  # type: ignore[assignment]
 Tensor.__ifloordiv__, Tensor.__imod__ = Tensor.floor_divide_, Tensor.remainder_

@@ -227,12 +227,12 @@ def tensor_split(
     dim = normalize_dim(dim, len(shape))
     size = shape[dim]
     if isinstance(given, Tensor):
+        rank, dtype = given._data.ndim, given.dtype
         check(
-            given._data.ndim < 2 and given.dtype is dtypes.int64,
+            rank < 2 and dtype is dtypes.int64,
             lambda: (
                 "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or "
-                f"one-dimensional long tensor, but got a {given.dtype} tensor with "
-                f"{given._data.ndim} dims"
+                f"one-dimensional long tensor, but got a {dtype} tensor with {rank} dims"
             ),
         )
         given = given.tolist()

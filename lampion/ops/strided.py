@@ -247,7 +247,7 @@ def scatter_name(params: dict) -> str:
     return params["view"].gradient_name(params["at"]).replace("Backward", "ScatterBackward")
 
 
-VIEW_SCATTER = Op(
+VIEW_SCATTER: Op = Op(
     "view_scatter",
     ("x", "src"),
     view_scatter_kernel,
@@ -278,7 +278,8 @@ def view_scatter(x: Tensor, src: Tensor, view: ViewOp, at: dict) -> Tensor:
 @public
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of the input with `src` in the place of one index of a dimension."""
-    view, at = input.detach().select(dim, index)._view[1:]
+    part: Any = input.detach().select(dim, index)
+    view, at = part._view[1:]
     return view_scatter(input, src, view, at)
 
 
