@@ -296,6 +296,9 @@ gradient = public(gradient, method=False)
 def slope(y: Tensor, spacing: Any, dim: int, edge_order: int) -> Tensor:
     """The derivative along `dim`: at each point that of the parabola through its neighbours."""
     n = y._data.shape[dim]
+    weight: Any
+    first: Any
+    last: Any
     if isinstance(spacing, Tensor):
         steps = spacing.diff().reshape((n - 1,) + (1,) * (y._data.ndim - 1 - dim))
         left, right = steps.narrow(0, 0, n - 2), steps.narrow(0, 1, n - 2)
