@@ -41,10 +41,8 @@ LOADING = [
     "WeightedRandomSampler",
     "random_split",
 ]
-NAMES = {
-    **{"torch": torch, "nn": nn, "F": F, "np": np, "io": io, "copy": copy, "boom": boom},
-    **{name: getattr(torch.utils.data, name) for name in LOADING},
-}
+NAMES = {"torch": torch, "nn": nn, "F": F, "np": np, "io": io, "copy": copy, "boom": boom}
+NAMES |= {name: getattr(torch.utils.data, name) for name in LOADING}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -196,6 +196,7 @@ def call(node: Node, g: Any) -> Any:
 
 
 def anomaly_report(node: Node) -> str:
+    """Which operator failed, and the lines of the forward pass that called it."""
     where = node.trace or "  (the forward pass ran without anomaly detection; no line is known)\n"
     return f"[{node.name()}] failed in backward. The forward call that caused the error:\n{where}"
 

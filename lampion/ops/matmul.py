@@ -309,7 +309,8 @@ def operator_matmul(self: Tensor, other: Any) -> Tensor:
 Tensor.__matmul__ = operator_matmul
 Tensor.__rmatmul__ = lambda self, other: operator_matmul(other, self)
 public(matmul, out=True)
-Tensor.matmul = matmul  # the bare function, which checks its operands itself
+# The method is the bare function, which checks its operands itself.
+Tensor.matmul = matmul  # type: ignore[assignment]
 EXPORTS["linalg"]["matmul"] = EXPORTS["torch"]["matmul"]
 
 

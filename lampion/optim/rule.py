@@ -62,7 +62,7 @@ class Rule(Optimizer):
         )
         for i, beta in enumerate(betas):
             valid = 0 <= beta < 1
-            check(valid, lambda: f"Invalid beta parameter at index {i}: {beta}", ValueError)  # noqa: B023
+            check(valid, lambda: f"Invalid beta parameter at index {i}: {beta}", ValueError)
         if options.get("fused"):
             differentiable, foreach = options.get("differentiable"), options.get("foreach")
             check(not differentiable, "`fused` does not support `differentiable`")

@@ -57,7 +57,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         for tensor in tensors:
             check(
                 hasattr(tensor, "size"),
-                lambda: f"[TensorDataset] expects tensors, got {type(tensor).__name__}",  # noqa: B023
+                lambda: f"[TensorDataset] expects tensors, got {type(tensor).__name__}",
                 AttributeError,
             )
         sizes = [len(tensor) for tensor in tensors]
