@@ -193,7 +193,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         np.copyto(data, values)
     except ValueError:
         raise RuntimeError(
-            f"[copy_] cannot broadcast a source of shape {tuple(source.shape)} to "
+            f"[copy_] cannot broadcast a source of shape {values.shape} to "
             f"{tuple(data.shape)}; the sizes must match, or be 1 in the source"
         ) from None
     if self._storage is None:

@@ -1,7 +1,8 @@
 """Makers: what the operators of one kind have in common. May import core and the base.
 
-A maker takes what is particular to an operator and returns the public function, having made the record, the
-Tensor method, the in-place form and `out=`. `public` does the same for functions written by hand.
+A maker takes what is particular to an operator and returns the public function, having made the
+record, the Tensor method, the in-place form and `out=`. `public` does the same for functions
+written by hand.
 """
 
 from __future__ import annotations
@@ -501,7 +502,10 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
     try:
         return tuple([s if s.__class__ is int else operator.index(s) for s in shape])
     except TypeError:
-        at = next(i for i, s in enumerate(shape) if not hasattr(s, "__index__"))
+        if isinstance(shape, Tensor):
+            raise
+        whole = (int, np.integer)
+        at = next(i for i, s in enumerate(shape) if not isinstance(s, whole))
         raise TypeError(
             f"argument 'size' must be tuple of ints, but found element of type "
             f"{type(shape[at]).__name__} at pos {at}; pass integers"

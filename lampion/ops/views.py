@@ -122,7 +122,7 @@ def view(self: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tens
 
 
 def counts(sizes: Any) -> bool:
-    """Whether the sizes of a sequence are counts or -1; NumPy takes other negative ones, and None."""
+    """Whether a sequence holds counts or -1; NumPy takes other negative sizes too, and None."""
     return isinstance(sizes, (tuple, list)) and min(sizes, default=0) >= -1
 
 
