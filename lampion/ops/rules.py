@@ -502,8 +502,6 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
     try:
         return tuple([s if s.__class__ is int else operator.index(s) for s in shape])
     except TypeError:
-        if isinstance(shape, Tensor):
-            raise
         whole = (int, np.integer)
         at = next(i for i, s in enumerate(shape) if not isinstance(s, whole))
         raise TypeError(
