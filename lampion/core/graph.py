@@ -58,6 +58,7 @@ class State(threading.local):
 
 
 STATE = State()
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Recorded:
@@ -118,8 +119,10 @@ class Node(Recorded):
         if saved is None:
             raise RuntimeError(FREED)
         plan = self.plan
-        if plan.raw is not None and STATE.mode == DIRECT and g._data.dtype.kind != "c":
-            return self.raw_gradients(plan, g._data, saved)
+        if plan.raw is not None and STATE.mode == DIRECT:
+            dtype = g._data.dtype
+            if dtype is F32 or dtype is F64:
+                return self.raw_gradients(plan, g._data, saved)
         values = [self.unpack(s) for s in saved]
         if plan.op.kind == "elementwise" and g._data.dtype.itemsize == 2:
             g, values = g.float(), [widened(v) for v in values]
@@ -127,20 +130,21 @@ class Node(Recorded):
 
     def raw_gradients(self, plan: Plan, g: Any, saved: tuple) -> list:
         """The formulas' gradients on raw arrays, for when nothing records."""
-        arrays = [g]
-        for s in saved:
-            if plan.short:
+        if not saved:
+            found = plan.raw(g)
+        elif plan.short:
+            seq, arrays = self.seq, [g]
+            for s in saved:
                 storage = s._storage
-                if storage is not None and storage.written > self.seq:
+                if storage is not None and storage.written > seq:
                     raise RuntimeError(modified(self, s._data, storage))
                 arrays.append(s._data)
-            else:
-                arrays.append(self.array(s))
-        if self.shape == () and plan.short and saved:
-            arrays = [x[()] for x in arrays]  # NumPy's scalars compute faster than its 0-dim arrays
-        if g.dtype.itemsize == 2:
-            arrays = [x.astype(np.float32) if is_short_float(x) else x for x in arrays]
-        return [None if x is None else wrap(x) for x in plan.raw(*arrays)]
+            if self.shape == ():  # NumPy's scalars compute faster than its 0-dim arrays
+                arrays = [x[()] for x in arrays]
+            found = plan.raw(*arrays)
+        else:
+            found = plan.raw(g, *[self.array(s) for s in saved])
+        return [None if x is None else wrap(x) for x in found]
 
     def array(self, saved: Any) -> Any:
         """The array of a saved tensor, if nobody has written to it since;
