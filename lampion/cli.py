@@ -5,32 +5,42 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
-from pickle import UnpicklingError
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 from . import version
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    top = argparse.ArgumentParser("lampion", description="A deep-learning framework that runs PyTorch programs.")
+    top = argparse.ArgumentParser(
+        "lampion", description="A deep-learning framework that runs PyTorch programs."
+    )
     top.add_argument("--version", action="version", version=f"lampion {version.__version__}")
     commands = top.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a network")
     train.add_argument("job", choices=["digits"], help="what to learn")
-    train.add_argument("--out", default="runs/digits", help="the run's folder (default: %(default)s)")
-    train.add_argument("--resume", action="store_true", help="go on where the run in the folder stopped")
+    train.add_argument(
+        "--out", default="runs/digits", help="the run's folder (default: %(default)s)"
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on where the run in the folder stopped"
+    )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--epochs", type=positive, default=20)
     train.add_argument("--batch-size", type=positive, default=64)
-    train.add_argument("--lr", type=float, default=0.01, help="the highest learning rate (default: %(default)s)")
+    train.add_argument(
+        "--lr", type=float, default=0.01, help="the highest learning rate (default: %(default)s)"
+    )
     train.set_defaults(run=run_train)
 
     predict = commands.add_parser("predict", help="read a handwritten digit")
     predict.add_argument("image", help="a picture, or a .npy array of 8 by 8 gray values")
-    predict.add_argument("--run", dest="folder", default="runs/digits", help="the run whose checkpoint reads it")
+    predict.add_argument(
+        "--run", dest="folder", default="runs/digits", help="the run whose checkpoint reads it"
+    )
     predict.set_defaults(run=run_predict)
 
     script = commands.add_parser("run", help="run a PyTorch program with Lampion as its torch")
@@ -64,7 +74,10 @@ def run_train(options: argparse.Namespace) -> int:
         f"[bold]{results['test accuracy']:.2%}[/] of the test digits are read correctly "
         f"({results['test mistakes']} mistakes), trained in {results['seconds']:.1f} s"
     )
-    console.print(f"Results are in {options.out}: {', '.join(sorted(p.name for p in Path(options.out).iterdir()))}")
+    console.print(
+        f"Results are in {options.out}: "
+        f"{', '.join(sorted(p.name for p in Path(options.out).iterdir()))}"
+    )
     return 0
 
 

@@ -1,8 +1,9 @@
 """Element types and PyTorch's promotion rules. May import errors.
 
-A `dtype` wraps a NumPy dtype (bfloat16 and float8 come from ml_dtypes) under PyTorch's names. Promotion has
-three steps, as in PyTorch: tensors with dimensions outrank 0-dim tensors, these outrank Python numbers, and a
-lower rank only counts when its category (bool < integer < float < complex) is higher.
+A `dtype` wraps a NumPy dtype (bfloat16 and float8 come from ml_dtypes) under PyTorch's names.
+Promotion has three steps, as in PyTorch: tensors with dimensions outrank 0-dim tensors, these
+outrank Python numbers, and a lower rank only counts when its category (bool < integer < float <
+complex) is higher.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ BOOL, INTEGER, FLOAT, COMPLEX = range(4)
 
 
 class dtype:
-    """The type of a tensor's elements, e.g. `float32`; one object per type, compared by identity."""
+    """The type of a tensor's elements, e.g. `float32`; one object per type,
+    compared by identity.
+    """
 
     __slots__ = ("name", "numpy", "itemsize", "category", "is_signed")
 
@@ -127,7 +130,8 @@ def set_default_dtype(d: dtype) -> None:
     check(
         isinstance(d, dtype) and d.is_floating_point,
         lambda: (
-            f"[set_default_dtype] only floating-point types are supported as the default type, got {d}"
+            "[set_default_dtype] only floating-point types are supported as the default type, got "
+            f"{d}"
         ),
         TypeError,
     )
@@ -160,7 +164,9 @@ def promote_types(a: dtype, b: dtype) -> dtype:
 
 
 def combine(dimensioned: dtype | None, zero_dim: dtype | None, number: dtype | None) -> dtype:
-    """Promotes across the three ranks; `number` is the dtype of Python numbers among the operands."""
+    """Promotes across the three ranks; `number` is the dtype of Python numbers among the
+    operands.
+    """
     result = dimensioned
     for lower in (zero_dim, number):
         if lower is None:
@@ -188,7 +194,9 @@ def number_dtype(value: object) -> dtype:
 
 
 class finfo:
-    """Limits of a floating type: `bits, eps, max, min, tiny, smallest_normal, resolution, dtype`."""
+    """Limits of a floating type: `bits, eps, max, min, tiny, smallest_normal, resolution,
+    dtype`.
+    """
 
     def __init__(self, type: dtype | None = None) -> None:
         type = (type or _default).to_real()

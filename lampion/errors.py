@@ -1,6 +1,7 @@
 """Exceptions and the one check that raises them. Imports nothing.
 
-Messages are one breath: `[operator] what it expected, what it got; what repairs it`. Classes are PyTorch's.
+Messages are one breath: `[operator] what it expected, what it got; what repairs it`. Classes are
+PyTorch's.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ class LinAlgError(RuntimeError):
 def out_of_memory(name: str, error: MemoryError) -> OutOfMemoryError:
     """PyTorch's error for an array that does not fit into memory."""
     return OutOfMemoryError(
-        f"[{name}] expects memory for its result, can't allocate memory: {error or 'none is left'}; "
-        "use smaller shapes or batches"
+        f"[{name}] expects memory for its result, can't allocate memory: "
+        f"{error or 'none is left'}; use smaller shapes or batches"
     )
 
 

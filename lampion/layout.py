@@ -2,8 +2,8 @@
 in memory.
 
 May import errors. An `order` lists an array's dimensions from the outermost to the innermost in
-memory; None stands for row-major. The sorting rule is the one by which PyTorch's element loops walk
-a tensor.
+memory; None stands for row-major. The sorting rule is the one by which PyTorch's element loops
+walk a tensor.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def allocate(
         raise out_of_memory("empty", error) from None
     except ValueError:  # of NumPy's, for more elements than an integer can count
         raise RuntimeError(
-            f"[empty] Storage size calculation overflowed with sizes={list(shape)}; use a smaller shape"
+            f"[empty] Storage size calculation overflowed with sizes={list(shape)}; use a smaller "
+            "shape"
         ) from None
 
 

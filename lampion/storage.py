@@ -2,7 +2,5 @@
 
 from .ops.storage import (
     TypedStorage as TypedStorage,
-)
-from .ops.storage import (
     UntypedStorage as UntypedStorage,
 )

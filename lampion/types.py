@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence as _Sequence
 from typing import IO, TypeAlias
 
-from .core.tensor import Size
-from .core.tensor import Tensor as Tensor
+from .core.tensor import Size, Tensor as Tensor
 from .device import device as _device
 from .dtypes import dtype as _dtype  # noqa: F401
 from .layout import layout as _layout  # noqa: F401

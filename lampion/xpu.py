@@ -7,8 +7,6 @@ from .accelerators import (
     functions_that_raise,
     memory_questions,
     questions,
-)
-from .accelerators import (
     stream as stream,
 )
 

@@ -27,10 +27,33 @@ LAYERS = [
     ["core"],
     ["compiler"],
     ["ops"],
-    ["amp", "autograd", "fft", "func", "jit", "linalg", "nn", "optim", "return_types", "special", "utils"],
+    [
+        "amp",
+        "autograd",
+        "fft",
+        "func",
+        "jit",
+        "linalg",
+        "nn",
+        "optim",
+        "return_types",
+        "special",
+        "utils",
+    ],
     ["accelerators"],
-    ["accelerator", "backends", "cpu", "cuda", "mps", "multiprocessing", "testing", "types", "xpu",
-     "signal", "storage"],
+    [
+        "accelerator",
+        "backends",
+        "cpu",
+        "cuda",
+        "mps",
+        "multiprocessing",
+        "testing",
+        "types",
+        "xpu",
+        "signal",
+        "storage",
+    ],
     ["distributed", "explain", "io", "vision"],
     ["hub", "serialization"],
     ["__init__"],
@@ -57,6 +80,7 @@ ORDER = {
         "dispatch",
         "inplace",
         "hooks",
+        "anomaly",
         "autograd",
         "transforms",
         "function",
@@ -213,7 +237,9 @@ def place(file):
     """(folder, position) of a file in a folder whose order is fixed, else (folder, None)."""
     folder, _, name = file.partition("/")
     name = name.split("/")[0]
-    if folder == "ops":  # its order is that of its __init__; what is not named there needs to be free of cycles
+    if (
+        folder == "ops"
+    ):  # its order is that of its __init__; what is not named there needs to be free of cycles
         order = families()
         return folder, order.index(name) if name in order else None
     if folder not in ORDER:

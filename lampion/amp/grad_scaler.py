@@ -1,7 +1,8 @@
 """Loss scaling, so that small gradients survive in half precision. May import core, ops and utils.
 
-Source: P. Micikevicius et al., "Mixed precision training" (2018): scale the loss up, the gradients down; skip a step
-whose gradients overflowed and halve the scale; double it after a long run of good steps.
+Source: P. Micikevicius et al., "Mixed precision training" (2018): scale the loss up, the gradients
+down; skip a step whose gradients overflowed and halve the scale; double it after a long run of
+good steps.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ READY, UNSCALED, STEPPED = range(3)
 
 
 class GradScaler:
-    """Multiplies losses by a scale that grows while gradients stay finite and shrinks when they do not."""
+    """Multiplies losses by a scale that grows while gradients stay finite and shrinks when they do
+    not.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,8 @@ class GradScaler:
     ) -> None:
         if enabled and device == "cuda":
             warnings.warn(
-                "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.", stacklevel=2
+                "torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.",
+                stacklevel=2,
             )
             enabled = False
         check(growth_factor > 1.0, "The growth factor must be > 1.0.", AssertionError)
@@ -52,17 +56,26 @@ class GradScaler:
         return tree_map(lambda t: t * full((), self._scale, dtype=dtypes.float32), outputs)
 
     def unscale_(self, optimizer: Any) -> None:
-        """Divides the optimizer's gradients by the scale, e.g. before clipping; at most once per step."""
+        """Divides the optimizer's gradients by the scale, e.g. before clipping;
+        at most once per step.
+        """
         if not self._enabled:
             return
         stage = self._stages.get(id(optimizer), READY)
-        check(stage != UNSCALED, "unscale_() has already been called on this optimizer since the last update().")
+        check(
+            stage != UNSCALED,
+            "unscale_() has already been called on this optimizer since the last update().",
+        )
         check(stage != STEPPED, "unscale_() is being called after step().")
         found = False
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    check(p.grad.dtype is not dtypes.float16, "Attempting to unscale FP16 gradients.", ValueError)
+                    check(
+                        p.grad.dtype is not dtypes.float16,
+                        "Attempting to unscale FP16 gradients.",
+                        ValueError,
+                    )
                     found |= not bool(np.isfinite(p.grad._data).all())
                     p.grad.mul_(1.0 / self._scale)
         self._found_inf[id(optimizer)] = found
@@ -72,7 +85,10 @@ class GradScaler:
         """`optimizer.step()` with unscaled gradients, unless one of them is infinite or nan."""
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
-        check("closure" not in kwargs, "Closure use is not currently supported if GradScaler is enabled.")
+        check(
+            "closure" not in kwargs,
+            "Closure use is not currently supported if GradScaler is enabled.",
+        )
         stage = self._stages.get(id(optimizer), READY)
         check(stage != STEPPED, "step() has already been called since the last update().")
         if stage == READY:
@@ -89,7 +105,9 @@ class GradScaler:
             self._scale = float(new_scale)
         else:
             check(
-                bool(self._found_inf), "No inf checks were recorded prior to update.", AssertionError
+                bool(self._found_inf),
+                "No inf checks were recorded prior to update.",
+                AssertionError,
             )
             if any(self._found_inf.values()):
                 self._scale *= self._backoff_factor
@@ -152,9 +170,13 @@ class GradScaler:
             return
         check(
             len(state_dict) > 0,
-            "The source state dict is empty, possibly because it was saved from a disabled instance of GradScaler.",
+            "The source state dict is empty, possibly because it was saved from a disabled "
+            "instance of GradScaler.",
         )
         self._scale = float(state_dict["scale"])
-        self._growth_factor, self._backoff_factor = state_dict["growth_factor"], state_dict["backoff_factor"]
+        self._growth_factor, self._backoff_factor = (
+            state_dict["growth_factor"],
+            state_dict["backoff_factor"],
+        )
         self._growth_interval = state_dict["growth_interval"]
         self._growth_tracker = state_dict["_growth_tracker"]

@@ -1,7 +1,7 @@
 """Automatic differentiation under PyTorch's names: `torch.autograd`. May import core and ops."""
 
 from ..core.autograd import backward as backward, grad as grad
-from ..core.function import Function as Function, FunctionCtx as _FunctionCtx
+from ..core.function import Function as Function
 from ..core.modes import (
     detect_anomaly as detect_anomaly,
     enable_grad as enable_grad,
@@ -32,7 +32,7 @@ class _VariableType(type):
 
 
 class Variable(metaclass=_VariableType):
-    """The old name of a tensor: `Variable(x, requires_grad=True)` returns a tensor on x's memory."""
+    """The old name of a tensor: `Variable(x, requires_grad=True)` is one on x's memory."""
 
     def __new__(cls, data: Tensor, requires_grad: bool = False, volatile: bool = False) -> Tensor:  # type: ignore[misc]
         return data.detach().requires_grad_(requires_grad)

@@ -23,7 +23,7 @@ class UnpackedDualTensor(NamedTuple):
     tangent: Tensor | None
 
 
-class dual_level(Jvp):  # noqa: N801
+class dual_level(Jvp):
     """The block inside which dual tensors live; nested levels are refused, as in PyTorch."""
 
     def __enter__(self) -> Any:
@@ -49,16 +49,21 @@ def exit_dual_level(*, level: int | None = None) -> None:
     """Leaves the dual level; its dual tensors lose their tangents."""
     current = _level()
     if current is None or level not in (None, current.level):
-        raise RuntimeError("Trying to exit a forward AD level that was not entered or is not the innermost.")
+        raise RuntimeError(
+            "Trying to exit a forward AD level that was not entered or is not the innermost."
+        )
     current.__exit__()
 
 
 def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> Tensor:
-    """A tensor with a tangent; raises RuntimeError outside a dual level, ValueError if their shapes differ."""
+    """A tensor with a tangent; raises RuntimeError outside a dual level,
+    ValueError if their shapes differ.
+    """
     current = _level()
     if current is None:
         raise RuntimeError(
-            "Trying to create a dual Tensor for forward AD but no level exists, make sure to enter_dual_level() first."
+            "Trying to create a dual Tensor for forward AD but no level exists, make sure to "
+            "enter_dual_level() first."
         )
     check(
         tensor.is_floating_point() or tensor.is_complex(),
@@ -67,7 +72,10 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     )
     check(
         tensor.shape == tangent.shape,
-        lambda: f"Expected tangent to have the shape of its primal, {tensor.shape}, but got: {tangent.shape}",
+        lambda: (
+            f"Expected tangent to have the shape of its primal, {tensor.shape}, but got: "
+            f"{tangent.shape}"
+        ),
     )
     return Dual(current, tensor, tangent)
 

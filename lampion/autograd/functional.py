@@ -1,5 +1,5 @@
-"""Derivatives of functions at a point: `torch.autograd.functional`. Built on `backward` alone.
-May import core and ops.
+"""Derivatives of functions at a point: `torch.autograd.functional`. Built on `backward` alone. May
+import core and ops.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ def _as_tuple(x: Any, what: str, name: str) -> tuple[bool, tuple[Tensor, ...]]:
     for i, v in enumerate(values):
         check(
             isinstance(v, Tensor),
-            lambda: f"The {what} given to {name} must be either a Tensor or a tuple of Tensors but the value at "
-            f"index {i} has type {type(v)}.",
+            lambda: (
+                f"The {what} given to {name} must be either a Tensor or a tuple of Tensors but the "
+                f"value at index {i} has type {type(v)}."
+            ),
             TypeError,
         )
     return many, values
@@ -34,7 +36,9 @@ def _as_tuple(x: Any, what: str, name: str) -> tuple[bool, tuple[Tensor, ...]]:
 def _fresh(inputs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
     """Inputs to differentiate by, connected to the caller's graph if asked for."""
     if create_graph:
-        return tuple(x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs)
+        return tuple(
+            x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs
+        )
     return tuple(x.detach().requires_grad_() for x in inputs)
 
 
@@ -43,22 +47,32 @@ def _result(many: bool, values: tuple, create_graph: bool) -> Any:
     return values if many else values[0]
 
 
-def _gradients(outputs: tuple, inputs: tuple, v: tuple | None, create: bool, strict: bool, name: str) -> tuple:
+def _gradients(
+    outputs: tuple, inputs: tuple, v: tuple | None, create: bool, strict: bool, name: str
+) -> tuple:
     """Gradients, zeros where there is no dependence; with `strict` that raises RuntimeError."""
     live = [(o, None if v is None else v[i]) for i, o in enumerate(outputs) if o.requires_grad]
     check(
         len(live) == len(outputs) or not strict,
-        lambda: f"Output 0 of the user-provided function does not require gradients; {name} is strict",
+        lambda: (
+            f"Output 0 of the user-provided function does not require gradients; {name} is strict"
+        ),
     )
     found: tuple = (None,) * len(inputs)
     if live:
         found = _grad(
-            [o for o, _ in live], inputs, [c for _, c in live], retain_graph=True, create_graph=create,
+            [o for o, _ in live],
+            inputs,
+            [c for _, c in live],
+            retain_graph=True,
+            create_graph=create,
             allow_unused=True,
         )
     check(
         not strict or all(g is not None for g in found),
-        lambda: f"The output of the user-provided function is independent of an input; {name} is strict",
+        lambda: (
+            f"The output of the user-provided function is independent of an input; {name} is strict"
+        ),
     )
     return tuple(zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
 
@@ -70,11 +84,16 @@ def _run(func: Callable, inputs: tuple, name: str) -> tuple[bool, tuple[Tensor, 
 def _check_like(v: tuple, like: tuple, name: str) -> None:
     check(
         len(v) == len(like) and all(a.shape == b.shape for a, b in zip(v, like, strict=True)),
-        lambda: f"[{name}] v has shapes {[tuple(a.shape) for a in v]}, expected {[tuple(b.shape) for b in like]}",
+        lambda: (
+            f"[{name}] v has shapes {[tuple(a.shape) for a in v]}, expected "
+            f"{[tuple(b.shape) for b in like]}"
+        ),
     )
 
 
-def vjp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def vjp(
+    func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """`(func(inputs), v^T J)`; `v` may be left out for a result with one element."""
     with enable_grad():
         many, xs = _as_tuple(inputs, "inputs", "vjp")
@@ -86,14 +105,16 @@ def vjp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = Fal
         else:
             check(
                 len(outs) == 1 and outs[0].numel() == 1,
-                "The vector v can only be None if the user-provided function returns a single Tensor with a single "
-                "element.",
+                "The vector v can only be None if the user-provided function returns a single "
+                "Tensor with a single element.",
             )
         grads = _gradients(outs, xs, v, create_graph, strict, "vjp")
         return _result(many_out, outs, create_graph), _result(many, grads, create_graph)
 
 
-def jvp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def jvp(
+    func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """`(func(inputs), J v)`, by differentiating v^T J twice."""
     with enable_grad():
         many, xs = _as_tuple(inputs, "inputs", "jvp")
@@ -104,8 +125,8 @@ def jvp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = Fal
         else:
             check(
                 len(xs) == 1 and xs[0].numel() == 1,
-                "The vector v can only be None if the input to the user-provided function is a single Tensor with a "
-                "single element.",
+                "The vector v can only be None if the input to the user-provided function is a "
+                "single Tensor with a single element.",
             )
         many_out, outs = _run(func, xs, "jvp")
         dummies = tuple(zeros_like(o).requires_grad_() for o in outs)
@@ -135,7 +156,8 @@ def jacobian(
         blocks = []
         for out in outs:
             rows = [
-                _gradients((e,), xs, None, create_graph, strict, "jacobian") for e in out.reshape(-1).unbind(0)
+                _gradients((e,), xs, None, create_graph, strict, "jacobian")
+                for e in out.reshape(-1).unbind(0)
             ]
             columns = [
                 stack([r[i] for r in rows]).view(out.shape + x.shape)
@@ -170,7 +192,9 @@ def hessian(
     return blocks if many else blocks[0][0]
 
 
-def _second(func: Callable, inputs: Tensors, v: Any, create_graph: bool, strict: bool, name: str) -> tuple:
+def _second(
+    func: Callable, inputs: Tensors, v: Any, create_graph: bool, strict: bool, name: str
+) -> tuple:
     """What hvp and vhp share: the value, the inputs, the recorded gradient and v."""
     many, xs = _as_tuple(inputs, "inputs", name)
     xs = _fresh(xs, create_graph)
@@ -178,7 +202,8 @@ def _second(func: Callable, inputs: Tensors, v: Any, create_graph: bool, strict:
     if v is None:
         check(
             len(xs) == 1 and xs[0].numel() == 1,
-            f"The vector v can only be None if the input to {name} is a single Tensor with a single element.",
+            f"The vector v can only be None if the input to {name} is a single Tensor with a "
+            "single element.",
         )
         v = (xs[0].detach() * 0 + 1,)
     _check_like(v, xs, name)
@@ -190,7 +215,9 @@ def _second(func: Callable, inputs: Tensors, v: Any, create_graph: bool, strict:
     return many, xs, outs, _gradients(outs, xs, None, True, strict, name), v
 
 
-def vhp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def vhp(
+    func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """`(func(inputs), v^T H)`, H the matrix of second derivatives."""
     with enable_grad():
         many, xs, outs, first, v = _second(func, inputs, v, create_graph, strict, "vhp")
@@ -198,8 +225,12 @@ def vhp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = Fal
         return _result(False, outs, create_graph), _result(many, grads, create_graph)
 
 
-def hvp(func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
-    """`(func(inputs), H v)`; H is symmetric, so this is `vhp` wherever second derivatives are continuous."""
+def hvp(
+    func: Callable, inputs: Tensors, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
+    """`(func(inputs), H v)`; H is symmetric,
+    so this is `vhp` wherever second derivatives are continuous.
+    """
     with enable_grad():
         many, xs, outs, first, v = _second(func, inputs, v, create_graph, strict, "hvp")
         dummies = tuple(zeros_like(x).requires_grad_() for x in xs)

@@ -1,6 +1,7 @@
 """Derivatives against finite differences: `gradcheck` and `gradgradcheck`. May import core.
 
-The numerical Jacobian is (f(x + h e) - f(x - h e)) / 2h, column by column; complex inputs move along both axes.
+The numerical Jacobian is (f(x + h e) - f(x - h e)) / 2h, column by column; complex inputs move
+along both axes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def _tuple(x: Any) -> tuple:
 
 def _outputs(func: Callable, inputs: tuple) -> tuple[Tensor, ...]:
     return tuple(
-        o for o in _tuple(func(*inputs)) if isinstance(o, Tensor) and (o.is_floating_point() or o.is_complex())
+        o
+        for o in _tuple(func(*inputs))
+        if isinstance(o, Tensor) and (o.is_floating_point() or o.is_complex())
     )
 
 
@@ -37,21 +40,23 @@ def _checked(inputs: tuple) -> list[int]:
     places = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not places:
         raise ValueError(
-            "gradcheck expects at least one input tensor to require gradient, but none of the them have "
-            "requires_grad=True."
+            "gradcheck expects at least one input tensor to require gradient, but none of the them "
+            "have requires_grad=True."
         )
     for i in places:
         if inputs[i].dtype not in (dtypes.float64, dtypes.complex128):
             warnings.warn(
-                f"Input #{i} requires gradient and is not a double precision floating point or complex. This check "
-                "will likely fail if all the inputs are not of double precision floating point or complex. ",
+                f"Input #{i} requires gradient and is not a double precision floating point or "
+                "complex. This check will likely fail if all the inputs are not of double "
+                "precision floating point or complex. ",
                 stacklevel=3,
             )
     return places
 
 
 def _numerical(func: Callable, inputs: tuple, place: int, eps: float) -> list[np.ndarray]:
-    """For each output the Jacobian with respect to one input: (elements of input, elements of output).
+    """For each output the Jacobian with respect to one input: (elements of input, elements of
+    output).
 
     A complex input gives two blocks of rows, for steps along the real and the imaginary axis.
     """
@@ -77,8 +82,12 @@ def _numerical(func: Callable, inputs: tuple, place: int, eps: float) -> list[np
     return [np.stack(c) for c in zip(*columns, strict=True)]
 
 
-def _analytical(func: Callable, inputs: tuple, places: list[int], retain: int = 1) -> list[list[np.ndarray]]:
-    """Jacobians by backward: [output][input] of shape (elements of input, elements of output), as `_numerical`."""
+def _analytical(
+    func: Callable, inputs: tuple, places: list[int], retain: int = 1
+) -> list[list[np.ndarray]]:
+    """Jacobians by backward: [output][input] of shape (elements of input, elements of output),
+    as `_numerical`.
+    """
     with enable_grad():
         outs = _outputs(func, inputs)
     result = []
@@ -92,7 +101,9 @@ def _analytical(func: Callable, inputs: tuple, places: list[int], retain: int = 
                 v = wrap(cotangent.reshape(tuple(out.shape)))
                 found: tuple = (None,) * len(places)
                 if out.requires_grad:
-                    found = grad(out, [inputs[i] for i in places], v, retain_graph=True, allow_unused=True)
+                    found = grad(
+                        out, [inputs[i] for i in places], v, retain_graph=True, allow_unused=True
+                    )
                 for row, g, i in zip(rows, found, places, strict=True):
                     row.append(_directional(g, inputs[i], seed))
         result.append([_assemble(row, inputs[i], out) for row, i in zip(rows, places, strict=True)])
@@ -135,7 +146,8 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
 ) -> bool:
-    """Whether the gradients of `func` agree with finite differences; raises GradcheckError where they don't.
+    """Whether the gradients of `func` agree with finite differences; raises GradcheckError where
+    they don't.
 
     Inputs should be float64 (or complex128) and require grad.
     """
@@ -150,9 +162,9 @@ def gradcheck(
                 for k, i in enumerate(places):
                     if not np.allclose(row[k], row2[k], atol=nondet_tol, rtol=0, equal_nan=True):
                         raise GradcheckError(
-                            "Backward is not reentrant, i.e., running backward with same input and grad_output "
-                            "multiple times gives different values, although analytical gradient matches numerical "
-                            "gradient."
+                            "Backward is not reentrant, i.e., running backward with same input and "
+                            "grad_output multiple times gives different values, although "
+                            "analytical gradient matches numerical gradient."
                         )
                     _compare(row[k], numerical[k][o], o, i, rtol, atol, "analytical")
         if check_forward_ad:
@@ -164,14 +176,19 @@ def gradcheck(
     return True
 
 
-def _compare(a: np.ndarray, n: np.ndarray, out: int, place: int, rtol: float, atol: float, kind: str) -> None:
+def _compare(
+    a: np.ndarray, n: np.ndarray, out: int, place: int, rtol: float, atol: float, kind: str
+) -> None:
     if a.shape != n.shape or not np.allclose(a, n, rtol=rtol, atol=atol, equal_nan=True):
         raise GradcheckError(
-            f"Jacobian mismatch for output {out} with respect to input {place},\nnumerical:{n}\n{kind}:{a}\n"
+            f"Jacobian mismatch for output {out} with respect to input "
+            f"{place},\nnumerical:{n}\n{kind}:{a}\n"
         )
 
 
-def _check_forward(func: Callable, inputs: tuple, places: list, numerical: list, rtol: float, atol: float) -> None:
+def _check_forward(
+    func: Callable, inputs: tuple, places: list, numerical: list, rtol: float, atol: float
+) -> None:
     """Tangents against the columns of the numerical Jacobian."""
     for k, i in enumerate(places):
         x = inputs[i].detach()
@@ -189,7 +206,10 @@ def _check_forward(func: Callable, inputs: tuple, places: list, numerical: list,
                     outs = _outputs(func, tuple(moved))
                 pairs = [level.unwrap(o) for o in outs]
                 columns.append(
-                    [np.zeros(p.numel()) if t is None else t.detach().numpy().reshape(-1) for p, t in pairs]
+                    [
+                        np.zeros(p.numel()) if t is None else t.detach().numpy().reshape(-1)
+                        for p, t in pairs
+                    ]
                 )
         for o, stacked in enumerate(zip(*columns, strict=True)):
             _compare(np.stack(stacked), numerical[k][o], o, i, rtol, atol, "forward-mode")
@@ -231,10 +251,12 @@ def gradgradcheck(
     def first(*args: Any) -> tuple:
         with enable_grad():
             given = tuple(
-                a if not isinstance(a, Tensor) or a.requires_grad or i not in live else a.requires_grad_()
+                a
+                if not isinstance(a, Tensor) or a.requires_grad or i not in live
+                else a.requires_grad_()
                 for i, a in enumerate(args)
             )
-            outs = [o for o in _outputs(func, given[:split])]
+            outs = list(_outputs(func, given[:split]))
             pairs = [(o, v) for o, v in zip(outs, given[split:], strict=True) if o.requires_grad]
             found = grad(
                 [o for o, _ in pairs],

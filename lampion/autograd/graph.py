@@ -7,12 +7,12 @@ from typing import Any
 
 from ..core.graph import Node as Node
 from ..core.hooks import RemovableHandle as RemovableHandle
-from ..core.modes import saved_tensors_hooks as saved_tensors_hooks
 from ..core.memory import Storage
+from ..core.modes import saved_tensors_hooks as saved_tensors_hooks
 from ..core.tensor import Tensor
 
 
-class save_on_cpu(saved_tensors_hooks):  # noqa: N801
+class save_on_cpu(saved_tensors_hooks):
     """Keeps saved tensors in the CPU's memory and brings them back to their device when used."""
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
@@ -32,10 +32,10 @@ def get_gradient_edge(tensor: Tensor) -> tuple[Any, int]:
     return tensor.grad_fn, tensor.output_nr
 
 
-def register_multi_grad_hook(
-    tensors: Any, fn: Callable, *, mode: str = "all"
-) -> RemovableHandle:
-    """Calls `fn` with the gradients of all tensors once they are computed (mode="any": with the first)."""
+def register_multi_grad_hook(tensors: Any, fn: Callable, *, mode: str = "all") -> RemovableHandle:
+    """Calls `fn` with the gradients of all tensors once they are computed (mode="any":
+    with the first).
+    """
     tensors = list(tensors)
     found: dict[int, Any] = {}
 
@@ -62,4 +62,3 @@ def register_multi_grad_hook(
                 h.remove()
 
     return Handles()
-

@@ -1,13 +1,13 @@
-"""Reverse mode: walks the graph from the newest node to the oldest. May import the core's earlier files.
+"""Reverse mode: walks the graph from the newest node to the oldest. May import most of core.
 
-The engine carries gradients as tensors, un-broadcasts and casts them in one place (`fit`), accumulates, runs
-hooks and frees saved values as it goes. With `create_graph` the same rules run with recording on.
+The engine carries gradients as tensors, un-broadcasts and casts them in one place (`fit`),
+accumulates, runs hooks and frees saved values as it goes. With `create_graph` the same rules run
+with recording on.
 """
 
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -18,6 +18,7 @@ from numpy import ndarray
 from .. import dtypes
 from ..errors import check
 from . import dispatch
+from .anomaly import call_watched
 from .graph import DIRECT, GENERAL, STATE, TAPE, Node, Slot
 from .hooks import run_hooks, run_pre_hooks, run_tensor_hooks
 from .op import TENSOR_NAMES
@@ -45,9 +46,9 @@ def backward(
     grad_variables: Any = None,
     inputs: Any = None,
 ) -> None:
-    """Accumulates into `.grad` of the leaves (or of `inputs`) the gradients of the sum of `tensors`.
+    """Accumulates into `.grad` of the leaves (or of `inputs`) the gradients of the sum.
 
-    `grad_tensors` are the cotangents; only a tensor with one element may leave its own out (it is 1).
+    `grad_tensors` are the cotangents; only a tensor with one element may leave its own out.
     """
     roots = listed(tensors, "tensors")
     given = grad_tensors if grad_tensors is not None else grad_variables
@@ -73,8 +74,8 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of the sum of `outputs` with respect to `inputs`, as a tuple.
 
-    An input that the outputs do not depend on raises RuntimeError, or gives None with `allow_unused`, or zeros
-    with `materialize_grads`.
+    An input that the outputs do not depend on raises RuntimeError, or gives None with
+    `allow_unused`, or zeros with `materialize_grads`.
     """
     roots, wanted = listed(outputs, "outputs"), listed(inputs, "inputs")
     single = grad_outputs is None or isinstance(grad_outputs, Tensor)
@@ -99,10 +100,10 @@ def batched_grad(
 ) -> tuple:
     """`grad` for a batch of cotangents: the first dimension of each counts them."""
     n = cotangents[0].size(0)
-    rows = [
-        grad(roots, wanted, [c[i] for c in cotangents], keep or i < n - 1, create, allow_unused=unused)
-        for i in range(n)
-    ]
+    rows = []
+    for i in range(n):
+        given = [c[i] for c in cotangents]
+        rows.append(grad(roots, wanted, given, keep or i < n - 1, create, allow_unused=unused))
     stack = TENSOR_NAMES["stack"]
     return tuple(None if column[0] is None else stack(list(column)) for column in zip(*rows))
 
@@ -167,7 +168,7 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
         if node.__class__ is Slot:
             fill_slot(node, g, pending, heap)
             continue
-        grads = call(node, g) if anomaly else node.gradients(g)
+        grads = call_watched(node, g) if anomaly else node.gradients(g)
         if node.watched and node.hooks:
             grads = run_hooks(node, grads, g)
         if not keep:
@@ -181,49 +182,24 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
                     deposit(e, gi, pending, heap, wanted, reach)
 
 
-def call(node: Node, g: Any) -> Any:
-    """The node's gradients under anomaly mode: an error or a NaN names the forward line."""
-    try:
-        grads = node.gradients(g)
-    except Exception as error:
-        raise RuntimeError(f"{error}\n{anomaly_report(node)}") from error
-    for i, gi in enumerate(grads if STATE.check_nan else ()):
-        if gi is not None and isinstance(gi._data, ndarray) and np.isnan(gi._data).any():
-            raise RuntimeError(
-                f"Function '{node.name()}' returned nan values in its {i}th output.\n{anomaly_report(node)}"
-            )
-    return grads
-
-
-def anomaly_report(node: Node) -> str:
-    """Which operator failed, and the lines of the forward pass that called it."""
-    where = node.trace or "  (the forward pass ran without anomaly detection; no line is known)\n"
-    return f"[{node.name()}] failed in backward. The forward call that caused the error:\n{where}"
-
-
-def anomaly_trace() -> str:
-    """The user's lines that are running now."""
-    frames = traceback.extract_stack(sys._getframe(2))
-    return "".join(traceback.format_list([f for f in frames if "/lampion/core/" not in f.filename]))
-
-
-dispatch.anomaly_trace = anomaly_trace
-
-
 def initial(t: Tensor, g: Tensor | None) -> Tensor:
     """The cotangent of a root: the one given, checked, or 1 for a single element."""
     check(
         t._requires_grad,
-        "element 0 of tensors does not require grad and does not have a grad_fn; make one of its inputs "
-        "require grad with requires_grad_()",
+        "element 0 of tensors does not require grad and does not have a grad_fn; make one of its "
+        "inputs require grad with requires_grad_()",
     )
     if g is None:
         check(
             t._data.size == 1,
-            lambda: "grad can be implicitly created only for scalar outputs, got shape "
-            f"{tuple(t._data.shape)}; call .sum() or pass a gradient",
+            lambda: (
+                "grad can be implicitly created only for scalar outputs, got shape "
+                f"{tuple(t._data.shape)}; call .sum() or pass a gradient"
+            ),
         )
-        check(t._data.dtype.kind != "c", "grad can be implicitly created only for real scalar outputs")
+        check(
+            t._data.dtype.kind != "c", "grad can be implicitly created only for real scalar outputs"
+        )
         if t.interpreter is None:
             one = scalar_array(1.0, t._data.dtype)
             return wrap(one if t._data.ndim == 0 else one.reshape(t._data.shape))
@@ -235,8 +211,10 @@ def initial(t: Tensor, g: Tensor | None) -> Tensor:
     )
     check(
         tuple(g._data.shape) == tuple(t._data.shape),
-        lambda: f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of "
-        f"{t.shape}.",
+        lambda: (
+            f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape "
+            f"of {t.shape}."
+        ),
     )
     return g
 
@@ -272,9 +250,7 @@ def deposit_node(node: Node, g: Tensor, pending: dict, heap: list) -> None:
         pending[node] = before + g
 
 
-def deposit(
-    e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, reach: set | None
-) -> None:
+def deposit(e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, reach: set | None) -> None:
     """Adds a gradient to what has arrived at an edge: a node's pending sum, or a leaf."""
     if isinstance(e, Node):
         deposit_node(e, g, pending, heap)
@@ -293,7 +269,7 @@ def deposit(
 
 
 def fill_slot(slot: Slot, g: Tensor, pending: dict, heap: list) -> None:
-    """Adds the gradient of one output to its node's tuple; an output that was saved has a second slot."""
+    """Adds an output's gradient to its node's tuple; a saved output has a second slot."""
     node = slot.node
     grads: Any = pending.get(node)
     if grads is None:
@@ -345,7 +321,8 @@ def accumulate_grad(leaf: Tensor, g: Tensor, hooked: bool = False) -> None:
 def is_ours(g: Tensor) -> bool:
     """Whether only the engine's own frames hold the gradient's memory, laid out row by row.
 
-    The counts are those of `walk` (list, pair, loop variable), `deposit`, `accumulate_grad` and this call.
+    The counts are those of `walk` (list, pair, loop variable), `deposit`, `accumulate_grad` and
+    this call.
     """
     data = g._data
     if sys.getrefcount(g) > 7 or sys.getrefcount(data) > 4 or data.__class__ is not ndarray:
@@ -367,7 +344,7 @@ def tensor_backward(
     create_graph: bool = False,
     inputs: Any = None,
 ) -> None:
-    """Computes the gradients of this tensor with respect to the graph's leaves, into their `.grad`."""
+    """Accumulates the gradients of this tensor into `.grad` of the graph's leaves."""
     backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
 

@@ -1,8 +1,9 @@
 """The one gate, `apply`. May import op, tensor, graph, promotion and the base.
 
-`apply(op, *inputs, **params)`, also spelled `op(*inputs, **params)`, brings the inputs to one type, hands them to
-the top interpreter if one is active or else to the kernel, then records a node if an input requires grad.
-Reverse mode is an attribute of a tensor, not a level; each interpreter's tensors carry their own tape.
+`apply(op, *inputs, **params)`, also spelled `op(*inputs, **params)`, brings the inputs to one
+type, hands them to the top interpreter if one is active or else to the kernel, then records a node
+if an input requires grad. Reverse mode is an attribute of a tensor, not a level; each
+interpreter's tensors carry their own tape.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-
 from ..errors import out_of_memory
 from .graph import GENERAL, STATE, Node, Packed, SavedOutput, Slot
+from .memory import Storage, tick
 from .op import Op
 from .promotion import promote, shape_error
-from .memory import Storage, tick
 from .tensor import Tensor, _new, wrap
+
 
 def apply(op: Op, *inputs: Any, **params: Any) -> Any:
     """Runs an operator: inputs by position (tensors, numbers, None), parameters by keyword."""
@@ -100,7 +101,7 @@ def record(op: Op, mask: int, inputs: tuple, params: dict, outs: Any) -> Node:
     return node
 
 
-anomaly_trace: Callable[[], str] = lambda: ""  # noqa: E731  (set by autograd)
+anomaly_trace: Callable[[], str] = lambda: ""  # noqa: E731  (set by anomaly)
 
 
 def edge(t: Tensor) -> Any:
@@ -109,7 +110,9 @@ def edge(t: Tensor) -> Any:
 
 
 def keep(op: Op, plan: Any, inputs: tuple, params: dict, outs: Any) -> tuple:
-    """What the backward needs, in the order of the plan's names; outputs without the tensors around them."""
+    """What the backward needs, in the order of the plan's names;
+    outputs without the tensors around them.
+    """
     several = outs.__class__ is tuple
 
     def output(i: int) -> SavedOutput:
@@ -152,7 +155,9 @@ def interpret(op: Op, inputs: tuple, params: dict) -> Any:
 
 
 def link_view(view: Tensor, x: Tensor, op: Op, params: dict) -> None:
-    """Notes that `view` is `op(x)` on the same memory: one version, and a way to redo its history."""
+    """Notes that `view` is `op(x)` on the same memory: one version,
+    and a way to redo its history.
+    """
     storage = x._storage
     if storage is None:
         storage = x._storage = Storage()
@@ -160,7 +165,10 @@ def link_view(view: Tensor, x: Tensor, op: Op, params: dict) -> None:
     view._view = (x, op, params)
     views = storage.views
     if views is None:
-        storage.views, storage.limit = [ref(view)], Storage.limit  # the instance's own are read faster
+        storage.views, storage.limit = (
+            [ref(view)],
+            Storage.limit,
+        )  # the instance's own are read faster
         return
     views.append(ref(view))
     if len(views) > storage.limit:

@@ -1,5 +1,6 @@
-"""Switches for recording: `no_grad`, `enable_grad`, `set_grad_enabled`, `inference_mode`, anomaly detection, saved-
-tensor hooks. May import the core's earlier files. Each is a context manager and a decorator.
+"""Switches for recording: `no_grad`, `enable_grad`, `set_grad_enabled`, `inference_mode`, anomaly
+detection, saved-tensor hooks. May import the core's earlier files. Each is a context manager
+and a decorator.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ class Switch:
                 except GeneratorExit:
                     generator.close()
                     raise
-                except BaseException as error:  # noqa: BLE001  (handed on to the generator)
+                except BaseException as error:
                     throw = error
 
         return switched
 
 
-class no_grad(Switch):  # noqa: N801
+class no_grad(Switch):
     """Records nothing: results do not require grad.
 
     >>> x = torch.ones(2, requires_grad=True)
@@ -96,14 +97,14 @@ class no_grad(Switch):  # noqa: N801
         super().__init__(grad=False)
 
 
-class enable_grad(no_grad):  # noqa: N801
+class enable_grad(no_grad):
     """Records again inside `no_grad`."""
 
     def __init__(self, function: Callable | None = None) -> None:
         Switch.__init__(self, grad=True)
 
 
-class set_grad_enabled(Switch):  # noqa: N801
+class set_grad_enabled(Switch):
     """Switches recording at once; as a context manager, until the end of the block."""
 
     def __init__(self, mode: bool) -> None:
@@ -123,7 +124,7 @@ class set_grad_enabled(Switch):  # noqa: N801
         return super().__call__(function)
 
 
-class inference_mode(Switch):  # noqa: N801
+class inference_mode(Switch):
     """Like `no_grad`, and what is made inside may never enter a graph later."""
 
     def __new__(cls, mode: Any = True) -> Any:
@@ -137,14 +138,14 @@ class inference_mode(Switch):  # noqa: N801
         super().__init__(**({"grad": False, "inference": True} if mode else {"inference": False}))
 
 
-class detect_anomaly(Switch):  # noqa: N801
+class detect_anomaly(Switch):
     """Backward errors and NaNs name the forward line that made them; slow, for debugging."""
 
     def __init__(self, check_nan: bool = True) -> None:
         super().__init__(anomaly=True, check_nan=check_nan)
 
 
-class set_detect_anomaly(set_grad_enabled):  # noqa: N801
+class set_detect_anomaly(set_grad_enabled):
     """Switches anomaly detection at once; as a context manager, until the end of the block."""
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
@@ -152,7 +153,7 @@ class set_detect_anomaly(set_grad_enabled):  # noqa: N801
         Switch.__enter__(self)
 
 
-class saved_tensors_hooks(Switch):  # noqa: N801
+class saved_tensors_hooks(Switch):
     """Passes each saved tensor through `pack_hook` when saved and `unpack_hook` when used."""
 
     def __init__(self, pack_hook: Callable, unpack_hook: Callable) -> None:

@@ -1,30 +1,27 @@
-"""The tensor: an array with a gradient, a place in the graph and, for views, a base. May import op and the base.
+"""The tensor: an array with a gradient, a place in the graph and, for views, a base. May import op
+and the base.
 
-Everything that computes is an operator and is attached to the class by `ops`; here live the attributes and what
-Python itself asks of an object. What an instance does not set falls back to the class's defaults, which is
-what makes a new tensor cheap. Interpreters (vmap, jvp, trace) subclass it; their `_data` is an `Aval`.
+Everything that computes is an operator and is attached to the class by `ops`; here live the
+attributes and what Python itself asks of an object. What an instance does not set falls back to
+the class's defaults, which is what makes a new tensor cheap. Interpreters (vmap, jvp, trace)
+subclass it; their `_data` is an `Aval`.
 """
 
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from itertools import count
 from typing import Any, NamedTuple, SupportsIndex
-from weakref import ref
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.stride_tricks import as_strided
 
 from .. import dtypes
 from ..device import CPU, device
 from ..errors import check
 from .memory import Storage, copy_memory, root_array, same_place, strides_of
 from .printing import format_tensor
-
 
 
 class Size(tuple):
@@ -76,7 +73,9 @@ class Aval(NamedTuple):
 
 
 class Tensor:
-    """A multi-dimensional array of one type that can record what is done to it and compute gradients."""
+    """A multi-dimensional array of one type that can record what is done to it and compute
+    gradients.
+    """
 
     _requires_grad = False
     _grad: Tensor | None = None
@@ -96,7 +95,9 @@ class Tensor:
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
         return cls._construct(*args, **kwargs) if cls._construct else object.__new__(cls)
 
-    _construct: Callable | None = None  # the old-style constructor Tensor(2, 3), given by ops.create
+    _construct: Callable | None = (
+        None  # the old-style constructor Tensor(2, 3), given by ops.create
+    )
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -204,7 +205,9 @@ class Tensor:
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Asks for (or stops) a gradient; raises RuntimeError for integer types and for non-leaf tensors."""
+        """Asks for (or stops) a gradient; raises RuntimeError for integer types and for non-leaf
+        tensors.
+        """
         if requires_grad.__class__ is not bool and not isinstance(requires_grad, np.bool_):
             raise TypeError(
                 "requires_grad_(): argument 'requires_grad' (position 1) must be bool, not "
@@ -212,13 +215,16 @@ class Tensor:
             )
         check(
             not requires_grad or self._data.dtype.kind in "fcV",
-            lambda: "only Tensors of floating point and complex dtype can require gradients, got "
-            f"{self.dtype}; convert with .float() first",
+            lambda: (
+                "only Tensors of floating point and complex dtype can require gradients, got "
+                f"{self.dtype}; convert with .float() first"
+            ),
         )
         if not requires_grad and self.grad_fn is not None:
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed "
-                "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                "you can only change requires_grad flags of leaf variables. If you want to use a "
+                "computed variable in a subgraph that doesn't require differentiation use "
+                "var_no_grad = var.detach()."
             )
         check(
             not (requires_grad and self._inference),
@@ -244,16 +250,25 @@ class Tensor:
         if value is not None:
             check(
                 isinstance(value, Tensor),
-                lambda: f"assigned grad expected to be a Tensor or None but got grad of type {type(value)}",
+                lambda: (
+                    "assigned grad expected to be a Tensor or None but got grad of type "
+                    f"{type(value)}"
+                ),
                 TypeError,
             )
             check(
                 value._data.shape == self._data.shape,
-                lambda: f"assigned grad has data of a different size: {value.shape}, the tensor's {self.shape}",
+                lambda: (
+                    f"assigned grad has data of a different size: {value.shape}, the tensor's "
+                    f"{self.shape}"
+                ),
             )
             check(
                 value._data.dtype == self._data.dtype,
-                lambda: f"assigned grad has data of a different type: {value.dtype}, the tensor's {self.dtype}",
+                lambda: (
+                    f"assigned grad has data of a different type: {value.dtype}, the tensor's "
+                    f"{self.dtype}"
+                ),
             )
         self._grad = value
 
@@ -274,7 +289,9 @@ class Tensor:
 
     @property
     def _base(self) -> Tensor | None:
-        """The tensor whose memory a view shows, through all views of views; None if this is no view."""
+        """The tensor whose memory a view shows, through all views of views;
+        None if this is no view.
+        """
         base, view = None, self._view
         while view is not None:
             base = view[0]
@@ -330,8 +347,9 @@ class Tensor:
         data = self._data
         if not isinstance(data, ndarray):
             raise RuntimeError(
-                f"[{asker}] needs the values of a tensor inside {self.interpreter}, where only shapes are known; "
-                "move the call outside, or use tensor operators such as torch.where instead"
+                f"[{asker}] needs the values of a tensor inside {self.interpreter}, where only "
+                "shapes are known; move the call outside, or use tensor operators such as "
+                "torch.where instead"
             )
         return data
 
@@ -339,7 +357,8 @@ class Tensor:
         """The array itself, sharing memory; raises RuntimeError for a tensor that requires grad."""
         if self._requires_grad and not force:
             raise RuntimeError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
+                "instead."
             )
         data = self.concrete("numpy")
         check(
@@ -378,8 +397,10 @@ class Tensor:
         data = self.concrete("bool")
         check(
             data.size == 1,
-            lambda: f"Boolean value of Tensor with {'no' if data.size == 0 else 'more than one'} value"
-            f"{'s' if data.size == 0 else ''} is ambiguous",
+            lambda: (
+                f"Boolean value of Tensor with {'no' if data.size == 0 else 'more than one'} value"
+                f"{'s' if data.size == 0 else ''} is ambiguous"
+            ),
         )
         return bool(data.reshape(()))
 
@@ -431,8 +452,8 @@ class Tensor:
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         check(
             self.grad_fn is None,
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
-            "moment; use .detach().clone()",
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+            "protocol at the moment; use .detach().clone()",
         )
         data = self._data
         state = {k: v for k, v in self.__dict__.items() if k not in UNPICKLED}
@@ -441,8 +462,8 @@ class Tensor:
     def __deepcopy__(self, memo: dict) -> Tensor:
         check(
             self.grad_fn is None,
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
-            "moment; use .detach().clone()",
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+            "protocol at the moment; use .detach().clone()",
         )
         if id(self) in memo:
             return memo[id(self)]
@@ -464,8 +485,8 @@ class Tensor:
 
 
 UNPICKLED = {
-    "_data", "_requires_grad", "_storage", "_view", "_hooks", "_post_hooks", "_grad", "_retains_grad",
-    "_accumulator", "_inference", "grad_fn",
+    "_data", "_requires_grad", "_storage", "_view", "_hooks", "_post_hooks", "_grad",
+    "_retains_grad", "_accumulator", "_inference", "grad_fn",
 }  # fmt: skip
 LOW_FLOATS = {"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
 
@@ -479,7 +500,9 @@ def wrap(data: Any) -> Tensor:
     return t
 
 
-def rebuild(cls: type, data: ndarray, dtype: dtypes.dtype, requires_grad: bool, state: dict) -> Tensor:
+def rebuild(
+    cls: type, data: ndarray, dtype: dtypes.dtype, requires_grad: bool, state: dict
+) -> Tensor:
     """Unpickles a tensor."""
     t = _new(cls)
     t.__dict__.update(state)
@@ -490,11 +513,14 @@ def rebuild(cls: type, data: ndarray, dtype: dtypes.dtype, requires_grad: bool, 
 
 
 def normalize_dim(dim: int, ndim: int) -> int:
-    """`dim` counted from the front; raises IndexError when out of range. A 0-dim tensor has dims 0 and -1."""
+    """`dim` counted from the front; raises IndexError when out of range.
+    A 0-dim tensor has dims 0 and -1.
+    """
     size = ndim or 1
     if not -size <= dim < size:
         raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got {dim})"
+            f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got "
+            f"{dim})"
         )
     return dim + size if dim < 0 else dim
 
@@ -510,8 +536,8 @@ class Parameter(Tensor):
         t = _new(cls)
         if not (data is None or isinstance(data, Tensor)):
             raise AttributeError(
-                f"Parameter(): argument 'data' (position 1) must be Tensor, not {type(data).__name__}; "
-                "make one with torch.tensor"
+                "Parameter(): argument 'data' (position 1) must be Tensor, not "
+                f"{type(data).__name__}; make one with torch.tensor"
             )
         t._data = np.zeros(0, dtypes.get_default_dtype().numpy) if data is None else data._data
         t.requires_grad_(requires_grad)

@@ -12,8 +12,6 @@ from ..accelerators import (
     memory_questions,
     missing,
     questions,
-)
-from ..accelerators import (
     stream as stream,
 )
 from ..device import device as located

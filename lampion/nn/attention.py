@@ -6,8 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import check
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .linear import NonDynamicallyQuantizableLinear
 from .module import Module
 from .names import torch

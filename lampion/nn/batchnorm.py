@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 from .. import dtypes
 from ..core.tensor import Tensor
 from ..errors import check
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .module import Module
 from .names import torch
 from .parameter import Parameter

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 from ..core.tensor import Tensor
 from ..errors import check
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .layer import layer, ntuple
 from .linear import reset_bias
 from .module import Module

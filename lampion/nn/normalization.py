@@ -9,8 +9,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from ..errors import check
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .layer import layer
 from .module import Module
 from .names import torch

@@ -12,8 +12,7 @@ import numpy as np
 
 from .. import dtypes
 from ..core.inplace import type_name
-from ..core.tensor import Parameter as Parameter
-from ..core.tensor import Tensor, _new
+from ..core.tensor import Parameter as Parameter, Tensor, _new
 from ..errors import check
 
 

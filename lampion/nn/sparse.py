@@ -7,8 +7,7 @@ from typing import Any, Self
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import check
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .layer import unlike
 from .module import Module
 from .names import torch

@@ -14,8 +14,7 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..errors import check
 from ..ops.multihead import additive_mask
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .attention import MultiheadAttention
 from .container import ModuleList
 from .dropout import Dropout

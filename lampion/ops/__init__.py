@@ -1,5 +1,5 @@
-"""Every operator, by family, in the order in which a family may use earlier ones. May import
-core.
+"""Every operator, by family, in the order in which a family may use earlier ones.
+May import core.
 """
 
 from . import (  # noqa: I001  (the order is the order of layers)
@@ -83,9 +83,9 @@ from . import (  # noqa: I001  (the order is the order of layers)
     recurrent as recurrent,
 )
 
-from ..core.arguments import guarded, takes_tensors  # noqa: E402
-from ..core.op import TENSOR_NAMES  # noqa: E402
-from .rules import EXPORTS  # noqa: E402
+from ..core.arguments import guarded, takes_tensors
+from ..core.op import TENSOR_NAMES
+from .rules import EXPORTS
 
 for _name, _function in EXPORTS["torch"].items():  # what gradient rules and transforms may call
     TENSOR_NAMES.setdefault(_name, _function)

@@ -430,7 +430,7 @@ def delitem(self: Tensor, index: Any) -> None:
 
 
 Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
-Tensor.__delitem__ = delitem  # type: ignore[attr-defined]
+Tensor.__delitem__ = delitem
 
 
 # -- index_put ---------------------------------------------------------------------------------

@@ -22,11 +22,9 @@ from ..core.memory import Storage, root_array
 from ..core.naming import named
 from ..core.promotion import CAST, cast_kernel
 from ..core.tensor import Tensor, _new, wrap
-from ..device import CPU, usable
-from ..device import device as device_type
+from ..device import CPU, device as device_type, usable
 from ..errors import check
-from ..layout import memory_format as format_type
-from ..layout import order_of, preserve_format
+from ..layout import memory_format as format_type, order_of, preserve_format
 from .create import clone, number_argument
 from .data import from_numpy
 from .rules import EXPORTS, dtype_argument
@@ -378,7 +376,15 @@ def is_predicate(name: str) -> Callable:
     return named(ask, name, f"`input.{name}()`.")
 
 
-QUESTIONS = "get_device is_floating_point is_complex is_signed is_inference is_conj is_neg".split()
+QUESTIONS = [
+    "get_device",
+    "is_floating_point",
+    "is_complex",
+    "is_signed",
+    "is_inference",
+    "is_conj",
+    "is_neg",
+]
 EXPORTS["torch"].update(
     {name: is_predicate(name) for name in QUESTIONS},
     is_tensor=is_tensor,

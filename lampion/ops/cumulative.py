@@ -104,7 +104,10 @@ def cumprod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:
 
 
 CUMPROD = running(
-    "cumprod", lambda x, dim: accumulate(np.multiply, x, dim), cumprod_gradient, autocast="float32 on cuda"
+    "cumprod",
+    lambda x, dim: accumulate(np.multiply, x, dim),
+    cumprod_gradient,
+    autocast="float32 on cuda",
 )
 
 

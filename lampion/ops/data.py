@@ -20,8 +20,7 @@ from ..device import usable
 from ..errors import check
 from ..layout import copy_in_order, order_of
 from .lists import array_from_list, checked_array
-from .rules import EXPORTS
-from .rules import dtype_argument as python_dtype
+from .rules import EXPORTS, dtype_argument as python_dtype
 
 # -- arrays ------------------------------------------------------------------------------------
 

@@ -26,8 +26,7 @@ from .linalg import (
     mirrored,
     skew,
 )
-from .matrix_kernels import cholesky as lower_factor
-from .matrix_kernels import decompose
+from .matrix_kernels import cholesky as lower_factor, decompose
 from .return_types import return_type
 from .rules import public
 from .shape import cat

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from .. import dtypes
-from .. import random as streams
+from .. import dtypes, random as streams
 from ..core.dispatch import apply
 from ..core.graph import STATE
 from ..core.op import Op

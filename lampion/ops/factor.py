@@ -27,17 +27,11 @@ from .linalg import (
 )
 from .matrix_kernels import (
     first_zero,
+    ldl_factor as ldl_kernel,
+    ldl_solve as ldl_solve_kernel,
+    lu_factor as lu_kernel,
     permutation,
     refuse,
-)
-from .matrix_kernels import (
-    ldl_factor as ldl_kernel,
-)
-from .matrix_kernels import (
-    ldl_solve as ldl_solve_kernel,
-)
-from .matrix_kernels import (
-    lu_factor as lu_kernel,
 )
 from .return_types import return_type
 from .rules import move_to_front, public

@@ -1,7 +1,8 @@
 """Discrete Fourier transforms. May import rules, earlier families, core and the base.
 
-Three records do all the work: complex to complex, real to half-complex and half-complex to real. Each is linear,
-its gradient is the transform in the other direction, and `norm` is a factor, so the rules do not mention it.
+Three records do all the work: complex to complex, real to half-complex and half-complex to real.
+Each is linear, its gradient is the transform in the other direction, and `norm` is a factor, so
+the rules do not mention it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def real_kernel(x: ndarray, dim: tuple, size: int, scale: float, forward: bool) 
 
 def half_gradient(g: Tensor, x_shape: tuple, dim: tuple, scale: float, forward: bool) -> Tensor:
     """The other half is no output: its gradient is zero."""
-    return FFT_C2C(resize(g, dim[-1], x_shape[dim[-1]]), dim=dim, scale=scale, forward=not forward).real
+    return FFT_C2C(
+        resize(g, dim[-1], x_shape[dim[-1]]), dim=dim, scale=scale, forward=not forward
+    ).real
 
 
 def real_gradient(g: Tensor, dim: tuple, size: int, scale: float, forward: bool) -> Tensor:
@@ -106,7 +109,9 @@ def resize(x: Tensor, dim: int, size: int) -> Tensor:
 
 
 def scaling(norm: str | None, count: int, forward: bool) -> float:
-    """The factor of a transform of `count` elements: `norm` says which direction carries 1 / count."""
+    """The factor of a transform of `count` elements:
+    `norm` says which direction carries 1 / count.
+    """
     norm = norm or "backward"
     check(norm in ("backward", "ortho", "forward"), lambda: f'Invalid normalization mode: "{norm}"')
     if norm == "ortho":
@@ -129,10 +134,15 @@ def sizes_and_dims(x: Tensor, s: Any, dim: Any, name: str) -> tuple[list, tuple]
     """`s` and `dim` of the n-dimensional transforms, completed as PyTorch does."""
     if s is not None:
         s = [s] if isinstance(s, int) else list(s)
-        check(dim is not None or len(s) <= x.dim(), f"Got shape with {len(s)} values but input tensor only has {x.dim()} dimensions.")
+        check(
+            dim is not None or len(s) <= x.dim(),
+            f"Got shape with {len(s)} values but input tensor only has {x.dim()} dimensions.",
+        )
     if dim is None:
         dim = tuple(range(x.dim() - len(s), x.dim())) if s is not None else tuple(range(x.dim()))
-    dims = normalize_dims(dim, x.dim()) if not isinstance(dim, int) else (normalize_dim(dim, x.dim()),)
+    dims = (
+        normalize_dims(dim, x.dim()) if not isinstance(dim, int) else (normalize_dim(dim, x.dim()),)
+    )
     sizes = [-1] * len(dims) if s is None else s
     check(len(sizes) == len(dims), "When given, dim and shape arguments must have the same length")
     return sizes, dims
@@ -147,7 +157,9 @@ def fit(x: Tensor, sizes: list, dims: tuple, name: str) -> Tensor:
     return x
 
 
-def transform(x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool, name: str) -> Tensor:
+def transform(
+    x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool, name: str
+) -> Tensor:
     """Complex to complex."""
     x = fit(floating(x, name, want_complex=True), sizes, dims, name)
     if not dims:
@@ -156,7 +168,9 @@ def transform(x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bo
     return FFT_C2C(x, dim=dims, scale=scaling(norm, count, forward), forward=forward)
 
 
-def to_half(x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool, name: str) -> Tensor:
+def to_half(
+    x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool, name: str
+) -> Tensor:
     """Real to half-complex."""
     check(not x.is_complex(), f"{name} expects a real input tensor, but got {x.dtype}")
     check(len(dims) > 0, f"{name} must transform at least one axis")
@@ -165,7 +179,9 @@ def to_half(x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool
     return FFT_R2C(x, dim=dims, scale=scaling(norm, count, forward), forward=forward)
 
 
-def to_real(x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool, name: str) -> Tensor:
+def to_real(
+    x: Tensor, sizes: list, dims: tuple, norm: str | None, forward: bool, name: str
+) -> Tensor:
     """Half-complex to real; the last size is that of the result."""
     check(len(dims) > 0, f"{name} must transform at least one axis")
     x = floating(x, name, want_complex=True)
@@ -221,7 +237,9 @@ def fftfreq(n: int, d: float = 1.0, **options: Any) -> Tensor:
 
 def rfftfreq(n: int, d: float = 1.0, **options: Any) -> Tensor:
     """The frequencies of the bins of an `rfft` of n samples, d apart."""
-    k = arange(n // 2 + 1, dtype=options.pop("dtype", None) or dtypes.get_default_dtype(), **options)
+    k = arange(
+        n // 2 + 1, dtype=options.pop("dtype", None) or dtypes.get_default_dtype(), **options
+    )
     return k * (1.0 / (n * d))
 
 

@@ -15,8 +15,7 @@ from .. import dtypes
 from ..core.inplace import TYPE_NAMES
 from ..core.naming import named
 from ..core.tensor import Size, Tensor, wrap
-from ..device import CPU, usable
-from ..device import device as device_type
+from ..device import CPU, device as device_type, usable
 from ..errors import check
 from ..layout import strided
 from .convert import cast

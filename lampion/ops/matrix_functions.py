@@ -18,8 +18,7 @@ from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .comparison import maximum, where
 from .complex import real
-from .decompose import SVD_OP, eigvalsh, svd_kernel, svdvals
-from .decompose import eigh_kernel as hermitian_kernel
+from .decompose import SVD_OP, eigh_kernel as hermitian_kernel, eigvalsh, svd_kernel, svdvals
 from .linalg import batch_matrices, check_matrix, check_same_type, check_square, identity, linalg
 from .matrix_kernels import exponential
 from .return_types import return_type

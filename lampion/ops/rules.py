@@ -50,7 +50,9 @@ def public(
     inplace: bool = False,
     out: bool = False,
 ) -> Any:
-    """Publishes a function whose first argument is a tensor: in namespaces, as a method, in place, with `out=`."""
+    """Publishes a function whose first argument is a tensor: in namespaces, as a method, in place,
+    with `out=`.
+    """
     if function is None:
         return functools.partial(
             public,
@@ -135,12 +137,14 @@ def elementwise(
     jvp: Any = None,
     inputs: Sequence[str] = (),
 ) -> Any:
-    """An operator applied to each element (or pair, or triple) by a scalar formula, with broadcasting.
+    """An operator applied to each element (or pair, or triple) by a scalar formula, with
+    broadcasting.
 
-    formula     Python arithmetic over the inputs and `parameters`, e.g. `"a * b"`, `"log(1 + exp(x))"`
+    formula     Python arithmetic over the inputs and `parameters`, e.g. `"a * b"`, `"log(1 +
+                exp(x))"`
     numpy       the kernel, where one exists; else it is compiled from the formula
-    partials    {input: formula of the local derivative}; may use inputs, `y` and parameters; "1" passes g on.
-                An input that is not listed has no gradient.
+    partials    {input: formula of the local derivative}; may use inputs, `y` and parameters; "1"
+                passes g on. An input that is not listed has no gradient.
     promote     "common": in the operands' common type; "float": integers become the default float
     parameters  keyword arguments with their defaults, which formulas may use
     inputs      the names of the inputs where their order is not alphabetical
@@ -268,7 +272,8 @@ def unary_call(op: Op) -> Callable:
             x = input._data
         except AttributeError:
             raise TypeError(
-                f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+                f"{op.name}(): argument 'input' (position 1) must be Tensor, not "
+                f"{type(input).__name__}"
             ) from None
         if mode == GENERAL or (floats_only and x.dtype is not F32 and x.dtype is not F64):
             return apply(op, input)
@@ -373,7 +378,9 @@ def parametric_call(op: Op, defaults: dict[str, Any]) -> Callable:
 
 
 def inplace_call(op: Op, function: Callable) -> Callable:
-    """In place: straight into the memory where no graph is recorded, else the operator and `assign`."""
+    """In place: straight into the memory where no graph is recorded,
+    else the operator and `assign`.
+    """
     kernel, name = op.kernel, op.name + "_"
     direct = isinstance(kernel, np.ufunc)
 
@@ -396,7 +403,9 @@ def inplace_call(op: Op, function: Callable) -> Callable:
 
 
 def arrays_of_type(target: Tensor, others: tuple) -> list | None:
-    """The operands' arrays if all are of the target's type and nothing is to be recorded, else None."""
+    """The operands' arrays if all are of the target's type and nothing is to be recorded,
+    else None.
+    """
     recording, dtype = STATE.grad, target._data.dtype
     if recording and target._requires_grad:
         return None
@@ -415,7 +424,9 @@ def arrays_of_type(target: Tensor, others: tuple) -> list | None:
 
 
 def writes_directly(target: Tensor, op: Op) -> bool:
-    """Whether the result has the target's type; raises RuntimeError for memory that may not be written."""
+    """Whether the result has the target's type;
+    raises RuntimeError for memory that may not be written.
+    """
     data = target._data
     if not data.flags.writeable or 0 in data.strides:
         check_memory(data, op.name + "_")
@@ -456,7 +467,9 @@ def batch_elementwise(size: int, values: tuple, dims: tuple, params: dict, op: O
 
 
 def batch_first(shift: Callable[[dict, int], dict]) -> Callable:
-    """A rule for one-input operators: batch dimension first, parameters shifted by `shift(params, ndim)`."""
+    """A rule for one-input operators: batch dimension first, parameters shifted by `shift(params,
+    ndim)`.
+    """
 
     def rule(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
         x = move_to_front(values[0], dims[0])
@@ -482,7 +495,9 @@ def shift_dims(params: dict, ndim: int) -> dict:
 
 
 def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
-    """An int, a sequence or None (all) as a tuple of dims counted from the front, each at most once."""
+    """An int, a sequence or None (all) as a tuple of dims counted from the front,
+    each at most once.
+    """
     if dim is None:
         return tuple(range(ndim))
     if isinstance(dim, int):
@@ -490,7 +505,8 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
     dims = tuple(normalize_dim(operator.index(d), ndim) for d in dim)
     if len(set(dims)) != len(dims):
         raise RuntimeError(
-            f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims"
+            f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list "
+            "of dims"
         )
     return dims
 
@@ -511,10 +527,14 @@ def shape_argument(shape: tuple) -> tuple[int, ...]:
 
 
 ARRAY_NAMES.update(
-    {n: getattr(np, n) for n in (
-        "exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan sinh cosh tanh where maximum minimum "
-        "sign floor ceil trunc zeros_like isnan abs square logaddexp arctan2 hypot copysign isinf pi inf nan fmod").split()},
-    asin=np.arcsin, acos=np.arccos, atan=np.arctan, asinh=np.arcsinh, acosh=np.arccosh, atanh=np.arctanh,
+    {n: getattr(np, n) for n in [
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos",
+        "tan", "sinh", "cosh", "tanh", "where", "maximum", "minimum", "sign", "floor", "ceil",
+        "trunc", "zeros_like", "isnan", "abs", "square", "logaddexp", "arctan2", "hypot",
+        "copysign", "isinf", "pi", "inf", "nan", "fmod",
+    ]},
+    asin=np.arcsin, acos=np.arccos, atan=np.arctan,
+    asinh=np.arcsinh, acosh=np.arccosh, atanh=np.arctanh,
     round=np.rint, real=np.real, imag=np.imag,
 )  # fmt: skip
 TENSOR_NAMES.update(pi=math.pi, inf=math.inf, nan=math.nan)

@@ -3,7 +3,7 @@
 Imports the special_* files. Arrays in, arrays out: the operators that use them are in special.py.
 """
 
-from __future__ import annotations  # noqa: I001  (one import per name would be the alternative)
+from __future__ import annotations
 
 import math
 

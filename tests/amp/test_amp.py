@@ -120,8 +120,7 @@ def test_scaler_without_a_gpu_is_disabled():
 
 
 def test_the_old_names_are_disabled_without_a_gpu():
-    from lampion.cuda.amp import GradScaler as OldScaler
-    from lampion.cuda.amp import autocast as old_autocast
+    from lampion.cuda.amp import GradScaler as OldScaler, autocast as old_autocast
 
     with pytest.warns(UserWarning, match="CUDA is not available"):
         with old_autocast():

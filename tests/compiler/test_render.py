@@ -5,8 +5,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lampion.compiler import mathematics
 from lampion.compiler.ir import (

@@ -1,4 +1,6 @@
-"""Archives both ways with PyTorch, hostile and damaged files, and saving that never loses the old file."""
+"""Archives both ways with PyTorch, hostile and damaged files, and saving that never loses the old
+file.
+"""
 
 import io
 import os
@@ -12,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import lampion as torch
 
@@ -123,7 +124,11 @@ def test_pytorch_reads_what_we_wrote(tmp_path, pytorch):
 
 
 def test_safetensors_round_trip(tmp_path):
-    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16), "c": torch.tensor(True)}
+    tensors = {
+        "a": torch.arange(6.0).view(2, 3),
+        "b": torch.ones(2, dtype=torch.bfloat16),
+        "c": torch.tensor(True),
+    }
     torch.save(tensors, tmp_path / "x.safetensors")
     assert equal(torch.load(tmp_path / "x.safetensors"), tensors)
     with pytest.raises(TypeError, match=r"\[save\] a .safetensors file holds a dict of tensors"):
@@ -145,7 +150,10 @@ def archive_of(payload, protocol=2):
     """An archive with a pickle made by Python's own pickler."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("archive/data.pkl", payload if isinstance(payload, bytes) else pickle.dumps(payload, protocol))
+        archive.writestr(
+            "archive/data.pkl",
+            payload if isinstance(payload, bytes) else pickle.dumps(payload, protocol),
+        )
         archive.writestr("archive/version", b"3\n")
     buffer.seek(0)
     return buffer
@@ -156,7 +164,9 @@ def archive_of(payload, protocol=2):
 def test_hostile_files_run_nothing(function, protocol, tmp_path):
     witness = tmp_path / "witness"
     hostile = Calls(function, f"touch {witness}")
-    with pytest.raises(pickle.UnpicklingError, match=r"\[load\] the file names `.*`, which is not on the list"):
+    with pytest.raises(
+        pickle.UnpicklingError, match=r"\[load\] the file names `.*`, which is not on the list"
+    ):
         torch.load(archive_of(hostile, protocol), weights_only=False)
     assert not witness.exists()
 
@@ -180,7 +190,14 @@ def test_malformed_pickles(payload):
 
 @pytest.mark.parametrize(
     ("offset", "size", "stride"),
-    [(0, (100,), (1,)), (3, (2,), (1,)), (-1, (2,), (1,)), (0, (2,), (-1,)), (0, (2, 2), (1,)), (0, ("2",), (1,))],
+    [
+        (0, (100,), (1,)),
+        (3, (2,), (1,)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (2, 2), (1,)),
+        (0, ("2",), (1,)),
+    ],
 )
 def test_tensors_outside_their_storage(offset, size, stride):
     from lampion.io.unpickle import rebuild_tensor
@@ -251,7 +268,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.pt"
     torch.save({"small": torch.ones(2)}, path)
     before = path.read_bytes()
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True
+    )
     assert "refused: File too large" in done.stdout
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["x.pt"]

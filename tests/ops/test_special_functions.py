@@ -10,8 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lampion.ops import special_common
-from lampion.ops import special_functions as special
+from lampion.ops import special_common, special_functions as special
 
 GOLDEN = np.load(pathlib.Path(__file__).parent.parent / "golden" / "special_functions.npz")
 NAMES = sorted(key.split("/")[0] for key in GOLDEN.files if key.endswith("/values"))

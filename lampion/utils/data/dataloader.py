@@ -16,13 +16,11 @@ from typing import Any, Generic, TypeVar
 
 from ... import random
 from ...errors import check
-from .collate import default_collate as default_collate
-from .collate import default_convert as default_convert
+from .collate import default_collate as default_collate, default_convert as default_convert
 from .dataset import Dataset, IterableDataset
 from .pool import ProcessPool, ThreadPool, Timeout
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
-from .worker import End, Failure, Job, Task
-from .worker import get_worker_info as get_worker_info
+from .worker import End, Failure, Job, Task, get_worker_info as get_worker_info
 
 T_co = TypeVar("T_co", covariant=True)
 
