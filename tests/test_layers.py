@@ -237,9 +237,8 @@ def place(file):
     """(folder, position) of a file in a folder whose order is fixed, else (folder, None)."""
     folder, _, name = file.partition("/")
     name = name.split("/")[0]
-    if (
-        folder == "ops"
-    ):  # its order is that of its __init__; what is not named there needs to be free of cycles
+    # The order of ops is that of its __init__; what is not named there needs to be free of cycles.
+    if folder == "ops":
         order = families()
         return folder, order.index(name) if name in order else None
     if folder not in ORDER:
