@@ -120,7 +120,8 @@ def run_backward(
     accumulate: bool,
 ) -> list[Tensor | None]:
     """Runs the graph backward; returns the gradients of `inputs` unless it accumulates them."""
-    wanted, reach = dict[int, Any](), None
+    wanted: dict[int, Any] = {}
+    reach = None
     if inputs is not None:
         for t in inputs:
             check(
@@ -176,8 +177,15 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
         g = None  # so that `is_ours` finds no other holder
         for e, gi in zip(node.edges, grads):
             if gi is not None:
-                if e.__class__ is Node:
-                    deposit_node(e, gi, pending, heap)
+                d = gi._data.dtype
+                if (
+                    e.__class__ is Node
+                    and d is e.dtype
+                    and gi._data.shape == e.shape
+                    and e not in pending
+                ):
+                    pending[e] = gi  # the common case of deposit
+                    heappush(heap, (-e.seq, e))
                 else:
                     deposit(e, gi, pending, heap, wanted, reach)
 
@@ -345,7 +353,11 @@ def tensor_backward(
     inputs: Any = None,
 ) -> None:
     """Accumulates the gradients of this tensor into `.grad` of the graph's leaves."""
-    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+    if inputs is None and (gradient is None or isinstance(gradient, Tensor)):
+        keep = create_graph if retain_graph is None else retain_graph
+        run_backward([self], [gradient], keep, create_graph, None, accumulate=True)
+    else:
+        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
 
 Tensor.backward = tensor_backward
