@@ -171,7 +171,16 @@ def aminmax(
 def angle(input: Any, *, out: Any = None) -> Tensor: ...
 def any(input: Tensor, dim: Any = None, keepdim: _bool = False, *, out: Any = None) -> Tensor: ...
 def arange(
-    start: Any = None, end: Any = None, step: Any = None, *, dtype: Any = None, out: Any = None
+    start: Any = None,
+    end: Any = None,
+    step: Any = None,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def arccos(input: Any, *, out: Any = None) -> Tensor: ...
 def arccos_(input: Any) -> Tensor: ...
@@ -249,7 +258,15 @@ def baddbmm_(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor: ...
 def bartlett_window(
-    window_length: _int, periodic: _bool = True, *, dtype: Any = None, out: Any = None
+    window_length: _int,
+    periodic: _bool = True,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def batch_norm(
     input: Tensor,
@@ -285,7 +302,15 @@ def bitwise_right_shift_(input: Any, other: Any) -> Tensor: ...
 def bitwise_xor(input: Any, other: Any, *, out: Any = None) -> Tensor: ...
 def bitwise_xor_(input: Any, other: Any) -> Tensor: ...
 def blackman_window(
-    window_length: _int, periodic: _bool = True, *, dtype: Any = None, out: Any = None
+    window_length: _int,
+    periodic: _bool = True,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def block_diag(*tensors: Any) -> Tensor: ...
 def bmm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor: ...
@@ -532,13 +557,49 @@ def embedding_renorm_(
     input: Tensor, indices: Tensor, max_norm: _float, norm_type: _float
 ) -> Tensor: ...
 def empty(
-    *sizes: Any, size: Any = None, dtype: Any = None, memory_format: Any = None, out: Any = None
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    memory_format: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
-def empty_like(input: Tensor, *, dtype: Any = None, memory_format: Any = None) -> Tensor: ...
+def empty_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    memory_format: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def empty_permuted(
-    size: Any, physical_layout: Any, *, dtype: Any = None, out: Any = None
+    size: Any,
+    physical_layout: Any,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
-def empty_strided(size: Any, stride: Any, *, dtype: Any = None, out: Any = None) -> Tensor: ...
+def empty_strided(
+    size: Any,
+    stride: Any,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def eq(input: Any, other: Any, *, out: Any = None) -> Tensor: ...
 def eq_(input: Any, other: Any) -> Tensor: ...
 def equal(input: Tensor, other: Tensor) -> _bool: ...
@@ -555,7 +616,17 @@ def exp_(input: Any) -> Tensor: ...
 def expand_copy(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any: ...
 def expm1(input: Any, *, out: Any = None) -> Tensor: ...
 def expm1_(input: Any) -> Tensor: ...
-def eye(n: _int, m: _int | None = None, *, dtype: Any = None, out: Any = None) -> Tensor: ...
+def eye(
+    n: _int,
+    m: _int | None = None,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def feature_alpha_dropout(input: Tensor, p: _float, train: _bool) -> Tensor: ...
 def feature_alpha_dropout_(input: Tensor, p: _float, train: _bool) -> Tensor: ...
 def feature_dropout(input: Tensor, p: _float, train: _bool) -> Tensor: ...
@@ -597,9 +668,28 @@ def from_numpy(ndarray: ndarray) -> Tensor: ...
 def frombuffer(
     buffer: Any, *, dtype: Any, count: _int = -1, offset: _int = 0, requires_grad: _bool = False
 ) -> Tensor: ...
-def full(size: Any, fill_value: Any, *, dtype: Any = None, out: Any = None) -> Tensor: ...
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, memory_format: Any = None
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    memory_format: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def gather(
     input: Tensor, dim: _int, index: Tensor, *, sparse_grad: _bool = False, out: Any = None
@@ -660,9 +750,21 @@ def hamming_window(
     *,
     dtype: Any = None,
     out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def hann_window(
-    window_length: _int, periodic: _bool = True, *, dtype: Any = None, out: Any = None
+    window_length: _int,
+    periodic: _bool = True,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def hardshrink(input: Tensor, lambd: _float = 0.5) -> Tensor: ...
 def heaviside(input: Tensor, values: Tensor, *, out: Any = None) -> Tensor: ...
@@ -810,6 +912,10 @@ def kaiser_window(
     *,
     dtype: Any = None,
     out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def kl_div(*args: Any, **kwargs: Any) -> Any: ...
 def kron(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor: ...
@@ -839,7 +945,16 @@ def less_equal_(input: Any, other: Any) -> Tensor: ...
 def lgamma(input: Any, *, out: Any = None) -> Tensor: ...
 def lgamma_(input: Any) -> Tensor: ...
 def linspace(
-    start: Any, end: Any, steps: _int, *, dtype: Any = None, out: Any = None
+    start: Any,
+    end: Any,
+    steps: _int,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def log(input: Any, *, out: Any = None) -> Tensor: ...
 def log10(input: Any, *, out: Any = None) -> Tensor: ...
@@ -865,7 +980,17 @@ def logical_xor_(input: Any, other: Any) -> Tensor: ...
 def logit(input: Tensor, eps: _float | None = None, *, out: Any = None) -> Tensor: ...
 def logit_(input: Tensor, eps: _float | None = None) -> Tensor: ...
 def logspace(
-    start: Any, end: Any, steps: _int, base: _float = 10.0, *, dtype: Any = None, out: Any = None
+    start: Any,
+    end: Any,
+    steps: _int,
+    base: _float = 10.0,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def logsumexp(input: Tensor, dim: Any, keepdim: _bool = False, *, out: Any = None) -> Tensor: ...
 
@@ -1080,8 +1205,27 @@ def not_equal(input: Any, other: Any, *, out: Any = None) -> Tensor: ...
 def not_equal_(input: Any, other: Any) -> Tensor: ...
 def nuclear_norm(input: Tensor, dim: Any = None, keepdim: _bool = False) -> Tensor: ...
 def numel(input: Tensor) -> _int: ...
-def ones(*sizes: Any, size: Any = None, dtype: Any = None, out: Any = None) -> Tensor: ...
-def ones_like(input: Tensor, *, dtype: Any = None, memory_format: Any = None) -> Tensor: ...
+def ones(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
+def ones_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    memory_format: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def orgqr(input: Tensor, input2: Tensor, *, out: Any = None) -> Tensor: ...
 def ormqr(
     input: Tensor,
@@ -1143,13 +1287,38 @@ def quantile(
 def rad2deg(input: Any, *, out: Any = None) -> Tensor: ...
 def rad2deg_(input: Any) -> Tensor: ...
 def rand(
-    *sizes: Any, size: Any = None, dtype: Any = None, generator: Any = None, out: Any = None
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def rand_like(
-    input: Tensor, *, dtype: Any = None, memory_format: Any = None, generator: Any = None
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    memory_format: Any = None,
+    generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def randint(
-    *bounds: Any, dtype: Any = None, generator: Any = None, out: Any = None, **named: Any
+    *bounds: Any,
+    dtype: Any = None,
+    generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+    **named: Any,
 ) -> Tensor: ...
 def randint_like(
     input: Tensor,
@@ -1157,17 +1326,58 @@ def randint_like(
     dtype: Any = None,
     memory_format: Any = None,
     generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
     **named: Any,
 ) -> Tensor: ...
 def randn(
-    *sizes: Any, size: Any = None, dtype: Any = None, generator: Any = None, out: Any = None
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def randn_like(
-    input: Tensor, *, dtype: Any = None, memory_format: Any = None, generator: Any = None
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    memory_format: Any = None,
+    generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
-def randperm(n: _int, *, dtype: Any = None, generator: Any = None, out: Any = None) -> Tensor: ...
+def randperm(
+    n: _int,
+    *,
+    dtype: Any = None,
+    generator: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def range(
-    start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None, out: Any = None
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
 ) -> Tensor: ...
 def ravel(input: Tensor) -> Tensor: ...
 def real(input: Tensor) -> Tensor: ...
@@ -1234,7 +1444,16 @@ def rrelu_(
 def rsqrt(input: Any, *, out: Any = None) -> Tensor: ...
 def rsqrt_(input: Any) -> Tensor: ...
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor: ...
-def scalar_tensor(s: Any, *, dtype: Any = None, out: Any = None) -> Tensor: ...
+def scalar_tensor(
+    s: Any,
+    *,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
 def scatter(
     input: Tensor,
     dim: _int,
@@ -1542,5 +1761,24 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Any =
 def xlogy(input: Any, other: Any, *, out: Any = None) -> Tensor: ...
 def xlogy_(input: Any, other: Any) -> Tensor: ...
 def zero_(self: Tensor) -> Tensor: ...
-def zeros(*sizes: Any, size: Any = None, dtype: Any = None, out: Any = None) -> Tensor: ...
-def zeros_like(input: Tensor, *, dtype: Any = None, memory_format: Any = None) -> Tensor: ...
+def zeros(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...
+def zeros_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    memory_format: Any = None,
+    out: Any = None,
+    layout: Any = ...,
+    device: Any = None,
+    pin_memory: Any = False,
+    requires_grad: Any = False,
+) -> Tensor: ...

@@ -231,7 +231,7 @@ def plain(function: Any) -> Any:
 
 
 def signature_of(function: Any) -> Signature:
-    """The signature: its operator's for an in-place form that passes on all; `out=` is added."""
+    """The signature, wrappers' keywords included; its operator's for a bare in-place form."""
     signature = inspect.signature(function)
     passes_on = [p.kind for p in signature.parameters.values()][1:] == [
         Parameter.VAR_POSITIONAL,
@@ -240,13 +240,21 @@ def signature_of(function: Any) -> Signature:
     base = getattr(Tensor, getattr(function, "__name__", "").removesuffix("_"), None)
     if passes_on and function.__name__.endswith("_") and base is not None:
         return signature_of(base).replace(return_annotation=Tensor)
-    outermost = inspect.signature(function, follow_wrapped=False).parameters
-    if "out" in outermost and "out" not in signature.parameters:
-        parameters = [*signature.parameters.values()]
-        end = len(parameters) - any(p.kind == Parameter.VAR_KEYWORD for p in parameters)
-        out = Parameter("out", Parameter.KEYWORD_ONLY, default=None, annotation=Any)
-        signature = signature.replace(parameters=[*parameters[:end], out, *parameters[end:]])
-    return signature
+    parameters = [*signature.parameters.values()]
+    added = [p for p in keywords_of_wrappers(function) if p.name not in signature.parameters]
+    end = len(parameters) - any(p.kind == Parameter.VAR_KEYWORD for p in parameters)
+    return signature.replace(parameters=[*parameters[:end], *added, *parameters[end:]])
+
+
+def keywords_of_wrappers(function: Any) -> list[Parameter]:
+    """What wrappers take themselves: `out=`, or `device=` and the like of creation functions."""
+    found: dict[str, Parameter] = {}
+    while hasattr(function, "__wrapped__"):
+        for p in inspect.signature(function, follow_wrapped=False).parameters.values():
+            if p.kind == Parameter.KEYWORD_ONLY:
+                found.setdefault(p.name, p.replace(annotation=Any))
+        function = function.__wrapped__
+    return list(found.values())
 
 
 def literal(value: Any) -> str:
