@@ -72,7 +72,7 @@ def run_train(options: argparse.Namespace) -> int:
         return 130
     console.print(
         f"[bold]{results['test accuracy']:.2%}[/] of the test digits are read correctly "
-        f"({results['test mistakes']} mistakes), trained in {results['seconds']:.1f} s"
+        f"({results['test mistakes']} wrong), trained in {results['seconds']:.1f} s"
     )
     console.print(
         f"Results are in {options.out}: "

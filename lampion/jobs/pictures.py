@@ -76,6 +76,9 @@ def draw_mistakes(
         axes.imshow(image, cmap="gray_r")
         axes.set_title(f"{t} read as {r}\n({p:.0%} sure)", fontsize=8)
     figure.suptitle(
-        "No mistakes on the test split" if not n else f"{n} mistakes on the test split", fontsize=9
+        "No mistakes on the test split"
+        if not n
+        else f"{n} mistake{'s' * (n > 1)} on the test split",
+        fontsize=9,
     )
     figure.savefig(path, dpi=150)
