@@ -9,13 +9,10 @@ import os
 
 
 class Flags:
-    """What can be switched: `check` verifies shape rules and graphs,
-    `debug` prints what is compiled.
-    """
+    """What can be switched: `check` verifies the compiler's programs after every pass."""
 
     def __init__(self) -> None:
         self.check = int(os.environ.get("LAMPION_CHECK", "0"))
-        self.debug = int(os.environ.get("LAMPION_DEBUG", "0"))
 
 
 flags = Flags()

@@ -1,14 +1,6 @@
-"""Devices and the array module `xp` that serves each. May import errors.
-
-Every array formula runs on NumPy for `cpu`; nothing here imports another array library before it is
-used.
-"""
+"""Devices: where a tensor lives. May import errors."""
 
 from __future__ import annotations
-
-from types import ModuleType
-
-import numpy as np
 
 from .errors import check
 
@@ -109,8 +101,3 @@ def usable(where: device | str | int | None) -> device:
         )
     kind = NoDeviceError if where.type == "xpu" else NotImplementedError
     raise kind(f"[device] {where} was asked for, but only 'cpu' is supported here; use 'cpu'")
-
-
-def array_module(where: device) -> ModuleType:
-    """The module (`xp`) whose arrays live on the device."""
-    return np

@@ -245,25 +245,18 @@ def nodes_leading_to(roots: list[Tensor], wanted: dict[int, Any]) -> set:
     return leading
 
 
-def deposit_node(node: Node, g: Tensor, pending: dict, heap: list) -> None:
-    """Adds a gradient to a node's pending sum."""
-    data = g._data
-    if node.dtype is not None and (data.shape != node.shape or data.dtype is not node.dtype):
-        g = fit(g, node.shape, node.dtype)
-    before = pending.get(node)
-    if before is None:
-        pending[node] = g
-        heappush(heap, (-node.seq, node))
-    else:
-        pending[node] = before + g
-
-
 def deposit(e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, reach: set | None) -> None:
     """Adds a gradient to what has arrived at an edge: a node's pending sum, or a leaf."""
-    if isinstance(e, Node):
-        deposit_node(e, g, pending, heap)
-        return
     data = g._data
+    if isinstance(e, Node):
+        if e.dtype is not None and (data.shape != e.shape or data.dtype is not e.dtype):
+            g = fit(g, e.shape, e.dtype)
+        if e in pending:
+            pending[e] = pending[e] + g
+        else:
+            pending[e] = g
+            heappush(heap, (-e.seq, e))
+        return
     leaf = e._data
     if data.shape != leaf.shape or data.dtype is not leaf.dtype:
         g = fit(g, leaf.shape, leaf.dtype)
