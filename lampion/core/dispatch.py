@@ -165,10 +165,7 @@ def link_view(view: Tensor, x: Tensor, op: Op, params: dict) -> None:
     view._view = (x, op, params)
     views = storage.views
     if views is None:
-        storage.views, storage.limit = (
-            [ref(view)],
-            Storage.limit,
-        )  # the instance's own are read faster
+        storage.views = [ref(view)]
         return
     views.append(ref(view))
     if len(views) > storage.limit:

@@ -58,6 +58,7 @@ class State(threading.local):
 
 
 STATE = State()
+NOTHING: dict[str, Any] = {}  # the parameters of an operator that has none
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -68,8 +69,9 @@ class Recorded:
     saved   what the backward needs, None once freed; seq orders nodes and writes
     """
 
-    __slots__ = ("plan", "edges", "saved", "seq", "shape", "dtype")
+    __slots__ = ("plan", "params", "edges", "saved", "seq", "shape", "dtype")
     plan: Plan
+    params: dict
     edges: tuple
     saved: tuple | None
     seq: int
@@ -80,7 +82,6 @@ class Recorded:
 class Node(Recorded):
     """One step of the graph: how to turn the gradient of an output into gradients of inputs."""
 
-    params: dict = {}
     watched = False  # has hooks of any kind
     hooks: dict | None = None
     pre_hooks: dict | None = None
@@ -189,7 +190,7 @@ FREED = (
 
 def modified(node: Node, data: Any, storage: Storage) -> str:
     """Names the operator and the line that changed a saved tensor."""
-    name, file, line = storage.writer or ("an operator", "unknown", 0)
+    name, file, line = storage.writer_line()
     return (
         "one of the variables needed for gradient computation has been modified by an inplace "
         f"operation: [{node.name()}] saved a tensor of shape {tuple(data.shape)}, and `{name}` "
@@ -210,6 +211,7 @@ class SavedOutput(Storage):
     other: Storage | None = None  # the storage that the tensor had already
 
     def __init__(self, t: Any) -> None:
+        super().__init__()
         self._data = t._data
         if t._storage is None:
             t._storage = self

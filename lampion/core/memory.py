@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from itertools import count
+from types import CodeType
 from typing import Any
 from weakref import ref
 
@@ -17,13 +18,19 @@ tick = count(1).__next__  # one clock orders graph nodes and writes into storage
 
 
 class Storage:
-    """What all views of one memory share: when it was last written, by what, and who views it."""
+    """What all views of one memory share: when it was last written, by what, and who views it.
 
-    version = 0
-    written = 0
-    writer: tuple[str, str, int] | None = None
-    views: list[ref] | None = None
-    limit = 16  # of views, at which those that are gone are forgotten
+    writer   the operator's name, and the code and instruction of the user's line that asked for it
+    limit    of views, at which those that are gone are forgotten
+    """
+
+    __slots__ = ("version", "written", "writer", "views", "limit")
+
+    def __init__(self) -> None:
+        self.version = self.written = 0
+        self.writer: tuple[str, CodeType, int] | None = None
+        self.views: list[ref] | None = None
+        self.limit = 16
 
     def write(self, name: str) -> None:
         """Notes an in-place write by the operator `name`, and the user's line that asked for it."""
@@ -34,7 +41,15 @@ class Storage:
             "lampion."
         ):
             frame = frame.f_back
-        self.writer = (name, frame.f_code.co_filename, frame.f_lineno)
+        self.writer = (name, frame.f_code, frame.f_lasti)
+
+    def writer_line(self) -> tuple[str, str, int]:
+        """The last write's operator, and the file and line that asked for it."""
+        if self.writer is None:
+            return "an operator", "unknown", 0
+        name, code, at = self.writer
+        lines = (line for start, end, line in code.co_lines() if start <= at < end)
+        return name, code.co_filename, next(lines, None) or code.co_firstlineno
 
     def prune(self) -> None:
         """Forgets the views that are gone."""

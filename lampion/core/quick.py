@@ -12,7 +12,7 @@ from weakref import ref
 
 from .graph import STATE, Node
 from .memory import Storage, tick
-from .tensor import Tensor, _new
+from .tensor import Tensor, _new, wrap
 
 
 def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:
@@ -21,8 +21,7 @@ def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:
 
     `op.step` is the plan of the backward, which saves the shape of x and the parameters.
     """
-    view = _new(Tensor)
-    view._data = data
+    view = wrap(data)
     storage = x._storage
     if storage is None:
         storage = x._storage = Storage()
@@ -30,7 +29,7 @@ def quick_view(x: Tensor, data: Any, op: Any, params: dict) -> Tensor:
     view._view = (x, op, params)
     views = storage.views
     if views is None:
-        storage.views, storage.limit = [ref(view)], Storage.limit
+        storage.views = [ref(view)]
     else:
         views.append(ref(view))
         if len(views) > storage.limit:

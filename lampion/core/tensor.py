@@ -72,16 +72,26 @@ class Aval(NamedTuple):
         return Size(self.shape).numel()
 
 
-class Tensor:
+class Held:
+    """What every tensor sets; slots, so that calls find it fast (compiled ones at known offsets).
+
+    _view   of a view: (the tensor it views, operator, parameters), else None
+    """
+
+    __slots__ = ("_data", "_requires_grad", "grad_fn", "_storage", "_view")
+    _data: Any
+    _requires_grad: bool
+    grad_fn: Any
+    _storage: Storage | None
+    _view: tuple | None
+
+
+class Tensor(Held):
     """A multi-dimensional array of one type that can record what is done to it and compute
     gradients.
     """
 
-    _requires_grad = False
     _grad: Tensor | None = None
-    grad_fn: Any = None
-    _storage: Storage | None = None
-    _view: tuple | None = None  # of a view: (the tensor it views, operator, parameters)
     _hooks: dict | None = None
     _post_hooks: dict | None = None
     _retains_grad = False
@@ -90,10 +100,9 @@ class Tensor:
     is_sparse = is_quantized = is_mkldnn = is_nested = is_cuda = is_mps = is_meta = is_xpu = False
     layout = "torch.strided"
     __array_priority__ = 1000
-    _data: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
-        return cls._construct(*args, **kwargs) if cls._construct else object.__new__(cls)
+        return cls._construct(*args, **kwargs) if cls._construct else blank(cls)
 
     _construct: Callable | None = (
         None  # the old-style constructor Tensor(2, 3), given by ops.create
@@ -467,7 +476,7 @@ class Tensor:
         )
         if id(self) in memo:
             return memo[id(self)]
-        copied = object.__new__(type(self))
+        copied = blank(type(self))
         memo[id(self)] = copied
         root = root_array(self._data)
         if id(root) not in memo:
@@ -484,18 +493,25 @@ class Tensor:
         return copied
 
 
-UNPICKLED = {
-    "_data", "_requires_grad", "_storage", "_view", "_hooks", "_post_hooks", "_grad",
-    "_retains_grad", "_accumulator", "_inference", "grad_fn",
-}  # fmt: skip
+UNPICKLED = {"_hooks", "_post_hooks", "_grad", "_retains_grad", "_accumulator", "_inference"}
 LOW_FLOATS = {"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
 
 _new = object.__new__
 
 
+def blank(cls: type) -> Any:
+    """A tensor of the class that has no array yet."""
+    t = _new(cls)
+    t._requires_grad = False
+    t.grad_fn = t._storage = t._view = None
+    return t
+
+
 def wrap(data: Any) -> Tensor:
     """A tensor around an array, without copying; NumPy scalars become 0-dim arrays."""
     t = _new(Tensor)
+    t._requires_grad = False
+    t.grad_fn = t._storage = t._view = None
     t._data = data if data.__class__ is ndarray else np.asarray(data)
     return t
 
@@ -504,7 +520,7 @@ def rebuild(
     cls: type, data: ndarray, dtype: dtypes.dtype, requires_grad: bool, state: dict
 ) -> Tensor:
     """Unpickles a tensor."""
-    t = _new(cls)
+    t = blank(cls)
     t.__dict__.update(state)
     t._data = data if data.dtype is dtype.numpy else data.view(dtype.numpy)
     if requires_grad:
@@ -533,7 +549,7 @@ class Parameter(Tensor):
     """
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
-        t = _new(cls)
+        t = blank(cls)
         if not (data is None or isinstance(data, Tensor)):
             raise AttributeError(
                 "Parameter(): argument 'data' (position 1) must be Tensor, not "

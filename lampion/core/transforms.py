@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import check
 from .graph import STATE
 from .op import TENSOR_NAMES, Op
-from .tensor import Aval, Tensor, _new, wrap
+from .tensor import Aval, Tensor, blank, wrap
 
 levels = count(1)
 
@@ -58,7 +58,7 @@ class Carrier(Tensor):
     """A tensor that an interpreter makes: `_data` is only a shape and a type."""
 
     def __new__(cls, interpreter: Interpreter, *fields: Any) -> Any:
-        t = _new(cls)
+        t = blank(cls)
         t.interpreter = interpreter
         t.carry(*fields)
         return t

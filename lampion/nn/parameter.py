@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import dtypes
 from ..core.inplace import type_name
-from ..core.tensor import Parameter as Parameter, Tensor, _new
+from ..core.tensor import Parameter as Parameter, Tensor, blank
 from ..errors import check
 
 
@@ -28,7 +28,7 @@ class Buffer(Tensor):
     persistent = True
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
-        t = _new(cls)
+        t = blank(cls)
         t._data = np.zeros(0, dtypes.get_default_dtype().numpy) if data is None else data._data
         t.persistent = persistent
         return t
@@ -83,7 +83,7 @@ class UninitializedParameter(Uninitialized, Parameter):
         cls, requires_grad: bool = True, device: Any = None, dtype: dtypes.dtype | None = None
     ) -> UninitializedParameter:
         kind = dtypes.get_default_dtype() if dtype is None else dtype
-        t = _new(cls)
+        t = blank(cls)
         t._data = np.empty(0, kind.numpy)
         t.requires_grad_(requires_grad)
         return t
@@ -102,7 +102,7 @@ class UninitializedBuffer(Uninitialized, Tensor):
         persistent: bool = True,
     ) -> UninitializedBuffer:
         kind = dtypes.get_default_dtype() if dtype is None else dtype
-        t = _new(cls)
+        t = blank(cls)
         t._data = np.empty(0, kind.numpy)
         t.persistent = persistent
         t.requires_grad_(requires_grad)

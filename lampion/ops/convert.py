@@ -21,7 +21,7 @@ from ..core.inplace import COPY, assign, check_memory, check_writable
 from ..core.memory import Storage, root_array
 from ..core.naming import named
 from ..core.promotion import CAST, cast_kernel
-from ..core.tensor import Tensor, _new, wrap
+from ..core.tensor import Tensor, blank, wrap
 from ..device import CPU, device as device_type, usable
 from ..errors import check
 from ..layout import memory_format as format_type, order_of, preserve_format
@@ -259,8 +259,9 @@ Tensor.apply_, Tensor.map_ = apply_, map_
 
 def as_subclass(self: Tensor, cls: type) -> Any:
     """A tensor of class `cls` on the same memory, with the same history."""
-    made = _new(cls)
-    made.__dict__.update(self.detach().__dict__)
+    made, seen = blank(cls), self.detach()
+    made._data, made._storage = seen._data, seen._storage
+    made.__dict__.update(seen.__dict__)
     if self._requires_grad:
         made._requires_grad, made.grad_fn = True, self.view_as(self).grad_fn
     return made
@@ -268,7 +269,7 @@ def as_subclass(self: Tensor, cls: type) -> Any:
 
 def make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
     """A new leaf of class `cls` on the memory of `data`."""
-    made = _new(cls)
+    made = blank(cls)
     made._data = data._data
     return made.requires_grad_(require_grad)
 

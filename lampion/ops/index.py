@@ -20,7 +20,7 @@ from ..core.graph import STATE
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import CAST
 from ..core.quick import quick_record
-from ..core.tensor import Tensor, _new, normalize_dim, wrap
+from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from .accumulate import add_at, from_front, index_key, index_rows, out_of_bounds, place_of
 from .expand import broadcast_tensors
@@ -198,8 +198,7 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
         data = array.take(index._data, 0)
     except IndexError:
         return apply(TAKE, x, index, **FIRST)  # raises PyTorch's error
-    t = _new(Tensor)
-    t._data = data
+    t = wrap(data)
     if x._requires_grad and STATE.grad:
         before = x.grad_fn
         edges = (x if before is None else before,)

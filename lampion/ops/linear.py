@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply, edge
-from ..core.graph import DIRECT, GENERAL, STATE, Node
+from ..core.graph import DIRECT, GENERAL, NOTHING, STATE, Node
 from ..core.memory import tick
 from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
@@ -111,14 +111,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or (b is not None and (b.dtype is not d or b.shape != (w.shape[0],)))
     ):
         return general_linear(input, weight, bias)
-    t = _new(Tensor)
     try:
         y = x.dot(w.T)
     except ValueError:
         raise features_differ(x, w) from None
     if b is not None:
         y += b
-    t._data = y
+    t = wrap(y)
     if mode:
         mask = input._requires_grad + 2 * weight._requires_grad
         if b is not None:
@@ -128,7 +127,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             node.plan = plan = LINEAR.plans[mask]
             inputs: Any = (input, weight, bias)
             node.edges = tuple([edge(inputs[i]) for i in plan.targets])
-            node.shape, node.dtype = y.shape, d
+            node.params, node.shape, node.dtype = NOTHING, y.shape, d
             t._requires_grad, t.grad_fn = True, node
             node.saved = (input, weight)
             node.seq = tick()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
-from ..core.graph import DIRECT, GENERAL, STATE, Node
+from ..core.graph import DIRECT, GENERAL, NOTHING, STATE, Node
 from ..core.inplace import type_name
 from ..core.memory import tick
 from ..core.op import Op
@@ -163,9 +163,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         or (d is not F32 and d is not F64)
     ):
         return general_matmul(input, other)
-    t = _new(Tensor)
     try:
-        t._data = d = x.dot(y)
+        t = wrap(x.dot(y))
     except ValueError:
         raise sizes_differ(x, y) from None
     if mode:
@@ -184,7 +183,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
                 node.edges, node.saved = (first,), (other,)
             else:
                 node.edges, node.saved = (second,), (input,)
-            node.shape, node.dtype = d.shape, d.dtype
+            node.params, node.shape, node.dtype = NOTHING, t._data.shape, d
             t._requires_grad, t.grad_fn = True, node
             node.seq = tick()
     return t

@@ -14,7 +14,7 @@ from numpy import ndarray
 from ..core.inplace import check_writable
 from ..core.memory import Storage, memory_of, root_array
 from ..core.naming import named
-from ..core.tensor import Tensor, _new
+from ..core.tensor import Tensor, blank
 from ..errors import check
 from . import strided, views
 from .rules import EXPORTS, public, shape_argument
@@ -23,7 +23,7 @@ from .rules import EXPORTS, public, shape_argument
 def become_view(self: Tensor, view: Callable, args: tuple, kwargs: dict, name: str) -> Tensor:
     """`self` turns into a view of what it was; other views of it stay views of that."""
     check_writable(self, name)
-    was = _new(Tensor)
+    was = blank(Tensor)
     was._data, was._storage, was._view = self._data, self._storage, self._view
     was._requires_grad, was.grad_fn = self._requires_grad, self.grad_fn
     seen = view(was, *args, **kwargs)

@@ -181,7 +181,7 @@ def reduction_call(
     of that length in `rows`, which costs a third less than a reduction.
     """
     exact: Any = op.kernel
-    kernel, plans, as_array, product = exact.__wrapped__, op.plans, np.asarray, np.vdot
+    kernel, plans, product = exact.__wrapped__, op.plans, np.vdot
 
     def general(
         input: Tensor, dim: Any, keepdim: bool, dtype: Any, axis: Any = None, keepdims: bool = False
@@ -216,14 +216,13 @@ def reduction_call(
         else:
             dim = reduced_dims(dim, x.ndim)
             y = kernel(x, dim, keepdim)
-        t = _new(Tensor)
-        t._data = y = as_array(y)
+        t = wrap(y)
         if mode and input._requires_grad:
             node = _new(Node)
             node.plan, node.params = plans[1], {"dim": dim, "keepdim": keepdim}
             before = input.grad_fn
             node.edges = (input if before is None else before,)
-            node.shape, node.dtype = y.shape, d
+            node.shape, node.dtype = t._data.shape, d
             t._requires_grad, t.grad_fn = True, node
             node.saved = (x.shape, dim, keepdim)  # what both gradient rules name
             node.seq = tick()

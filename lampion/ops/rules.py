@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy import asarray, ndarray
+from numpy import ndarray
 
 from .. import dtypes
 from ..core.arguments import explain, guarded, takes_tensors
 from ..core.dispatch import apply
-from ..core.graph import GENERAL, STATE, Node, SavedOutput
+from ..core.graph import GENERAL, NOTHING, STATE, Node, SavedOutput
 from ..core.inplace import assign, check_memory, check_writable, write_out
 from ..core.memory import Storage, tick
 from ..core.naming import named
@@ -277,15 +277,14 @@ def unary_call(op: Op) -> Callable:
             ) from None
         if mode == GENERAL or (floats_only and x.dtype is not F32 and x.dtype is not F64):
             return apply(op, input)
-        t = _new(Tensor)
-        d = kernel(x)
-        t._data = d = d if d.__class__ is ndarray else asarray(d)
+        t = wrap(kernel(x))
         if mode and differentiable and input._requires_grad:
             node = _new(Node)
             node.plan = plan
             before = input.grad_fn
             node.edges = (input if before is None else before,)
-            node.shape, node.dtype = d.shape, d.dtype
+            d = t._data
+            node.params, node.shape, node.dtype = NOTHING, d.shape, d.dtype
             t._requires_grad = True
             t.grad_fn = node
             if only_output:
@@ -316,14 +315,12 @@ def binary_call(op: Op) -> Callable:
         d = x.dtype
         if mode == GENERAL or d is not y.dtype or (floats_only and d is not F32 and d is not F64):
             return apply(op, input, other)
-        t = _new(Tensor)
         try:
-            d = kernel(x, y)
+            t = wrap(kernel(x, y))
         except ValueError:
             raise shape_error(op.name, x, y) from None
         except MemoryError as error:
             raise out_of_memory(op.name, error) from None
-        t._data = d = d if d.__class__ is ndarray else asarray(d)
         if mode and differentiable:
             if input._requires_grad:
                 first = input.grad_fn
@@ -346,6 +343,8 @@ def binary_call(op: Op) -> Callable:
             node = _new(Node)
             node.plan = plan
             node.edges = edges
+            node.params = NOTHING
+            d = t._data
             node.shape = d.shape
             node.dtype = d.dtype
             t._requires_grad = True
@@ -382,7 +381,7 @@ def inplace_call(op: Op, function: Callable) -> Callable:
     else the operator and `assign`.
     """
     kernel, name = op.kernel, op.name + "_"
-    direct = isinstance(kernel, np.ufunc)
+    direct = isinstance(getattr(kernel, "small", kernel), np.ufunc)
 
     def call(self: Tensor, *others: Any, **params: Any) -> Tensor:
         if direct and not params and STATE.mode != GENERAL:

@@ -19,7 +19,7 @@ from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import convert
 from ..core.quick import quick_record
-from ..core.tensor import Tensor, _new, normalize_dim, wrap
+from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from .expand import expand_to
 from .rules import EXPORTS, move_to_front, public, with_out
@@ -98,8 +98,7 @@ def cat(
         data = concatenate(arrays, dim)
     except (ValueError, IndexError):
         return cat_checked(tensors, dim)
-    t = _new(Tensor)
-    t._data = data
+    t = wrap(data)
     if recorded and STATE.grad:
         record_cat(t, tensors, dim if dim >= 0 else dim + data.ndim)
     return t

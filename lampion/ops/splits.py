@@ -18,7 +18,7 @@ from ..core.dispatch import apply, link_view, record
 from ..core.graph import GENERAL, STATE
 from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
-from ..core.tensor import Tensor, _new, normalize_dim
+from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from .rules import move_to_front, public, shape_argument
 from .slices import FULL, INDEX, part
@@ -91,8 +91,7 @@ def views_of(x: Tensor, op: Op, params: dict, indices: list) -> tuple[Tensor, ..
     outs = []
     data = x._data
     for index in indices:
-        t = _new(Tensor)
-        t._data = data[index]
+        t = wrap(data[index])
         link_view(t, x, INDEX, {"index": index})
         outs.append(t)
     outs = tuple(outs)

@@ -15,11 +15,11 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
-from ..core.graph import GENERAL, STATE
+from ..core.graph import GENERAL, NOTHING, STATE
 from ..core.memory import Storage
 from ..core.op import Op, parameters_of
 from ..core.quick import quick_view
-from ..core.tensor import Tensor, _new, normalize_dim
+from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from ..layout import inverse
 from .rules import batch_first, move_to_front, normalize_dims, public, shape_argument
@@ -269,7 +269,6 @@ def t_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tupl
 
 
 T = ViewOp("t", lambda x: x.T, lambda g: g.t(), t_batch)
-NOTHING: dict[str, Any] = {}  # the parameters of an operator that has none
 
 
 @public
@@ -485,8 +484,7 @@ def detach(input: Tensor) -> Tensor:
     if STATE.mode == GENERAL:
         t = apply(DETACH, input)
     else:
-        t = _new(Tensor)
-        t._data = input._data
+        t = wrap(input._data)
     if input._storage is None:
         input._storage = Storage()
     t._storage = input._storage
