@@ -165,6 +165,10 @@ def run(
         made = tuple([DTYPES[d] for d in outputs])
     except KeyError:
         return None
+    if out is None:
+        order = memory_order(arrays)
+        if order is not None:
+            return permuted(order, formulas, names, arrays, parameters, outputs)
     found = layout(
         tuple([x.shape for x in arrays]),
         tuple([x.strides for x in arrays]),
@@ -197,3 +201,31 @@ def run(
     else:
         kernel([*fresh, *arrays], numbers, a * b, c)
     return fresh if out is None else [out, *fresh]
+
+
+def memory_order(arrays: Sequence[ndarray]) -> list[int] | None:
+    """The dimensions from the largest stride to the smallest, as in the first operand that is not
+    laid out row by row; None where that is the order they have.
+    """
+    rank = max(x.ndim for x in arrays)
+    size = max(x.size for x in arrays)
+    for x in arrays:
+        if x.size == size and x.ndim == rank and not x.flags.c_contiguous:
+            order = sorted(range(rank), key=lambda d: -abs(x.strides[d]))
+            return None if order == list(range(rank)) else order
+    return None
+
+
+def permuted(
+    order: list[int],
+    formulas: tuple[str, ...],
+    names: tuple[str, ...],
+    arrays: Sequence[ndarray],
+    parameters: dict[str, float],
+    outputs: tuple[np.dtype, ...],
+) -> list[ndarray] | None:
+    """`run` in another order of dimensions; results are laid out in that order, as NumPy's are."""
+    rank = len(order)
+    views = [x.reshape((1,) * (rank - x.ndim) + x.shape).transpose(order) for x in arrays]
+    made = run(formulas, names, views, parameters, outputs)
+    return None if made is None else [y.transpose(np.argsort(order)) for y in made]

@@ -20,6 +20,10 @@ OPS: dict[str, Op] = {}
 ARRAY_NAMES: dict[str, Any] = {}  # what a formula's names mean on raw arrays
 TENSOR_NAMES: dict[str, Any] = {}  # the same on tensors; `ops` fills both
 
+# What replaces the arrays' kernel and gradient of a formula for large arrays; `ops` sets both.
+LARGE_KERNEL: Callable[[Op, Callable], Callable] = lambda op, kernel: kernel  # noqa: E731
+LARGE_GRADIENT: Callable[..., Callable] = lambda raw, names, terms: raw  # noqa: E731
+
 
 class Op:
     """One operator. `apply(op, *inputs, **params)` runs it; see the module's docstring for the
@@ -70,6 +74,8 @@ class Op:
         self.view, self.variadic = view, variadic
         self.has_gradient = bool(vjp is not None or partials)
         self.plans = Plans(self)
+        if formula:
+            self.kernel = LARGE_KERNEL(self, kernel)
         OPS[name] = self
 
     __call__: Callable[..., Any]  # apply, set by dispatch
@@ -146,7 +152,8 @@ class Plan:
             terms.append(short.get(partial) or f"g * conj({partial})")
         self.names = tuple(n for n in (*op.inputs, "y", *op.parameters) if n in names)
         self._source = f"lambda {', '.join(('g', *self.names))}: ({', '.join(terms)},)"
-        self.raw = eval(self._source.replace("conj(", "("), ARRAY_NAMES)
+        raw = eval(self._source.replace("conj(", "("), ARRAY_NAMES)
+        self.raw = LARGE_GRADIENT(raw, self.names, tuple(terms)) if op.formula else raw
 
     def _plan_rules(self, rules: Mapping[str, Callable]) -> None:
         chosen = [rules.get(self.op.inputs[0 if self.op.variadic else i]) for i in self.targets]

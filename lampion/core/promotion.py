@@ -34,6 +34,11 @@ def scalar_array(value: Any, dtype: np.dtype) -> ndarray:
     return found
 
 
+def is_ufunc(kernel: Any) -> bool:
+    """Whether a kernel, or what it calls for small arrays, is a function of NumPy's."""
+    return isinstance(getattr(kernel, "small", kernel), np.ufunc)
+
+
 def promote(op: Op, inputs: tuple) -> tuple:
     """Brings tensors and Python numbers to the one type that the operator computes in."""
     if one_type(inputs, op.promote == "float"):
@@ -46,7 +51,7 @@ def promote(op: Op, inputs: tuple) -> tuple:
                 dimensioned = d if dimensioned is None else dtypes.promote_types(dimensioned, d)
             else:
                 zero_dim = d if zero_dim is None else dtypes.promote_types(zero_dim, d)
-        elif t is not None or isinstance(op.kernel, np.ufunc):  # these have no optional inputs
+        elif t is not None or is_ufunc(op.kernel):  # these have no optional inputs
             d = number_type(op, t)
             number = d if number is None else dtypes.promote_types(number, d)
     if dimensioned is zero_dim is number is None:

@@ -3,6 +3,7 @@ May import core.
 """
 
 from . import (  # noqa: I001  (the order is the order of layers)
+    large as large,
     rules as rules,
     return_types as return_types,
     special_functions as special_functions,
