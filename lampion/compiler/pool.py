@@ -15,9 +15,9 @@ import ctypes
 import os
 from functools import cache
 
-from ..settings import get_num_threads
+from ..settings import get_num_threads, settings
 from . import runtime
-from .emit import Function, Module, Value
+from .emit import Function, Module, Value, Variable
 
 PINS = hasattr(os, "sched_setaffinity")
 SPINS, YIELDS = 300, 30  # before a worker blocks
@@ -36,10 +36,14 @@ FIELDS = {
     "spare": 656,  # the processor that no worker is pinned to
     "mutex": 768,
     "condition": 896,
-    "homes": 1024,  # per worker: its processor, and the system's number of its thread
+    "ticket": 1024,  # which stage's tiles are handed out, and how many are left (see stages)
+    "done": 1152,  # tiles of the stage that are finished
+    "program": 1280,  # whose stages they are
+    "settled": 1408,  # not 0: workers and limit are as set_num_threads says
+    "homes": 1536,  # per worker: its processor, and the system's number of its thread
 }
 MOST = 256  # threads
-STATE_BYTES = 1024 + 16 * MOST
+STATE_BYTES = FIELDS["homes"] + 16 * MOST
 MASK_BYTES = 128  # of a set of processors
 
 
@@ -111,7 +115,7 @@ def block(f: Function, last: Value) -> None:
 
 def write_caller(module: Module) -> None:
     """Writes `enter(pool) -> i64` and `leave(pool)`, which take and free the workers and the
-    workspace, and `parallel(pool, function, argument)`.
+    workspace, and `parallel(pool, function, argument)`, made of `post` and `wake`.
     """
     f = module.function("enter", "i64", pool="ptr")
     pair = f.emit("{ i64, i1 }", f"cmpxchg {field(f, 'lock')}, i64 0, i64 1 seq_cst seq_cst")
@@ -121,27 +125,46 @@ def write_caller(module: Module) -> None:
     f.do(f"store atomic i64 0, {field(f, 'lock')} seq_cst, align 8")
     f.ret()
 
-    f = module.function("parallel", pool="ptr", function="ptr", argument="ptr")
-    if PINS:
-        f.call("void", "make_way", f["pool"])
+    f = module.function("post", pool="ptr", function="ptr", argument="ptr")
     f.store(f["function"], field(f, "function"))
     f.do(f"store atomic {f['argument']}, {field(f, 'argument')} seq_cst, align 8")
+    f.call("void", "wake", f["pool"])
+    f.ret()
+
+    f = module.function("wake", pool="ptr")
     atomic_add(f, "sequence", 1)
     with f.when(atomic_load(f, "sleepers") > 0):
         f.call("i32", "pthread_mutex_lock", field(f, "mutex"))
         f.call("i32", "pthread_cond_broadcast", field(f, "condition"))
         f.call("i32", "pthread_mutex_unlock", field(f, "mutex"))
+    f.ret()
+
+    f = module.function("parallel", pool="ptr", function="ptr", argument="ptr")
+    if PINS:
+        f.call("void", "make_way", f["pool"])
+    close(f)  # of a program of stages, workers may still be on their way out
+    f.call("void", "post", f["pool"], f["function"], f["argument"])
     f.call("void", f["function"], f["argument"], f.constant("i64", 0))
+    close(f)
+    f.ret()
+
+
+def close(f: Function) -> None:
+    """Lets no more workers into the job, and waits for those that are in it."""
     f.do(f"store atomic ptr null, {field(f, 'argument')} seq_cst, align 8")
     turns = f.variable("i64", 0)
     with f.forever() as done:
         with f.when(atomic_load(f, "active").equals(0), leave=done):
             pass
-        turns.set(turns.get() + 1)
-        relax(f)
-        with f.when(turns.get() > SPINS):
-            f.call("i32", "sched_yield")
-    f.ret()
+        patience(f, turns)
+
+
+def patience(f: Function, turns: Variable) -> None:
+    """One turn of waiting in a loop: spins at first, then yields."""
+    turns.set(turns.get() + 1)
+    relax(f)
+    with f.when(turns.get() > SPINS):
+        f.call("i32", "sched_yield")
 
 
 def write_make_way(module: Module) -> None:
@@ -197,6 +220,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.threads = -1
+        self.asked: int | None = None  # what set_num_threads had said when it was settled
         self.workers = 0
         self.memory = ctypes.create_string_buffer(STATE_BYTES + 128)
         self.address = -(-ctypes.addressof(self.memory) // 128) * 128
@@ -243,7 +267,8 @@ class Pool:
                     self.workers += 1
                     _thread.start_new_thread(work, (self.address, self.workers, cpus))
             self.put("limit", wanted if os.name == "posix" else 1)
-            self.threads = wanted
+            self.threads, self.asked = wanted, settings.threads
+            self.put("settled", 1)
         finally:
             native().function("leave", None, ctypes.c_void_p)(self.address)
 
