@@ -134,7 +134,7 @@ def run_backward(
     before = state.grad, state.mode
     state.grad = create
     if state.mode != GENERAL:
-        state.mode = TAPE if create else DIRECT
+        state.switch(TAPE if create else DIRECT)
     try:
         walk(roots, cotangents, keep, wanted, reach)
         if inputs is None:
@@ -146,7 +146,8 @@ def run_backward(
                     accumulate_grad(t, g, hooked=True)
         return found
     finally:
-        state.grad, state.mode = before
+        state.grad = before[0]
+        state.switch(before[1])
 
 
 def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | None) -> None:

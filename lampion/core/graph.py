@@ -7,6 +7,7 @@ write when it is used, so saving costs nothing.
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,10 @@ from .op import Op, Plan
 from .tensor import Tensor, wrap
 
 DIRECT, TAPE, GENERAL = range(3)
+
+
+# What compiled calls know of `mode`: the number of a thread (0: none), and that thread's mode.
+KNOWN = array("q", [0, 0])
 
 
 class State(threading.local):
@@ -42,7 +47,12 @@ class State(threading.local):
         rare = (
             self.interpreters or self.autocast or self.saved_hooks or self.anomaly or self.inference
         )
-        self.mode = GENERAL if rare or self.observers else TAPE if self.grad else DIRECT
+        self.switch(GENERAL if rare or self.observers else TAPE if self.grad else DIRECT)
+
+    def switch(self, mode: int) -> None:
+        """Changes `mode`, and has compiled calls read it again."""
+        self.mode = mode
+        KNOWN[0] = 0
 
     @contextmanager
     def set(self, **values: Any) -> Iterator[None]:
