@@ -156,16 +156,19 @@ def run(
     parameters: dict[str, float],
     outputs: tuple[np.dtype, ...],
     out: ndarray | None = None,
+    ordered: bool = False,
 ) -> list[ndarray] | None:
     """The formulas of the operands, each a new array of its type, the first into `out` if that is
     given (and of the right shape and type); None where there is no kernel for them.
+
+    ordered   lay the results out row by row, not as the operands are
     """
     try:
         types = tuple([DTYPES[x.dtype] for x in arrays])
         made = tuple([DTYPES[d] for d in outputs])
     except KeyError:
         return None
-    if out is None:
+    if out is None and not ordered:
         order = memory_order(arrays)
         if order is not None:
             return permuted(order, formulas, names, arrays, parameters, outputs)
@@ -227,5 +230,5 @@ def permuted(
     """`run` in another order of dimensions; results are laid out in that order, as NumPy's are."""
     rank = len(order)
     views = [x.reshape((1,) * (rank - x.ndim) + x.shape).transpose(order) for x in arrays]
-    made = run(formulas, names, views, parameters, outputs)
+    made = run(formulas, names, views, parameters, outputs, ordered=True)
     return None if made is None else [y.transpose(np.argsort(order)) for y in made]

@@ -26,7 +26,7 @@ from ..core.inplace import assign, check_memory, check_writable, write_out
 from ..core.memory import Storage, tick
 from ..core.naming import named
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
-from ..core.promotion import scalar_array, shape_error
+from ..core.promotion import is_ufunc, scalar_array, shape_error
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import out_of_memory
 
@@ -381,7 +381,7 @@ def inplace_call(op: Op, function: Callable) -> Callable:
     else the operator and `assign`.
     """
     kernel, name = op.kernel, op.name + "_"
-    direct = isinstance(getattr(kernel, "small", kernel), np.ufunc)
+    direct = is_ufunc(kernel)
 
     def call(self: Tensor, *others: Any, **params: Any) -> Tensor:
         if direct and not params and STATE.mode != GENERAL:
