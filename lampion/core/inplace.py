@@ -90,6 +90,8 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
     if target._storage is None:
         target._storage = Storage()
     target._storage.write(name)
+    for observer in STATE.observers:
+        observer.wrote(target, result)
     if STATE.grad and (result._requires_grad or target._requires_grad):
         rebase(target, result)
     return target
@@ -173,10 +175,21 @@ def take_view(g: Tensor, chain: tuple) -> Tensor:
     return g
 
 
+def scatter_view_kernel(base: ndarray, source: ndarray, chain: tuple, order: Order) -> ndarray:
+    """A copy of the base, laid out as the base is, with the view replaced."""
+    copy = base.copy() if order is None else base.transpose(order).copy()
+    copy = copy if order is None else copy.transpose(inverse(order))
+    view = copy
+    for op, params in chain:
+        view = op.kernel(view, **params)
+    view[...] = source
+    return copy
+
+
 SCATTER_VIEW = Op(
     "scatter_view",
     ("base", "source"),
-    lambda base, source, chain, order: base,
+    scatter_view_kernel,
     vjp={"base": scatter_view_gradient, "source": take_view},
     grad_name="CopySlices",
 )

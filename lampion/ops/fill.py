@@ -95,6 +95,10 @@ def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
     if self._storage is None:
         self._storage = Storage()
     self._storage.write(name)
+    if STATE.observers:
+        filled = apply(FILL, self, wrap(np.asarray(value, data.dtype)))
+        for observer in STATE.observers:
+            observer.wrote(self, filled)
     if STATE.grad and self._requires_grad:
         rebase(self, wrap(data))
     return self
