@@ -40,6 +40,7 @@ class Op:
     autocast   "lower" | "float32", either also "... on cuda": the type it computes in under
                autocast
     promote    "common" | "float" | "none": how operands are brought to one type
+    random     whether the kernel draws random numbers
     outputs    names of the results; `(name, ...)` where their number depends on the call
     """
 
@@ -63,6 +64,7 @@ class Op:
         autocast: str | None = None,
         view: bool = False,
         variadic: bool = False,
+        random: bool = False,
     ) -> None:
         check(name not in OPS, lambda: f"[operator] {name!r} is defined twice")
         self.name, self.inputs, self.kernel, self.kind = name, inputs, kernel, kind
@@ -71,7 +73,7 @@ class Op:
         self.parameters = parameters
         self.differentiable = tuple(o for o in outputs if o not in constant_outputs)
         self.grad_name, self.autocast = grad_name, autocast
-        self.view, self.variadic = view, variadic
+        self.view, self.variadic, self.random = view, variadic, random
         self.has_gradient = bool(vjp is not None or partials)
         self.plans = Plans(self)
         if formula:

@@ -35,7 +35,7 @@ def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
         drawn = sampler(inside, dtype=dtype.numpy, generator=generator, **params)
         return drawn.transpose(inverse(order))
 
-    return Op(f"draw_{name}", (), kernel)
+    return Op(f"draw_{name}", (), kernel, random=True)
 
 
 def complex_uniform(
@@ -65,7 +65,10 @@ GEOMETRIC = drawing("geometric", streams.geometric)
 LOG_NORMAL = drawing("log_normal", streams.log_normal)
 DROPOUT_NOISE = drawing("dropout_noise", dropout_noise)
 RANDPERM = Op(
-    "randperm", (), lambda n, dtype, generator: streams.randperm(n, dtype.numpy, generator)
+    "randperm",
+    (),
+    lambda n, dtype, generator: streams.randperm(n, dtype.numpy, generator),
+    random=True,
 )
 
 

@@ -198,22 +198,28 @@ def multinomial_kernel(x: ndarray, num_samples: int, replacement: bool, generato
     return np.ascontiguousarray(streams.multinomial(x, num_samples, replacement, generator))
 
 
-BERNOULLI = Op("bernoulli", ("x",), bernoulli_kernel, vjp={"x": no_gradient}, batch=batch_draw)
-POISSON = Op("poisson", ("x",), streams.poisson, vjp={"x": no_gradient}, batch=batch_draw)
+BERNOULLI = Op(
+    "bernoulli", ("x",), bernoulli_kernel, vjp={"x": no_gradient}, batch=batch_draw, random=True
+)
+POISSON = Op(
+    "poisson", ("x",), streams.poisson, vjp={"x": no_gradient}, batch=batch_draw, random=True
+)
 BINOMIAL = Op(
     "binomial",
     ("x", "prob"),
     streams.binomial,
     vjp={"x": no_gradient, "prob": lambda g, prob_shape: g.new_zeros(prob_shape)},
     batch=batch_elementwise,
+    random=True,
 )
-MULTINOMIAL = Op("multinomial", ("x",), multinomial_kernel, batch=batch_multinomial)
+MULTINOMIAL = Op("multinomial", ("x",), multinomial_kernel, batch=batch_multinomial, random=True)
 NORMAL_OF = Op(
     "normal",
     ("x", "std"),
     normal_kernel,
     vjp={"x": no_gradient, "std": lambda g, std_shape: g.new_zeros(std_shape)},
     batch=batch_elementwise,
+    random=True,
 )
 
 
