@@ -17,14 +17,16 @@ from numpy import ndarray
 from .. import dtypes
 from ..core.graph import STATE
 from ..core.inplace import check_memory
-from ..core.memory import Storage
+from ..core.memory import Storage, tick
 from ..core.modes import enable_grad, set_grad_enabled
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from ..ops.complex import view_as_real
+from ..ops.large import LARGE, engine
 from .optimizer import Optimizer, ParamsT
 
 BLOCK = 1 << 14  # elements worked on at a time: temporaries stay in the second-level cache
+FEW = 50  # steps of small parameters that are not worth compiling
 
 
 class Rule(Optimizer):
@@ -40,6 +42,7 @@ class Rule(Optimizer):
     on_arrays = True
     nonnegative: tuple[str, ...] = ("lr", "eps", "weight_decay")
     sparse_hint = ""
+    steps = 0  # that were made on arrays
 
     def __init__(self, params: ParamsT, arguments: dict[str, Any]) -> None:
         skipped = ("self", "params", "__class__")
@@ -102,16 +105,21 @@ class Rule(Optimizer):
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if self.on_arrays and not STATE.interpreters and not group.get("differentiable"):
+            watched = STATE.interpreters or STATE.observers
+            if self.on_arrays and not watched and not group.get("differentiable"):
                 self.step_on_arrays(group)
-            else:
-                with set_grad_enabled(bool(group.get("differentiable"))):
-                    self.step_on_tensors(group)
+                continue
+            for observer in STATE.observers:
+                group = observer.options(self, group)
+            with set_grad_enabled(bool(group.get("differentiable"))):
+                self.step_on_tensors(group)
         return loss
 
     def step_on_arrays(self, group: dict) -> None:
         """Updates a group's parameters in memory, unseen by autograd but for counted writes."""
         group = {name: as_number(option) for name, option in group.items()}
+        batches: dict[Any, list[tuple]] = {}
+        writer = None
         for p in group["params"]:
             gradient = p.grad
             if gradient is None:
@@ -121,19 +129,59 @@ class Rule(Optimizer):
             numbers = self.advance(state, group)
             if not x.flags.writeable:
                 check_memory(x, type(self).__name__)
-            if x.dtype.kind == "c":
-                x, g = real_view(x), real_view(g)
-                state = {k: real_view(v) if v.dtype.kind == "c" else v for k, v in state.items()}
-            if x.size <= BLOCK:
-                state.update(numbers)
-                self.update(x, self.decay(x, g, group), state, group)
+            step, given = self.compiled(x, g, state, numbers, group)
+            if step is None:
+                self.update_array(x, g, state, numbers, group)
             else:
-                for x_part, g_part, part in blocks(x, g, state):
-                    part.update(numbers)
-                    self.update(x_part, self.decay(x_part, g_part, group), part, group)
-            if p._storage is None:
-                p._storage = Storage()
-            p._storage.write(type(self).__name__)
+                same = [v for v in state.values() if v.shape == x.shape]
+                batches.setdefault((step, given), []).append((x, g, *same))
+            writer = note_write(p, type(self).__name__, writer)
+        for (step, given), arrays in batches.items():
+            step(arrays, given)
+        self.steps += 1
+
+    def compiled(
+        self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict
+    ) -> tuple[Any, tuple]:
+        """The rule as one kernel, and the numbers it is given; None where NumPy does it: in the
+        first steps of small parameters, and for what cannot be compiled.
+        """
+        if x.size < LARGE and self.steps < FEW or x.ndim == 0 or x.size == 0:
+            return None, ()
+        arrays = [x, g, *[v for v in state.values() if v.shape == x.shape]]
+        if any(a.dtype is not x.dtype or not a.flags.c_contiguous for a in arrays):
+            return None, ()
+        compiler = engine("optimizer")
+        if compiler is None or g.shape != x.shape:
+            return None, ()
+        fixed = {k: v for k, v in group.items() if k not in ("params", "lr")}
+        truths = {k: v for k, v in numbers.items() if v.__class__ is bool}
+        changing = {"lr": group["lr"], **{k: v for k, v in numbers.items() if k not in truths}}
+        names = [k for k, v in state.items() if v.shape == x.shape]
+        key = (type(self), *fixed.items(), *truths.items())
+
+        def rule(parameter: Any, gradient: Any, arrays: dict, given: dict) -> None:
+            options = {**fixed, "lr": given["lr"]}
+            values = {**arrays, **given, **truths}
+            self.update(parameter, self.decay(parameter, gradient, options), values, options)
+
+        step = compiler.compiled(key, rule, x.dtype, names, list(changing))
+        return step, tuple(changing.values())
+
+    def update_array(
+        self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict
+    ) -> None:
+        """Updates one parameter by NumPy, large ones block by block."""
+        if x.dtype.kind == "c":
+            x, g = real_view(x), real_view(g)
+            state = {k: real_view(v) if v.dtype.kind == "c" else v for k, v in state.items()}
+        if x.size <= BLOCK:
+            state.update(numbers)
+            self.update(x, self.decay(x, g, group), state, group)
+            return
+        for x_part, g_part, part in blocks(x, g, state):
+            part.update(numbers)
+            self.update(x_part, self.decay(x_part, g_part, group), part, group)
 
     def step_on_tensors(self, group: dict) -> None:
         """Updates a group's parameters with tensor operators, which can be recorded."""
@@ -157,6 +205,8 @@ class Rule(Optimizer):
             state = self.initial_state(p, gradient, group)
             if state:
                 self.state[p] = state
+                for observer in STATE.observers:
+                    observer.fail("an optimizer makes its state", again=True)
         return state
 
     def decay(self, parameter: Any, gradient: Any, group: dict) -> Any:
@@ -170,6 +220,19 @@ class Rule(Optimizer):
             parameter *= 1 - group["lr"] * weight_decay
             return gradient
         return gradient + weight_decay * parameter
+
+
+def note_write(p: Tensor, name: str, writer: Any) -> Any:
+    """Counts a write into a parameter; returns who wrote, which is the same in the whole step."""
+    storage = p._storage
+    if storage is None:
+        storage = p._storage = Storage()
+    if writer is None:
+        storage.write(name)
+    else:
+        storage.version += 1
+        storage.written, storage.writer = tick(), writer
+    return storage.writer
 
 
 def check_option(name: str, valid: Any, value: Any) -> None:
@@ -188,8 +251,8 @@ def as_number(option: Any) -> Any:
 
 
 def number(x: Any) -> Any:
-    """A 0-dim array as a number; a tensor stays one."""
-    return x if isinstance(x, Tensor) else float(x)
+    """A 0-dim array as a number; a tensor stays one, in the precision of Python's numbers."""
+    return x.double() if isinstance(x, Tensor) else float(x)
 
 
 def count_step(state: dict) -> Any:
