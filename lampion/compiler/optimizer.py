@@ -257,20 +257,14 @@ def tile_text(arrays: int, numbers: int, size: int) -> str:
     return module.text()
 
 
-STEPS: dict[Any, Step | None] = {}  # by what they are compiled for
-
-
 def compiled(
-    key: Any, rule: Rule, dtype: np.dtype, state: Sequence[str], numbers: Sequence[str]
+    rule: Rule, dtype: np.dtype, state: Sequence[str], numbers: Sequence[str]
 ) -> Step | None:
-    """The compiled rule, None where it cannot be; `key` says all that the rule depends on."""
+    """The compiled rule, None where it cannot be."""
     kind = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}.get(dtype)
     if kind is None:
         return None
-    full = (key, kind, tuple(state), tuple(numbers))
-    if full not in STEPS:
-        try:
-            STEPS[full] = Step(rule, kind, state, numbers)
-        except (Opaque, KeyError, TypeError, AttributeError):  # what arrays have and symbols lack
-            STEPS[full] = None
-    return STEPS[full]
+    try:
+        return Step(rule, kind, state, numbers)
+    except (Opaque, KeyError, TypeError, AttributeError):  # what arrays have and symbols lack
+        return None

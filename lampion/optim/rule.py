@@ -9,7 +9,7 @@ tensors when the step itself is differentiated or traced.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy import ndarray
@@ -118,6 +118,8 @@ class Rule(Optimizer):
     def step_on_arrays(self, group: dict) -> None:
         """Updates a group's parameters in memory, unseen by autograd but for counted writes."""
         group = {name: as_number(option) for name, option in group.items()}
+        fixed = {k: v for k, v in group.items() if k not in ("params", "lr")}
+        rule = type(self), *fixed.items()  # with the arrays' type and names, all that it depends on
         batches: dict[Any, list[tuple]] = {}
         writer = None
         for p in group["params"]:
@@ -129,44 +131,40 @@ class Rule(Optimizer):
             numbers = self.advance(state, group)
             if not x.flags.writeable:
                 check_memory(x, type(self).__name__)
-            step, given = self.compiled(x, g, state, numbers, group)
+            names = [k for k, v in state.items() if v.ndim]
+            arrays = (x, g, *[state[k] for k in names])
+            step = None
+            if (x.size >= LARGE or self.steps >= FEW) and alike(arrays):
+                key = rule, x.dtype, *names, *[v for v in numbers.values() if v.__class__ is bool]
+                step = self.compiled.get(key, 0)
+                if step == 0:
+                    step = self.compiled[key] = self.compile(x.dtype, names, numbers, fixed)
             if step is None:
                 self.update_array(x, g, state, numbers, group)
             else:
-                same = [v for v in state.values() if v.shape == x.shape]
-                batches.setdefault((step, given), []).append((x, g, *same))
+                given = (group["lr"], *[v for v in numbers.values() if v.__class__ is not bool])
+                batches.setdefault((step, given), []).append(arrays)
             writer = note_write(p, type(self).__name__, writer)
-        for (step, given), arrays in batches.items():
-            step(arrays, given)
+        for (step, given), tensors in batches.items():
+            step(tensors, given)
         self.steps += 1
 
-    def compiled(
-        self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict
-    ) -> tuple[Any, tuple]:
-        """The rule as one kernel, and the numbers it is given; None where NumPy does it: in the
-        first steps of small parameters, and for what cannot be compiled.
+    compiled: ClassVar[dict[tuple, Any]] = {}  # rules as kernels, by what they depend on
+
+    def compile(self, dtype: np.dtype, names: list[str], numbers: dict, fixed: dict) -> Any:
+        """The rule as one kernel for all parameters, None where it cannot be: the options are its
+        constants, the learning rate and `numbers` its arguments.
         """
-        if x.size < LARGE and self.steps < FEW or x.ndim == 0 or x.size == 0:
-            return None, ()
-        arrays = [x, g, *[v for v in state.values() if v.shape == x.shape]]
-        if any(a.dtype is not x.dtype or not a.flags.c_contiguous for a in arrays):
-            return None, ()
         compiler = engine("optimizer")
-        if compiler is None or g.shape != x.shape:
-            return None, ()
-        fixed = {k: v for k, v in group.items() if k not in ("params", "lr")}
         truths = {k: v for k, v in numbers.items() if v.__class__ is bool}
-        changing = {"lr": group["lr"], **{k: v for k, v in numbers.items() if k not in truths}}
-        names = [k for k, v in state.items() if v.shape == x.shape]
-        key = (type(self), *fixed.items(), *truths.items())
+        changing = ["lr", *[k for k in numbers if k not in truths]]
 
         def rule(parameter: Any, gradient: Any, arrays: dict, given: dict) -> None:
             options = {**fixed, "lr": given["lr"]}
             values = {**arrays, **given, **truths}
             self.update(parameter, self.decay(parameter, gradient, options), values, options)
 
-        step = compiler.compiled(key, rule, x.dtype, names, list(changing))
-        return step, tuple(changing.values())
+        return compiler and compiler.compiled(rule, dtype, names, changing)
 
     def update_array(
         self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict
@@ -233,6 +231,17 @@ def note_write(p: Tensor, name: str, writer: Any) -> Any:
         storage.version += 1
         storage.written, storage.writer = tick(), writer
     return storage.writer
+
+
+def alike(arrays: tuple[ndarray, ...]) -> bool:
+    """Whether arrays are of one type and shape, laid out row by row, and not empty or 0-dim."""
+    first = arrays[0]
+    if not first.ndim or not first.size:
+        return False
+    for a in arrays:
+        if a.dtype is not first.dtype or a.shape != first.shape or not a.flags.c_contiguous:
+            return False
+    return True
 
 
 def check_option(name: str, valid: Any, value: Any) -> None:
