@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -158,7 +158,14 @@ def load(text: str, target: Target | None = None) -> Native:
     """Compiles and loads IR for this machine, or for a level of it; from disk where it was built
     before.
     """
+    return load_by((text,), lambda: text, target)
+
+
+def load_by(
+    decides: Sequence[str], text: Callable[[], str], target: Target | None = None
+) -> Native:
+    """`load` for IR that is written only where nothing is stored: `decides` says what it is."""
     target = target or host()
     version = importlib.import_module("llvmlite").__version__
-    name = disk.key(__version__, version, *map(str, target), text)
-    return Native(disk.fetch(name, lambda: build(text, target)))
+    name = disk.key(__version__, version, *map(str, target), *decides)
+    return Native(disk.fetch(name, lambda: build(text(), target)))

@@ -70,7 +70,14 @@ RECORD = ("function", "job", "tiles", "spare")
 LINE = 64  # jobs begin at multiples of this
 
 
-def encode(calls: Sequence[Call]) -> bytes:
+class Encoded(NamedTuple):
+    """A program's bytes, and where in them each call's job is."""
+
+    memory: bytes
+    jobs: tuple[int, ...]
+
+
+def encode(calls: Sequence[Call]) -> Encoded:
     """The program that runs the calls; its times go nowhere."""
     calls = [call for call in calls if call.tiles > 0]
     patch_count = sum(len(call.pointers) for call in calls)
@@ -80,10 +87,12 @@ def encode(calls: Sequence[Call]) -> bytes:
     shared = any(call.tiles > 1 for call in calls)
     words = [len(calls), int(shared), 0, patches, patch_count]
     places: list[int] = []
+    starts: list[int] = []
     jobs = bytearray()
     for call in calls:
         jobs += bytes(-len(jobs) % LINE)
         job = start + len(jobs)
+        starts.append(job)
         words += [call.function, job, call.tiles, 0]
         for offset, operand in call.pointers:
             fits = 0 <= offset <= len(call.job) - 8
@@ -91,7 +100,7 @@ def encode(calls: Sequence[Call]) -> bytes:
             places += [job + offset, operand]
         jobs += call.job
     head = struct.pack(f"<{len(words) + len(places)}q", *words, *places)
-    return head + bytes(start - len(head)) + bytes(jobs)
+    return Encoded(head + bytes(start - len(head)) + bytes(jobs), tuple(starts))
 
 
 # -- the driver ----------------------------------------------------------------------------------
@@ -241,6 +250,25 @@ def write_run(module: Module) -> None:
     f.ret(zero)
 
 
+COPY = 1 << 18  # bytes that a tile copies
+
+
+def write_copy(module: Module) -> None:
+    """Writes `copy(job, tile, workspace)`: the job is to, from, and how many bytes."""
+    f = module.function("copy", job="ptr", tile="i64", workspace="ptr")
+    to, source, size = (f.load(t, f["job"], i) for i, t in enumerate(("ptr", "ptr", "i64")))
+    start = f["tile"] * COPY
+    f.call("ptr", "memcpy", f.at(to, start), f.at(source, start), f.minimum(size - start, COPY))
+    f.ret()
+
+
+def copy_call(size: int) -> Call:
+    """The stage that copies so many bytes from operand 0 to operand 1, which do not overlap."""
+    job = struct.pack("<3q", 0, 0, size)
+    function = native().address("copy")
+    return Call(function, job, -(-size // COPY), ((0, 1), (8, 0)), "copy")
+
+
 @cache
 def native() -> runtime.Native:
     """The compiled driver."""
@@ -253,6 +281,7 @@ def native() -> runtime.Native:
     write_take(module)
     write_alone(module)
     write_run(module)
+    write_copy(module)
     return runtime.load(module.text())
 
 
@@ -288,6 +317,6 @@ def run(calls: Sequence[Call], operands: Sequence[int]) -> None:
     pool's threads where a call has several tiles, in the calling thread where none has or the
     threads are taken. Releases the GIL. Pass the same tuple again for the shortest way in.
     """
-    program = encoded(calls if isinstance(calls, tuple) else tuple(calls))
+    program = encoded(calls if isinstance(calls, tuple) else tuple(calls)).memory
     memory = ctypes.create_string_buffer(program, len(program))
     execute(memory, (ctypes.c_int64 * len(operands))(*operands))

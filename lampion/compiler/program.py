@@ -1,0 +1,199 @@
+"""A lowered graph as one native program. Imports tasks, placement, stages and earlier files.
+
+A run is one native call for each row of stages between two host
+functions. What does not change from call to call is in the jobs when the program is built; a call
+fills in the addresses of inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from . import stages
+from .arena import Arena, aligned_bytes
+from .kernels import Buffer, Host, Kernel, KernelList, Library
+from .placement import Placement, place
+from .stages import Call
+from .tasks import Planner, Task
+
+
+class Native(NamedTuple):
+    """A row of stages in memory, ready to run."""
+
+    memory: ctypes.Array
+    tasks: tuple[Task, ...]
+
+
+class Instance:
+    """A program's memory: arena, jobs, and the addresses of operands. One call runs in it at a
+    time.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.arena = Arena(program.placement.size)
+        self.operands = (ctypes.c_int64 * max(len(program.moving), 1))()
+        self.arrays: dict[Buffer, ndarray] = {}  # what host functions see
+        for buffer, offset in program.placement.offsets.items():
+            self.arrays[buffer] = self.arena.view(offset, buffer.shape, buffer.dtype)
+        for buffer, data in program.constants.items():
+            self.arrays[buffer] = data
+        self.parts: list[Native | Host] = []
+        for hosted, group in groupby(program.tasks, lambda task: isinstance(task, Host)):
+            if hosted:
+                self.parts += [task for task in group if isinstance(task, Host)]
+            else:
+                self.parts.append(self.native([t for t in group if isinstance(t, Task)]))
+
+    def native(self, tasks: list[Task]) -> Native:
+        """Encodes a row of stages, with the addresses that never change."""
+        encoded = stages.encode([self.call(task) for task in tasks])
+        memory = aligned_bytes(len(encoded.memory))
+        ctypes.memmove(memory, encoded.memory, len(encoded.memory))
+        start = ctypes.addressof(memory)
+        for task, job in zip(tasks, encoded.jobs, strict=True):
+            _, places, inner = task.hooks
+            for at in places:
+                struct.pack_into("<q", memory, job + at, start + job + inner)
+        return Native(memory, tuple(tasks))
+
+    def call(self, task: Task) -> Call:
+        """A stage whose job has the addresses that never change."""
+        job, pointers = bytearray(task.job), []
+        for at, buffer in task.pointers:
+            if buffer in self.arrays:
+                struct.pack_into("<q", job, at, self.arrays[buffer].ctypes.data)
+            else:
+                pointers.append((at, self.program.moving[buffer]))
+        for at in task.hooks[0]:
+            struct.pack_into("<q", job, at, self.program.code.address(task.epilogue))
+        function = task.function
+        if isinstance(function, str):
+            function = self.program.code.address(function)
+        return Call(function, bytes(job), task.tiles, tuple(pointers), task.name)
+
+    def run(self, inputs: list[ndarray], outputs: list[ndarray]) -> None:
+        """Runs the program on the inputs that move, and the outputs, in order."""
+        given = [*inputs, *outputs]
+        for i, array in enumerate(given):
+            self.operands[i] = array.ctypes.data
+        for part in self.parts:
+            if isinstance(part, Native):
+                stages.execute(part.memory, self.operands)
+            else:
+                self.host(part, given)
+
+    def host(self, work: Host, given: list[ndarray]) -> None:
+        """Calls a host function."""
+        results = work.function(*(self.array(buffer, given) for buffer in work.reads))
+        results = results if isinstance(results, tuple) else (results,)
+        for buffer, result in zip(work.writes, results, strict=True):
+            np.copyto(self.array(buffer, given), result)
+
+    def array(self, buffer: Buffer, given: list[ndarray]) -> ndarray:
+        """The array of a buffer."""
+        memory = self.program.placement.memory(buffer)
+        if memory in self.arrays:
+            return self.arrays[memory]
+        return given[self.program.moving[memory]]
+
+
+class Program:
+    """A compiled kernel list; several threads may run it at once."""
+
+    def __init__(self, listed: KernelList) -> None:
+        listed.verify()
+        self.listed = listed
+        self.placement: Placement = place(listed)
+        listed.kernels += [copy_kernel(*pair) for pair in self.placement.copies]
+        planner = Planner(listed, self.placement)
+        self.tasks = list(planner.tasks())
+        self.assembly = planner.assembly
+        self.code = planner.assembly.load()
+        self.inputs = [b for b in listed.inputs if b is not None]
+        operands = [*self.inputs, *self.placement.arrays]
+        self.moving = {buffer: i for i, buffer in enumerate(operands)}
+        self.constants = constants_of(listed)
+        self.written = {state for state, _ in listed.writes}
+        self.idle = [Instance(self)]
+
+    def __str__(self) -> str:
+        kernels, size = len(self.listed.kernels), self.placement.size / 1e6
+        count = len(self.tasks)
+        return f"{self.listed.name}: {kernels} kernels in {count} stages, {size:.1f} MB temporaries"
+
+    def run(self, inputs: Sequence[ndarray]) -> list[ndarray]:
+        """Runs it on arrays in the order of the graph's inputs (constants' are not read) and gives
+        new arrays for its outputs; states are written in place. Raises TypeError for an array of
+        another type and ValueError for one of another shape.
+        """
+        given = [a for a, b in zip(inputs, self.listed.inputs, strict=True) if b is not None]
+        arrays = [fit(array, buffer) for array, buffer in zip(given, self.inputs, strict=True)]
+        separate(arrays, [buffer in self.written for buffer in self.inputs])
+        outputs = [np.empty(b.shape, b.dtype) for b in self.placement.arrays]
+        instance = self.take()
+        try:
+            instance.run(arrays, outputs)
+        finally:
+            self.idle.append(instance)
+        for array, buffer, original in zip(arrays, self.inputs, given, strict=True):
+            if buffer in self.written and array is not original:
+                original[...] = array
+        return outputs
+
+    def take(self) -> Instance:
+        """Memory that no call uses."""
+        try:
+            return self.idle.pop()
+        except IndexError:  # another thread, or a host function, runs the program too
+            return Instance(self)
+
+
+def constants_of(listed: KernelList) -> dict[Buffer, ndarray]:
+    """The arrays of constants, in the program's own memory."""
+    used = [b for kernel in listed.kernels for b in kernel.reads] + list(listed.outputs)
+    used += [b for kernel in listed.kernels for b in getattr(kernel.work, "operands", ())]
+    made = {}
+    for buffer in used:
+        if buffer.role == "constant" and buffer not in made:
+            data = np.ascontiguousarray(buffer.data, buffer.dtype)
+            made[buffer] = data.reshape(buffer.shape)
+    return made
+
+
+def copy_kernel(source: Buffer, target: Buffer) -> Kernel:
+    """The kernel that copies a buffer."""
+    work = Library((stages.copy_call(source.size),), (source, target))
+    return Kernel("copy", (), (source,), (target,), work)
+
+
+def fit(array: ndarray, buffer: Buffer) -> ndarray:
+    """The array as the program reads it: contiguous; numbers in the buffer's type."""
+    if buffer.role == "number":
+        return np.asarray(array, buffer.dtype).reshape(buffer.shape)
+    if array.dtype != buffer.dtype:
+        raise TypeError(f"[program] expects {buffer!r}, got an array of {array.dtype}")
+    if array.shape != buffer.shape:
+        raise ValueError(f"[program] expects {buffer!r}, got an array of shape {array.shape}")
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
+
+
+def separate(arrays: list[ndarray], written: list[bool]) -> None:
+    """Copies arrays that share memory with one that is written, so that none changes early."""
+    starts = np.array([a.ctypes.data for a in arrays], np.int64)
+    ends = starts + np.array([a.nbytes for a in arrays], np.int64)
+    changes = np.array(written, bool)
+    order = np.flatnonzero(changes)[np.argsort(starts[changes], kind="stable")]
+    if len(order) == 0:
+        return
+    below = np.searchsorted(starts[order], ends[~changes]) - 1  # last that begins before the end
+    for i, at in zip(np.flatnonzero(~changes), below, strict=True):
+        if at >= 0 and ends[order[at]] > starts[i]:
+            arrays[i] = arrays[i].copy()

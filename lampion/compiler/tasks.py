@@ -1,0 +1,175 @@
+"""From placed kernels to the stages of a program: what each calls, and what is in its job. Imports
+assemble, placement and earlier files.
+
+Kernels of one tile that follow one another are one stage; what only such a stage touches lies on
+its stack, where LLVM can keep it in registers.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from .assemble import Assembly, Part, Place, canonical
+from .kernels import Buffer, Generated, Host, Kernel, KernelList, Library
+from .placement import Placement
+from .stages import LINE
+
+SMALL = 4096  # bytes of a temporary that may be on the stack of the stage that makes and uses it
+STACK = 1 << 16  # bytes of such temporaries in a stage
+ROW = 128  # kernels in a stage, at most: compile time grows faster than their number
+
+
+@dataclass
+class Task:
+    """One stage.
+
+    kernels    what it does
+    function   its name in the assembly, or its address
+    job        what it reads; addresses are missing
+    pointers   (byte offset in the job, buffer): whose addresses go where
+    epilogue   the name of the epilogue, if it has one
+    hooks      byte offsets in the job for the epilogue's address, for its job's, and its job
+    """
+
+    kernels: tuple[Kernel, ...]
+    function: str | int
+    job: bytes
+    tiles: int
+    pointers: tuple[tuple[int, Buffer], ...]
+    name: str
+    epilogue: str = ""
+    hooks: tuple[tuple[int, ...], tuple[int, ...], int] = ((), (), 0)
+
+
+class Planner:
+    """Makes the tasks of a kernel list; the code they need is collected in `assembly`."""
+
+    def __init__(self, listed: KernelList, placement: Placement) -> None:
+        self.listed, self.placement = listed, placement
+        self.assembly = Assembly()
+
+    def tasks(self) -> Iterator[Task | Host]:
+        """Stages and host functions, in order."""
+        numbered = enumerate(self.listed.kernels)
+        for small, group in groupby(numbered, lambda pair: is_small(pair[1])):
+            listed = list(group)
+            if small:
+                for start in range(0, len(listed), ROW):
+                    yield self.row(listed[start : start + ROW])
+                continue
+            for _, kernel in listed:
+                if isinstance(kernel.work, Host):
+                    yield kernel.work
+                elif isinstance(kernel.work, Library):
+                    yield from self.library(kernel, kernel.work)
+                elif kernel.work.extent > 0:
+                    yield self.tiled(kernel, kernel.work)
+
+    def slots(self, operands: tuple[Buffer, ...]) -> list[Buffer]:
+        """The memory of each operand."""
+        return [self.placement.memory(operand) for operand in operands]
+
+    def tiled(self, kernel: Kernel, work: Generated) -> Task:
+        """A kernel as a stage of its own; equal kernels share a function."""
+        memories = self.slots(work.operands)
+        code, kept = canonical(work.program, memories)
+        used = [memories[i] for i in kept]
+        places, addresses = number_places(used)
+        function = self.assembly.stage((Part(self.assembly.kernel(code), places, None),))
+        piece = -(-work.extent // max(work.tiles, 1))
+        piece += -piece % work.grain
+        pointers = tuple((8 * i, buffer) for i, buffer in enumerate(addresses))
+        job = bytes(8 * len(addresses)) + struct.pack("<2q", work.extent, piece)
+        return Task((kernel,), function, job, -(-work.extent // piece), pointers, kernel.name)
+
+    def row(self, numbered: list[tuple[int, Kernel]]) -> Task:
+        """Small kernels as one stage."""
+        if len(numbered) == 1:
+            kernel = numbered[0][1]
+            assert isinstance(kernel.work, Generated)
+            return self.tiled(kernel, kernel.work)
+        span = numbered[0][0], numbered[-1][0]
+        found: dict[Buffer, Place] = {}
+        addresses: list[Buffer] = []
+        stack = 0
+        parts = []
+        for _, kernel in numbered:
+            work = kernel.work
+            assert isinstance(work, Generated)
+            memories = self.slots(work.operands)
+            for memory in memories:
+                if memory in found:
+                    continue
+                if self.is_local(memory, span) and stack + memory.size <= STACK:
+                    found[memory] = Place("stack", stack, memory.size)
+                    stack += memory.size + -memory.size % LINE
+                elif memory.role != "workspace":
+                    found[memory] = Place("job", len(addresses))
+                    addresses.append(memory)
+            code, kept = canonical(work.program, memories)
+            scratch, _ = number_places([memories[i] for i in kept])
+            places = tuple(
+                found.get(memories[i], place) for i, place in zip(kept, scratch, strict=True)
+            )
+            parts.append(Part(self.assembly.kernel(code), places, work.extent))
+        pointers = tuple((8 * i, buffer) for i, buffer in enumerate(addresses))
+        kernels = tuple(kernel for _, kernel in numbered)
+        name = f"{len(kernels)} small: {', '.join(kernel.name for kernel in kernels)}"
+        function = self.assembly.stage(tuple(parts))
+        return Task(kernels, function, bytes(8 * len(addresses)), 1, pointers, name)
+
+    def is_local(self, memory: Buffer, span: tuple[int, int]) -> bool:
+        """Whether only kernels from one number to another touch a temporary."""
+        if memory not in self.placement.lives or memory.size > SMALL:
+            return False
+        first, last = self.placement.lives[memory]
+        return span[0] <= first and last <= span[1]
+
+    def library(self, kernel: Kernel, work: Library) -> Iterator[Task]:
+        """The calls of a template; an epilogue's job lies behind the call's own."""
+        operands = self.slots(work.operands)
+        name, tail, inner = "", b"", []
+        if work.epilogue is not None:
+            memories = self.slots(work.epilogue.operands)
+            code, kept = canonical(work.epilogue.program, memories)
+            inner = [memories[i] for i in kept]
+            name = self.assembly.epilogue(self.assembly.kernel(code), len(inner))
+            tail = bytes(8 * len(inner))
+        for call in work.calls:
+            if call.tiles == 0:
+                continue
+            start = len(call.job) + -len(call.job) % LINE
+            count = len(operands)
+            pointers = [(at, operands[n]) for at, n in call.pointers if n < count]
+            functions = tuple(at for at, n in call.pointers if n == count)
+            jobs = tuple(at for at, n in call.pointers if n == count + 1)
+            pointers += [(start + 8 * i, buffer) for i, buffer in enumerate(inner)]
+            job = call.job.ljust(start, b"\0") + tail
+            yield Task(
+                (kernel,), call.function, job, call.tiles, tuple(pointers),
+                call.name or kernel.name, name, (functions, jobs, start),
+            )  # fmt: skip
+
+
+def is_small(kernel: Kernel) -> bool:
+    """Whether a kernel is generated and runs in one tile."""
+    work = kernel.work
+    return isinstance(work, Generated) and work.tiles == 1 and work.extent > 0
+
+
+def number_places(memories: list[Buffer]) -> tuple[tuple[Place, ...], list[Buffer]]:
+    """Where a stage finds its operands, and those whose addresses are in its job, in order."""
+    places: list[Place] = []
+    addresses: list[Buffer] = []
+    scratch = 0
+    for memory in memories:
+        if memory.role == "workspace":
+            places.append(Place("workspace", scratch))
+            scratch += memory.size + -memory.size % LINE
+        else:
+            places.append(Place("job", len(addresses)))
+            addresses.append(memory)
+    return tuple(places), addresses
