@@ -16,6 +16,7 @@ _numpy.seterr(all="ignore")  # x / 0 is inf here, as in PyTorch, without a warni
 from . import device as _device, dtypes as _dtypes, layout as _layout, settings as _settings
 from .core import modes as _modes, printing as _printing, tensor as _tensor
 from .errors import OutOfMemoryError as OutOfMemoryError
+from .ops import compiled_calls as _compiled_calls
 from .ops.rules import EXPORTS as _EXPORTS
 from .version import __version__ as __version__
 
@@ -59,6 +60,9 @@ _LATER = {  # names of packages that load on first use
 }
 
 _OURS = {"config", "core", "dtypes", "errors", "ops", "settings"}  # not among PyTorch's names
+if _compiled_calls.setting() == "1":
+    _compiled_calls.install()
+
 __all__ = sorted({_name for _name in globals() if _name[0] != "_"} - _OURS | _LATER.keys())
 
 

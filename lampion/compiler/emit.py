@@ -105,6 +105,12 @@ class Value:
     def __ge__(self, other: Operand) -> Value:
         return self.binary(">=", other)
 
+    def __neg__(self) -> Value:
+        f = self.function
+        if is_float(self.type):
+            return f.emit(self.type, f"fneg {self}")
+        return f.constant(self.type, 0).binary("-", self)
+
     def equals(self, other: Operand) -> Value:
         """`self == other` as an instruction (`==` itself stays Python's)."""
         return self.binary("==", other)

@@ -22,13 +22,18 @@ from .tensor import Tensor, wrap
 DIRECT, TAPE, GENERAL = range(3)
 
 
-# What compiled calls know of `mode`: the number of a thread (0: none), and that thread's mode.
-KNOWN = array("q", [0, 0])
+# What compiled calls know of `mode`: the number of a thread (0: none), and that thread's mode. Then
+# how many changes of mode are left until `State.often` is called.
+KNOWN = array("q", [0, 0, 100])
 
 
 class State(threading.local):
     """What a thread's calls depend on. `mode` sums it up for the short path: no grad, grad,
     anything else.
+
+    observers   each is called as `observer(op, inputs, params, outs)` after an operator ran; it is
+                told what is `wrote`, asked for the `options` of an optimizer, and may `fail`:
+                see compiler/trace.Tracer
     """
 
     mode = TAPE
@@ -53,6 +58,13 @@ class State(threading.local):
         """Changes `mode`, and has compiled calls read it again."""
         self.mode = mode
         KNOWN[0] = 0
+        KNOWN[2] -= 1
+        if not KNOWN[2]:
+            self.often()
+
+    @staticmethod
+    def often() -> Any:
+        """Called once in a program that changes its mode often (set by ops)."""
 
     @contextmanager
     def set(self, **values: Any) -> Iterator[None]:
@@ -213,16 +225,21 @@ class SavedOutput(Storage):
     """An output kept for the backward without the tensor around it, so that no cycle is made.
 
     It is itself the storage of a tensor that had none.
+
+    slot    its number among several differentiable outputs
+    value   what an interpreter's tensor carries
+    other   the storage that the tensor had already
     """
 
-    slot: int | None = None  # its number among several differentiable outputs
-    differentiable = True
-    value: Any = None  # what an interpreter's tensor carries
-    other: Storage | None = None  # the storage that the tensor had already
+    __slots__ = ("_data", "slot", "differentiable", "value", "other")
 
     def __init__(self, t: Any) -> None:
         super().__init__()
         self._data = t._data
+        self.slot: int | None = None
+        self.differentiable = True
+        self.value: Any = None
+        self.other: Storage | None = None
         if t._storage is None:
             t._storage = self
         else:

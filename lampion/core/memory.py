@@ -14,7 +14,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.stride_tricks import as_strided
 
-tick = count(1).__next__  # one clock orders graph nodes and writes into storages
+CLOCK = count(1)  # one clock orders graph nodes and writes into storages
+tick = CLOCK.__next__
 
 
 class Storage:

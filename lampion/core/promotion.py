@@ -18,6 +18,10 @@ from .op import Op
 from .tensor import Tensor, wrap
 
 _scalars: dict[tuple, ndarray] = {}
+# For types that meet Python numbers often: the number -> a kept 0-dim tensor of it.
+SCALARS: dict[Any, dict[Any, Tensor]] = {
+    np.dtype(name): {} for name in ("float32", "float64", "int64", "int32")
+}
 
 
 def scalar_array(value: Any, dtype: np.dtype) -> ndarray:

@@ -82,6 +82,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     attention as attention,
     multihead as multihead,
     recurrent as recurrent,
+    compiled_calls as compiled_calls,
 )
 
 from ..core.arguments import guarded, takes_tensors

@@ -26,7 +26,7 @@ from ..core.inplace import assign, check_memory, check_writable, write_out
 from ..core.memory import Storage, tick
 from ..core.naming import named
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
-from ..core.promotion import is_ufunc, scalar_array, shape_error
+from ..core.promotion import SCALARS, is_ufunc, scalar_array, shape_error
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import out_of_memory
 
@@ -252,9 +252,6 @@ def scalar_like(t: Any, value: Any) -> Any:
         if len(kept) < 4096:
             kept[key] = found
     return found
-
-
-SCALARS: dict[Any, dict] = {F32: {}, F64: {}, np.dtype(np.int64): {}, np.dtype(np.int32): {}}
 
 
 def unary_call(op: Op) -> Callable:

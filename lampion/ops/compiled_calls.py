@@ -1,0 +1,64 @@
+"""Which public functions get compiled calls, and when. May import the families and core; the
+compiler is imported at the first need, since llvmlite takes its time to load.
+
+A compiled call stands in the place of the Python function and hands it every call that it does not
+know, so nothing but the cost of small calls changes. `LAMPION_NATIVE=0` in the environment keeps
+the Python functions, `LAMPION_NATIVE=1` installs the compiled calls at once; else that happens when
+a program has changed its recording mode often enough to be more than a short script.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..core import graph
+from ..core.tensor import Tensor
+
+PACKAGE = __name__.split(".")[0]
+MODULES = {"torch": PACKAGE, "functional": f"{PACKAGE}.nn.functional"}
+
+
+def both(*names: str) -> list[tuple[str, str]]:
+    """The places of names that are functions and methods."""
+    return [(space, name) for name in names for space in ("torch", "Tensor")]
+
+
+# Operator -> where its function is published.
+ELEMENTWISE: dict[str, list[tuple[str, str]]] = {
+    "add": [*both("add"), ("Tensor", "__add__"), ("Tensor", "__radd__")],
+    "sub": [*both("sub"), ("Tensor", "__sub__")],
+    "rsub": [("Tensor", "__rsub__")],
+    "mul": [*both("mul"), ("Tensor", "__mul__"), ("Tensor", "__rmul__")],
+    "div": [*both("div"), ("Tensor", "__truediv__")],
+    "neg": [*both("neg"), ("Tensor", "__neg__")],
+    "relu": [*both("relu"), ("functional", "relu")],
+} | {
+    name: both(name)
+    for name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "abs", "sigmoid", "maximum", "minimum")
+}
+
+
+def install() -> bool:
+    """Puts compiled calls in the place of the public functions; False where they cannot run."""
+    builtins = importlib.import_module(f"{PACKAGE}.compiler.builtins")
+    return builtins.install(ELEMENTWISE, [], publish)
+
+
+def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> None:
+    """Replaces what is published at a place."""
+    space, name = place
+    owner: Any = Tensor if space == "Tensor" else sys.modules[MODULES[space]]
+    setattr(owner, name, make(getattr(owner, name), Tensor if space == "Tensor" else None))
+
+
+def setting() -> str:
+    """What the environment says: "0" never, "1" at once, "" when it pays."""
+    return os.environ.get("LAMPION_NATIVE", "")
+
+
+if setting() != "0":
+    graph.State.often = staticmethod(install)  # type: ignore[method-assign]
