@@ -201,7 +201,7 @@ def layer_gradients(kind: str, g: Any, inputs: tuple, kept: tuple, backwards: bo
     if STATE.mode != DIRECT:
         return stepwise_gradients(kind, given, inputs, backwards)
     arrays = [None if t is None else t._data for t in (*given, *inputs, *kept)]
-    grads = LAYER_GRADIENTS[kind](*arrays, backwards)
+    grads = LAYER_GRADIENTS[kind](*arrays, backwards=backwards)
     return [None if a is None else wrap(a) for a in grads]
 
 

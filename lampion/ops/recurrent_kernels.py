@@ -1,4 +1,4 @@
-"""Whole recurrent layers on arrays, forward and backward through time. Imports NumPy only.
+"""Whole recurrent layers on arrays, forward and backward through time. May import large.
 
 Inputs come as their share of the gates, x (T, N, gates * H); each step adds the state's, h w^T + b.
 All that a gradient needs of a step but the product with w is worked out for all steps at once; the
@@ -8,10 +8,31 @@ gradient of w is one product. Every kernel of a kind takes (x, w, b, *states) an
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
+
+from .large import LARGE, engine
+
+
+def native(weight: int) -> Callable:
+    """Lets the compiled form of the same name run large layers, by the size of that argument."""
+
+    def decorate(kernel: Callable) -> Callable:
+        @functools.wraps(kernel)
+        def call(*arguments: Any, backwards: bool) -> tuple:
+            if arguments[weight].size >= LARGE:
+                compiler = engine("recurrent")
+                if compiler is not None:
+                    return getattr(compiler, kernel.__name__)(*arguments, backwards)
+            return kernel(*arguments, backwards)
+
+        return call
+
+    return decorate
 
 
 def sigmoid_(x: ndarray) -> ndarray:
@@ -53,6 +74,7 @@ def weight_gradients(d: ndarray, h: ndarray, b: ndarray | None) -> tuple[ndarray
 # -- LSTM --------------------------------------------------------------------------------------
 
 
+@native(weight=1)
 def lstm(x: ndarray, w: ndarray, b: Any, h: ndarray, c: ndarray, backwards: bool) -> tuple:
     """(out, last c, gates after their activations, cells)."""
     gates = x.copy() if b is None else x + b
@@ -72,6 +94,7 @@ def lstm(x: ndarray, w: ndarray, b: Any, h: ndarray, c: ndarray, backwards: bool
     return out, c.copy(), gates, cells
 
 
+@native(weight=3)
 def lstm_gradient(
     g: Any,
     gc: Any,
@@ -111,6 +134,7 @@ def lstm_gradient(
 # -- GRU ---------------------------------------------------------------------------------------
 
 
+@native(weight=1)
 def gru(x: ndarray, w: ndarray, b: Any, h: ndarray, backwards: bool) -> tuple:
     """(out, gates after their activations, the state's share of the candidate)."""
     gates, width = x.copy(), h.shape[1]
@@ -133,6 +157,7 @@ def gru(x: ndarray, w: ndarray, b: Any, h: ndarray, backwards: bool) -> tuple:
     return out, gates, shares
 
 
+@native(weight=2)
 def gru_gradient(
     g: ndarray,
     x: Any,
