@@ -161,11 +161,11 @@ class Sizes(NamedTuple):
 
 
 def cycles(positions: int, vectors: int) -> float:
-    """About how long one tap of a register tile takes: multiply-adds, loads, or all instructions,
-    or the time until the next sum may be added.
+    """About how long one tap of a register tile takes: multiply-adds, loads, or the time until the
+    next sum may be added; and what loads of the weights from the second-level cache cost.
     """
     work = positions * vectors
-    return max(work / 2, (positions + vectors + 2) / 2, (work + positions + vectors + 6) / 5, 4)
+    return max(work / 2, (positions + vectors + 2) / 2, 4) + 0.5 + vectors
 
 
 def register_tile(widths: list[int], rows: int, outputs: int, sizes: Sizes) -> Three:
