@@ -91,7 +91,7 @@ STEPS = {
     "resnet18": Workload(
         "ResNet-18, 16 x 224 x 224, SGD, momentum",
         {"batch": 16, "image": 224, "width": 64, "classes": 1000},
-        {"batch": 2, "image": 32, "width": 4, "classes": 5},
+        {"batch": 4, "image": 64, "width": 4, "classes": 5},
         images,
         goal=1.15,
         checked=3,
