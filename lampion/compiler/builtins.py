@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.op import OPS
-from . import calls, calls_elementwise, objects, runtime
+from . import calls, calls_elementwise, calls_views, objects, runtime
 from .calls import Entry
 from .emit import Module
 
@@ -25,10 +25,25 @@ def elementwise_entry(name: str, places: Sequence[Place]) -> Entry:
 BINARY = ("binary", ("input", "other"))
 
 
+def other_entries(places: dict[str, Sequence[Place]]) -> list[Entry]:
+    """The entries of operators that have a core of their own, by its name."""
+    sizes = ("self", *[f"size {i}" for i in range(7)])
+    known: dict[str, tuple[tuple[str, ...], Any]] = {
+        "sized": (sizes, calls_views.context_of(OPS["view"])),
+        "item": (("self", "index"), calls_views.context_of(OPS["index_view"])),
+    }
+    return [Entry(core, *known[core][:1], tuple(at), known[core][1]) for core, at in places.items()]
+
+
 def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
     """The module of all entries, with the loops of these operators."""
     module = Module()
-    for write_function in (*objects.SHARED, *calls.SHARED, *calls_elementwise.SHARED):
+    for write_function in (
+        *objects.SHARED,
+        *calls.SHARED,
+        *calls_elementwise.SHARED,
+        *calls_views.SHARED,
+    ):
         write_function(module)
     for name in looped:
         calls_elementwise.write_loops(module, OPS[name])
@@ -40,20 +55,21 @@ def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
 
 def install(
     elementwise: dict[str, Sequence[Place]],
-    others: Sequence[Entry],
+    others: dict[str, Sequence[Place]],
     publish: Callable[[Place, Callable[[Any, type | None], Any]], None],
 ) -> bool:
     """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
     missing, or objects lie in memory otherwise than expected.
 
-    `elementwise` maps names of operators to the places where they are published. `publish(place,
+    `elementwise` maps names of operators to the places where they are published, `others` names of
+    cores. `publish(place,
     make)` puts `make(python, cls)` into the place of the function `python`.
     """
     if not (runtime.available() and objects.known_layout()):
         return False
     entries = {name: elementwise_entry(name, places) for name, places in elementwise.items()}
     looped = [name for name in entries if calls_elementwise.has_loops(OPS[name])]
-    everything = [*entries.values(), *others]
+    everything = [*entries.values(), *other_entries(others)]
     module = write(everything, looped)
     code = runtime.load(module.text())
     objects.fill_objects(code, module)

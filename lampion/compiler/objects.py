@@ -19,7 +19,7 @@ from numpy._core import _multiarray_umath
 from ..core.graph import F32, F64, KNOWN, NOTHING, STATE, Node, SavedOutput
 from ..core.memory import CLOCK, Storage
 from ..core.promotion import SCALARS
-from ..core.tensor import Parameter, Tensor, wrap
+from ..core.tensor import Parameter, Size, Tensor, wrap
 from .emit import Function, Module, Value
 from .entry import DATA, DESCRIPTOR, FLAGS, RANK, SHAPE, STRIDES, TYPE, readable
 from .runtime import Native
@@ -35,11 +35,12 @@ ARRAY_FUNCTIONS = {"as_array": 70, "new_array": 94, "take_from": 124, "matrix_pr
 # Objects that code refers to; each is a global of that name.
 OBJECTS: dict[str, Any] = {
     "None": None, "True": True, "False": False, "zero": 0, "sixteen": 16,
-    "int": int, "float": float, "slice": slice, "tuple": tuple, "list": list,
+    "int": int, "float": float, "slice": slice, "tuple": tuple, "list": list, "Size": Size,
     "ndarray": np.ndarray, "F32": F32, "F64": F64, "I64": np.dtype(np.int64),
     "SCALARS32": SCALARS[F32], "SCALARS64": SCALARS[F64],
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
-    "SavedOutput": SavedOutput, "STATE": STATE, "mode": "mode", "NOTHING": NOTHING, "CLOCK": CLOCK,
+    "SavedOutput": SavedOutput, "STATE": STATE, "mode": "mode", "prune": "prune", "shape": "shape", "index": "index", "Ellipsis": ...,
+    "NOTHING": NOTHING, "CLOCK": CLOCK,
 }  # fmt: skip
 
 
@@ -184,6 +185,12 @@ class Scope:
     def put(self, value: Value, cls: type, name: str, item: Value) -> None:
         """Fills a slot of a new object with a reference that the caller owns."""
         self.f.store(item, self.f.at(value, offset(cls, name)))
+
+    def replace(self, value: Value, cls: type, name: str, item: Value) -> None:
+        """Sets a slot that is filled to an owned reference."""
+        before = self.get(value, cls, name)
+        self.put(value, cls, name, item)
+        self.drop(before)
 
     def call_array(self, type: str, name: str, *arguments: Value) -> Value:
         """Calls a function of NumPy's C interface."""
@@ -352,11 +359,40 @@ def write_record(module: Module) -> None:
     s.put(node, Node, "seq", f.call("ptr", "PyIter_Next", s.object("CLOCK")))
     s.put(node, Node, "shape", f.call("ptr", "shape_tuple", data))
     s.put(node, Node, "dtype", s.hold(s.descriptor(data)))
-    for name, value in (("_requires_grad", s.hold(s.object("True"))), ("grad_fn", node)):
-        before = s.get(f["tensor"], Tensor, name)
-        s.put(f["tensor"], Tensor, name, value)
-        s.drop(before)
+    s.replace(f["tensor"], Tensor, "_requires_grad", s.hold(s.object("True")))
+    s.replace(f["tensor"], Tensor, "grad_fn", node)
     f.ret(f["tensor"])
+    s.end()
+
+
+def fill_storage(s: Scope, storage: Value) -> None:
+    """The slots of a new storage."""
+    for name, value in (
+        ("version", "zero"), ("written", "zero"), ("writer", "None"), ("views", "None"),
+        ("limit", "sixteen"),
+    ):  # fmt: skip
+        s.put(storage, Storage, name, s.hold(s.object(value)))
+
+
+def write_new_storage(module: Module) -> None:
+    """`new_storage()`."""
+    s = begin(module, "new_storage", "ptr")
+    made = s.f.call("ptr", "PyType_GenericAlloc", s.object("Storage"), s.number(0))
+    s.require(made.differs(s.null()))
+    fill_storage(s, made)
+    s.f.ret(made)
+    s.end()
+
+
+def write_one_item(module: Module) -> None:
+    """`one_item(key, value)`: a dictionary of one item; takes the reference to the value."""
+    s = begin(module, "one_item", "ptr", key="ptr", value="ptr")
+    f = s.f
+    made = f.call("ptr", "PyDict_New")
+    s.require(made.differs(s.null()))
+    f.call("i32", "PyDict_SetItem", made, f["key"], f["value"])
+    s.drop(f["value"])
+    f.ret(made)
     s.end()
 
 
@@ -366,11 +402,10 @@ def write_saved_output(module: Module) -> None:
     f = s.f
     made = f.call("ptr", "PyType_GenericAlloc", s.object("SavedOutput"), s.number(0))
     s.require(made.differs(s.null()))
-    values = {"version": "zero", "written": "zero", "limit": "sixteen", "differentiable": "True"}
-    for name in ("version", "written", "writer", "views", "limit"):
-        s.put(made, Storage, name, s.hold(s.object(values.get(name, "None"))))
-    for name in ("slot", "differentiable", "value", "other"):
-        s.put(made, SavedOutput, name, s.hold(s.object(values.get(name, "None"))))
+    fill_storage(s, made)
+    s.put(made, SavedOutput, "differentiable", s.hold(s.object("True")))
+    for name in ("slot", "value", "other"):
+        s.put(made, SavedOutput, name, s.hold(s.object("None")))
     s.put(made, SavedOutput, "_data", s.hold(f["data"]))
     f.ret(made)
     s.end()
@@ -382,14 +417,12 @@ def write_keep_output(module: Module) -> None:
     f = s.f
     made = f.call("ptr", "saved_output", s.get(f["tensor"], Tensor, "_data"))
     s.require(made.differs(s.null()))
-    before = s.get(f["tensor"], Tensor, "_storage")
-    s.put(f["tensor"], Tensor, "_storage", s.hold(made))
-    s.drop(before)
+    s.replace(f["tensor"], Tensor, "_storage", s.hold(made))
     f.ret(made)
     s.end()
 
 
 SHARED: Sequence[Callable[[Module], None]] = (
     write_mode, write_new_tensor, write_count_elements, write_shape_tuple, write_edge,
-    write_record, write_saved_output, write_keep_output,
+    write_record, write_new_storage, write_one_item, write_saved_output, write_keep_output,
 )  # fmt: skip

@@ -40,12 +40,17 @@ ELEMENTWISE: dict[str, list[tuple[str, str]]] = {
     name: both(name)
     for name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "abs", "sigmoid", "maximum", "minimum")
 }
+# Core of the compiler's -> where the function is published that it computes.
+OTHERS: dict[str, list[tuple[str, str]]] = {
+    "sized": [("Tensor", "view"), *both("reshape")],
+    "item": [("Tensor", "__getitem__")],
+}
 
 
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.builtins")
-    return builtins.install(ELEMENTWISE, [], publish)
+    return builtins.install(ELEMENTWISE, OTHERS, publish)
 
 
 def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> None:
