@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -52,6 +52,13 @@ class Buffer:
         return f"{self.role} {self.number}: {self.dtype.name}{list(self.shape)}"
 
 
+class Slice(NamedTuple):
+    """A buffer's memory from so many bytes on: where a view begins."""
+
+    buffer: Buffer
+    offset: int
+
+
 @dataclass(frozen=True)
 class Generated:
     """A kernel in IR. Its parameters are the operands' pointers, in order, then the i64s `begin`
@@ -78,12 +85,13 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Library:
-    """Calls of a template; with an epilogue, `calls` were made with `epilogue=True`, and the two
-    operand numbers after the last of `operands` are the epilogue and its job.
+    """Calls of a template on buffers and parts of them. With an epilogue, `calls` were made with
+    `epilogue=True`, and the two operand numbers after the last of `operands` are the epilogue and
+    its job.
     """
 
     calls: tuple[Call, ...]
-    operands: tuple[Buffer, ...]
+    operands: tuple[Buffer | Slice, ...]
     epilogue: Epilogue | None = None
 
 

@@ -67,11 +67,11 @@ class Instance:
     def call(self, task: Task) -> Call:
         """A stage whose job has the addresses that never change."""
         job, pointers = bytearray(task.job), []
-        for at, buffer in task.pointers:
+        for at, buffer, shift in task.pointers:
             if buffer in self.arrays:
-                struct.pack_into("<q", job, at, self.arrays[buffer].ctypes.data)
+                struct.pack_into("<q", job, at, self.arrays[buffer].ctypes.data + shift)
             else:
-                pointers.append((at, self.program.moving[buffer]))
+                pointers.append((at, self.program.moving[buffer], shift))
         for at in task.hooks[0]:
             struct.pack_into("<q", job, at, self.program.code.address(task.epilogue))
         function = task.function
@@ -158,8 +158,8 @@ class Program:
 
 def constants_of(listed: KernelList) -> dict[Buffer, ndarray]:
     """The arrays of constants, in the program's own memory."""
-    used = [b for kernel in listed.kernels for b in kernel.reads] + list(listed.outputs)
-    used += [b for kernel in listed.kernels for b in getattr(kernel.work, "operands", ())]
+    used = [b for kernel in listed.kernels for b in kernel.reads]
+    used += [*listed.outputs, *(value for _, value in listed.writes)]
     made = {}
     for buffer in used:
         if buffer.role == "constant" and buffer not in made:

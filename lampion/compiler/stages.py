@@ -50,14 +50,15 @@ class Call(NamedTuple):
     function  its address
     job       the struct it reads; constant but for the addresses of operands
     tiles     how many there are; 1 for work that is not worth a second thread
-    pointers  (byte offset in the job, number of an operand): where addresses go
+    pointers  (byte offset in the job, number of an operand): where addresses go; a third number
+              counts bytes from the operand's beginning
     name      for people, e.g. "conv 3x3 forward"
     """
 
     function: int
     job: bytes
     tiles: int
-    pointers: tuple[tuple[int, int], ...]
+    pointers: tuple[tuple[int, ...], ...]
     name: str = ""
 
 
@@ -67,6 +68,7 @@ class Call(NamedTuple):
 
 HEAD = ("stages", "shared", "times", "patches", "patch_count")  # of 8 bytes each
 RECORD = ("function", "job", "tiles", "spare")
+PATCH = 3  # words: where in the program, which operand, how many bytes on
 LINE = 64  # jobs begin at multiples of this
 
 
@@ -82,7 +84,7 @@ def encode(calls: Sequence[Call]) -> Encoded:
     calls = [call for call in calls if call.tiles > 0]
     patch_count = sum(len(call.pointers) for call in calls)
     patches = 8 * (len(HEAD) + len(RECORD) * len(calls))
-    start = patches + 16 * patch_count
+    start = patches + 8 * PATCH * patch_count
     start += -start % LINE
     shared = any(call.tiles > 1 for call in calls)
     words = [len(calls), int(shared), 0, patches, patch_count]
@@ -94,10 +96,10 @@ def encode(calls: Sequence[Call]) -> Encoded:
         job = start + len(jobs)
         starts.append(job)
         words += [call.function, job, call.tiles, 0]
-        for offset, operand in call.pointers:
+        for offset, operand, *shift in call.pointers:
             fits = 0 <= offset <= len(call.job) - 8
             check(fits, lambda: f"[stages] {call.name!r} has no room for an address at {offset}")
-            places += [job + offset, operand]
+            places += [job + offset, operand, sum(shift)]
         jobs += call.job
     head = struct.pack(f"<{len(words) + len(places)}q", *words, *places)
     return Encoded(head + bytes(start - len(head)) + bytes(jobs), tuple(starts))
@@ -217,9 +219,9 @@ def write_run(module: Module) -> None:
     zero = f.constant("i64", 0)
     patches = f.at(f["program"], f.load("i64", head(f, "patches")))
     with f.loop(0, f.load("i64", head(f, "patch_count"))) as i:
-        operand = f.load("i64", patches, i * 2 + 1)
-        place = f.at(f["program"], f.load("i64", patches, i * 2))
-        f.store(f.load("i64", f["operands"], operand), place, align=1)
+        at, operand, shift = (f.load("i64", patches, i * PATCH + k) for k in range(PATCH))
+        address = f.load("i64", f["operands"], operand) + shift
+        f.store(address, f.at(f["program"], at), align=1)
     with f.when(f.call("i64", "enter", f["pool"]).equals(0)):
         space = f.call("ptr", "malloc", f.constant("i64", SHARE + LINE))
         start = f.convert("ptrtoint", space, "i64")

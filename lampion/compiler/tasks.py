@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from .assemble import Assembly, Part, Place, canonical
-from .kernels import Buffer, Generated, Host, Kernel, KernelList, Library
+from .kernels import Buffer, Generated, Host, Kernel, KernelList, Library, Slice
 from .placement import Placement
 from .stages import LINE
 
 SMALL = 4096  # bytes of a temporary that may be on the stack of the stage that makes and uses it
 STACK = 1 << 16  # bytes of such temporaries in a stage
 ROW = 128  # kernels in a stage, at most: compile time grows faster than their number
+
+
+Pointer = tuple[int, Buffer, int]
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Task:
     kernels    what it does
     function   its name in the assembly, or its address
     job        what it reads; addresses are missing
-    pointers   (byte offset in the job, buffer): whose addresses go where
+    pointers   (byte offset in the job, buffer, bytes from its beginning): which addresses go where
     epilogue   the name of the epilogue, if it has one
     hooks      byte offsets in the job for the epilogue's address, for its job's, and its job
     """
@@ -38,7 +41,7 @@ class Task:
     function: str | int
     job: bytes
     tiles: int
-    pointers: tuple[tuple[int, Buffer], ...]
+    pointers: tuple[Pointer, ...]
     name: str
     epilogue: str = ""
     hooks: tuple[tuple[int, ...], tuple[int, ...], int] = ((), (), 0)
@@ -81,7 +84,7 @@ class Planner:
         function = self.assembly.stage((Part(self.assembly.kernel(code), places, None),))
         piece = -(-work.extent // max(work.tiles, 1))
         piece += -piece % work.grain
-        pointers = tuple((8 * i, buffer) for i, buffer in enumerate(addresses))
+        pointers = in_order(addresses)
         job = bytes(8 * len(addresses)) + struct.pack("<2q", work.extent, piece)
         return Task((kernel,), function, job, -(-work.extent // piece), pointers, kernel.name)
 
@@ -115,7 +118,7 @@ class Planner:
                 found.get(memories[i], place) for i, place in zip(kept, scratch, strict=True)
             )
             parts.append(Part(self.assembly.kernel(code), places, work.extent))
-        pointers = tuple((8 * i, buffer) for i, buffer in enumerate(addresses))
+        pointers = in_order(addresses)
         kernels = tuple(kernel for _, kernel in numbered)
         name = f"{len(kernels)} small: {', '.join(kernel.name for kernel in kernels)}"
         function = self.assembly.stage(tuple(parts))
@@ -130,7 +133,8 @@ class Planner:
 
     def library(self, kernel: Kernel, work: Library) -> Iterator[Task]:
         """The calls of a template; an epilogue's job lies behind the call's own."""
-        operands = self.slots(work.operands)
+        parts = [x if isinstance(x, Slice) else Slice(x, 0) for x in work.operands]
+        operands = [(self.placement.memory(buffer), offset) for buffer, offset in parts]
         name, tail, inner = "", b"", []
         if work.epilogue is not None:
             memories = self.slots(work.epilogue.operands)
@@ -143,15 +147,24 @@ class Planner:
                 continue
             start = len(call.job) + -len(call.job) % LINE
             count = len(operands)
-            pointers = [(at, operands[n]) for at, n in call.pointers if n < count]
-            functions = tuple(at for at, n in call.pointers if n == count)
-            jobs = tuple(at for at, n in call.pointers if n == count + 1)
-            pointers += [(start + 8 * i, buffer) for i, buffer in enumerate(inner)]
+            pointers = tuple(
+                (at, operands[n][0], operands[n][1] + sum(shift))
+                for at, n, *shift in call.pointers
+                if n < count
+            )
+            functions = tuple(at for at, n, *_ in call.pointers if n == count)
+            jobs = tuple(at for at, n, *_ in call.pointers if n == count + 1)
+            pointers += in_order(inner, start)
             job = call.job.ljust(start, b"\0") + tail
             yield Task(
-                (kernel,), call.function, job, call.tiles, tuple(pointers),
+                (kernel,), call.function, job, call.tiles, pointers,
                 call.name or kernel.name, name, (functions, jobs, start),
             )  # fmt: skip
+
+
+def in_order(addresses: list[Buffer], start: int = 0) -> tuple[Pointer, ...]:
+    """The pointers of a job, or of the part from `start` on, that begins with these addresses."""
+    return tuple((start + 8 * i, buffer, 0) for i, buffer in enumerate(addresses))
 
 
 def is_small(kernel: Kernel) -> bool:
