@@ -1,10 +1,11 @@
-# One word each: demo, test, check, stubs, parity, clean. Needs Python 3.11 or newer; everything else goes into .venv.
+# One word each: demo, test, check, stubs, parity, bench, clean. Needs Python 3.11 or newer; everything else goes into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PARITY := .venv-parity/bin
+BENCH := .venv-bench/bin
 TORCH := 2.13.0
 
-.PHONY: demo test check stubs parity clean
+.PHONY: demo test check stubs parity bench clean
 
 demo: .venv/plots.stamp
 	$(BIN)/lampion train digits
@@ -31,8 +32,13 @@ parity: .venv-parity/lampion.stamp
 		$(PARITY)/python parity/run.py && $(PARITY)/python parity/training.py; \
 	fi
 
+# Training steps, shapes, memory ... beside PyTorch and JAX, about 12 minutes; what pip cannot find
+# here is left out and named. QUICK=--quick takes 3, and leaves the README's figures as they are.
+bench: .venv-bench/lampion.stamp
+	$(BENCH)/python benchmarks/run.py $(if $(QUICK),--quick,--out benchmarks/results)
+
 clean:
-	rm -rf .venv .venv-parity build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-parity .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv
@@ -48,4 +54,13 @@ clean:
 .venv-parity/lampion.stamp: pyproject.toml parity/install_torch.sh | .venv-parity/pyvenv.cfg
 	$(PARITY)/pip install --quiet --disable-pip-version-check --editable .
 	bash parity/install_torch.sh $(PARITY) $(TORCH) .venv-parity/torch.reason
+	touch $@
+
+.venv-bench/pyvenv.cfg:
+	$(PYTHON) -m venv .venv-bench
+
+.venv-bench/lampion.stamp: pyproject.toml parity/install_torch.sh | .venv-bench/pyvenv.cfg
+	$(BENCH)/pip install --quiet --disable-pip-version-check --editable ".[plots]"
+	bash parity/install_torch.sh $(BENCH) $(TORCH) .venv-bench/torch.reason
+	$(BENCH)/pip install --quiet --disable-pip-version-check jax jaxlib || echo "benchmarks run without JAX"
 	touch $@

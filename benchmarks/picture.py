@@ -47,9 +47,12 @@ def draw(measured: Mapping[str, Mapping[str, dict[str, Any]]], path: Path, note:
         ticks.append((begin + (len(names) - 1) / 2, STEPS[workload].title.replace(", ", "\n", 1)))
         place += GAP
     axes.set_yticks(*zip(*ticks, strict=True), fontsize=9, color=INK)
-    axes.invert_yaxis()
+    axes.set_ylim(place - GAP, -GAP)
     finish(axes, names)
-    figure.text(0.99, 0.004, note, ha="right", va="bottom", fontsize=7, color=FAINT)
+    axes.annotate(
+        note, (1, 0), xytext=(0, -26), xycoords="axes fraction", textcoords="offset points",
+        ha="right", va="top", fontsize=7, color=FAINT,
+    )  # fmt: skip
     figure.savefig(path, dpi=160, bbox_inches="tight", facecolor="white")
     plt.close(figure)
 
@@ -57,10 +60,12 @@ def draw(measured: Mapping[str, Mapping[str, dict[str, Any]]], path: Path, note:
 def bar(axes: Any, place: float, name: str, ratio: float, seconds: float) -> None:
     """One bar from 1 to the ratio, on a logarithmic axis, with its time at the end."""
     axes.barh(place, ratio - 1, left=1, height=0.86, color=COLOURS[name])
+    if 0.97 < ratio < 1.03:  # too short to show whose it is
+        axes.plot(ratio, place, "s", color=COLOURS[name], markersize=5.5, zorder=3)
     text = f"{ratio:.2f}×  {duration(seconds)}" if name.startswith("lampion") else duration(seconds)
     weight = "bold" if name == "lampion.compile" else "normal"
     axes.annotate(
-        text, (ratio, place), xytext=(4 if ratio >= 1 else -4, 0), textcoords="offset points",
+        text, (ratio, place), xytext=(6 if ratio >= 1 else -6, 0), textcoords="offset points",
         ha="left" if ratio >= 1 else "right", va="center_baseline", fontsize=7, color=INK,
         fontweight=weight,
     )  # fmt: skip
@@ -73,7 +78,9 @@ def finish(axes: Any, names: list[str]) -> None:
     axes.set_xscale("log", base=2)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.5) * 0.55, max(high, 2.0) * 1.7)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.xaxis.set_major_formatter(
+        lambda value, _: f"{value:g}×" if value >= 1 else f"1/{1 / value:g}×"
+    )
     axes.tick_params(axis="both", length=0, labelsize=8, colors=FAINT)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.grid(axis="x", color="#e8e8e8", linewidth=0.8)
