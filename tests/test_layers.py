@@ -67,6 +67,7 @@ LAYERS = [
 # here needs to be free of cycles, no more.
 ORDER = {
     "core": [
+        "changes",
         "naming",
         "op",
         "memory",
@@ -105,6 +106,16 @@ ORDER = {
         "gemm",
         "plan",
         "product",
+        "structure",
+        "graph",
+        "guards",
+        "regions",
+        "trace",
+        "watch",
+        "execute",
+        "captured",
+        "bound",
+        "compiled",
         "__init__",
     ],
 }

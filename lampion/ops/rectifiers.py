@@ -141,7 +141,7 @@ _prelu = elementwise(
     promote="none",
     **PRIVATE,
 )
-RRELU_NOISE = Op("rrelu_noise", ("x",), rrelu_noise)
+RRELU_NOISE = Op("rrelu_noise", ("x",), rrelu_noise, random=True)
 _softshrink = elementwise(
     "softshrink",
     "x - minimum(maximum(x, -width), width)",

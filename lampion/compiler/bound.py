@@ -1,0 +1,216 @@
+"""A program bound to the memory and objects it was traced with, and its backward. Imports captured.
+
+`Program.run` collects the inputs' arrays, runs the executable, sets gradients and builds the
+result, as the traced call left them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ..core.dispatch import edge
+from ..core.graph import FREED, STATE, Node, Slot
+from ..core.memory import Storage, root_array, tick
+from ..core.tensor import Tensor, wrap
+from .captured import Backward, Captured, Gradient, Result
+from .execute import Executable
+from .graph import Graph
+from .guards import Guards
+from .structure import unflatten
+from .trace import Source
+
+Build = Callable[[Graph], Executable]
+
+
+class Program:
+    """A compiled call. Only one thread runs it at a time: who finds it `busy` runs eagerly."""
+
+    def __init__(
+        self, captured: Captured, guards: Guards, identical: dict[int, ndarray], build: Build
+    ) -> None:
+        self.captured, self.guards, self.identical = captured, guards, identical
+        self.executable = build(captured.graph)
+        self.busy = threading.Lock()
+        self.held = [(s.tensor, s.array) for s in captured.sources if s.kind == "state"]
+        self.roots = {id(root_array(array)) for _, array in self.held if array is not None}
+        written = {target for target, _ in captured.graph.writes}
+        self.written = [
+            s for s, item in zip(captured.sources, captured.graph.inputs) if item.value in written
+        ]
+        self.constant = all(s.kind != "gradient" for s in captured.sources)
+        self.backward = None
+        if captured.backward is not None:
+            self.backward = BackwardProgram(captured.backward, build)
+
+    def fits(self, leaves: Sequence[Tensor]) -> bool:
+        """Whether everything that the trace took for granted is so."""
+        for tensor, array in self.held:
+            if tensor is None or tensor._data is not array:
+                return False
+        for i, t in enumerate(leaves):
+            if i in self.identical:
+                if t._data is not self.identical[i]:
+                    return False
+            elif id(root_array(t._data)) in self.roots:
+                return False
+        for gradient in self.captured.gradients:
+            if gradient.before is not None and not self.grad_fits(gradient, leaves):
+                return False
+        return self.guards.hold()
+
+    def grad_fits(self, gradient: Gradient, leaves: Sequence[Tensor]) -> bool:
+        """Whether `.grad` is what the program needs."""
+        owner = leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
+        grad, needed = owner._grad, gradient.before
+        if grad is None or needed is None or needed[0] == "none":
+            return grad is None
+        data = grad._data
+        return needed == ("tensor", data.shape, data.strides, data.dtype)
+
+    def array_of(self, source: Source, leaves: Sequence[Tensor]) -> ndarray:
+        """An input's array for this call."""
+        if source.kind == "argument":
+            return leaves[source.place]._data
+        if source.kind == "number":
+            return np.array(source.read(), np.float64)  # type: ignore[misc]
+        if source.kind == "gradient":
+            owner = self.owner(source.tensor, leaves)
+            return owner._grad._data  # type: ignore[union-attr]
+        return source.array  # type: ignore[return-value]
+
+    def owner(self, tensor: Tensor | None, leaves: Sequence[Tensor]) -> Tensor:
+        """The tensor whose gradient is meant: one that is held, or this call's argument."""
+        for gradient in self.captured.gradients:
+            if gradient.tensor is tensor and gradient.argument >= 0:
+                return leaves[gradient.argument]
+        return tensor  # type: ignore[return-value]
+
+    def run(self, leaves: Sequence[Tensor]) -> Any:
+        """Runs the program on this call's arguments; returns what the function would."""
+        captured = self.captured
+        arrays = [self.array_of(source, leaves) for source in captured.sources]
+        outputs = self.executable.run(arrays)
+        self.note_writes(leaves)
+        for gradient in captured.gradients:
+            after = gradient.after
+            if after != "kept":
+                owner = leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
+                owner._grad = wrap(outputs[after]) if isinstance(after, int) else None
+        node = None
+        if self.backward is not None:
+            node = self.backward.node(leaves, arrays, outputs)
+        made = [self.result(r, leaves, outputs, node) for r in captured.results]
+        return unflatten(captured.structure, iter(made))
+
+    def note_writes(self, leaves: Sequence[Tensor]) -> None:
+        """Counts the versions of written memory on, as in-place operators do."""
+        if not self.written:
+            return
+        now = tick()
+        for source in self.written:
+            t = leaves[source.place] if source.kind == "argument" else source.tensor
+            if source.kind == "gradient":
+                t = self.owner(t, leaves)._grad
+            storage = t._storage  # type: ignore[union-attr]
+            if storage is None:
+                storage = t._storage = Storage()  # type: ignore[union-attr]
+            storage.version += 1
+            storage.written = now
+
+    def result(
+        self, r: Result, leaves: Sequence[Tensor], outputs: list[ndarray], node: Node | None
+    ) -> Any:
+        """One place of the result."""
+        if r.kind == "object":
+            return r.thing
+        if r.kind == "argument":
+            return leaves[r.place]
+        if r.kind == "view":
+            t = leaves[r.place] if r.place >= 0 else r.thing
+            for op, params in r.chain:
+                t = op(t, **params)
+            return t if r.grad is not None else detached(t)
+        t = wrap(outputs[r.place])
+        if STATE.inference:
+            t._inference = True
+        if r.grad is not None:
+            t._requires_grad, t.grad_fn = True, Slot(node, r.grad, t._data)  # type: ignore[arg-type]
+        elif r.spent:
+            t._requires_grad, t.grad_fn = True, spent_node(t)
+        return t
+
+
+def detached(t: Tensor) -> Tensor:
+    """A tensor on the same memory without history."""
+    return t if not t._requires_grad else t.detach()
+
+
+class Compiled(Node):
+    """The node behind the results of a compiled forward."""
+
+    params: dict = {}
+
+    def __init__(self, program: BackwardProgram | None, count: int) -> None:
+        self.program = program
+        self.edges: tuple = ()
+        self.saved: tuple | None = ()
+        self.seq = tick()
+        self.shape, self.dtype = count, None  # type: ignore[assignment]
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        return tuple(range(len(self.edges)))
+
+    def name(self) -> str:
+        return "CompiledFunctionBackward"
+
+    def gradients(self, g: Any) -> Any:
+        """One gradient (or None) for each edge."""
+        if self.saved is None or self.program is None:
+            raise RuntimeError(FREED)
+        if STATE.grad:
+            raise RuntimeError(
+                "[compile] a compiled function can't be differentiated twice; call the function "
+                "itself, or compile the whole step"
+            )
+        return self.program.run(g, self.saved)
+
+
+def spent_node(t: Tensor) -> Node:
+    """What is left behind a result whose backward ran inside the call."""
+    node = Compiled(None, 1)
+    node.saved, node.shape, node.dtype = None, t._data.shape, t._data.dtype
+    return node
+
+
+class BackwardProgram:
+    """The gradients of a program's results."""
+
+    def __init__(self, backward: Backward, build: Build) -> None:
+        self.backward = backward
+        self.executable = build(backward.graph)
+        self.constants = [i.data for i in backward.graph.inputs if i.data is not None]
+
+    def node(self, leaves: Sequence[Tensor], inputs: list, outputs: list[ndarray]) -> Node:
+        """The node for one call: holds what the backward needs."""
+        backward = self.backward
+        node = Compiled(self, len(backward.roots))
+        node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
+        places = {"output": outputs, "input": inputs}
+        node.saved = tuple([places[kind][i] for kind, i in backward.saved])
+        return node
+
+    def run(self, cotangents: list, saved: tuple) -> list[Tensor | None]:
+        """Gradients for the edges."""
+        roots = self.backward.roots
+        given = [
+            np.zeros(shape, dtype) if g is None else g._data.astype(dtype, copy=False)
+            for g, (shape, dtype) in zip(cotangents, roots)
+        ]
+        found = self.executable.run([*given, *saved, *self.constants])
+        return [None if i is None else wrap(found[i]) for i in self.backward.given]

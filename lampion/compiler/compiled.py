@@ -1,0 +1,297 @@
+"""`lampion.compile`: a function, module or whole training step as native programs.
+
+Imports the compiler and core. The first call with new shapes, types or modes runs as it is while
+it is traced; later calls run its program. What can't be traced runs eagerly, and says so once.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from .. import dtypes
+from ..core.graph import STATE
+from ..core.memory import root_array, strides_of
+from ..core.tensor import Tensor
+from ..errors import check
+from ..settings import settings
+from .bound import Build, Program
+from .captured import capture
+from .execute import Interpreter
+from .guards import PLAIN, guards_of, is_module
+from .structure import Structure, flatten
+from .trace import Failure, Tracer, tracer
+from .watch import TRACING, watching
+
+LIMIT = 64  # programs of one function; a function that needs more runs eagerly
+BACKENDS: dict[str, Build] = {"eager": Interpreter, "interpreter": Interpreter}
+
+
+class Disabled(threading.local):
+    """How many functions that `disable` made are running."""
+
+    depth = 0
+
+
+DISABLED = Disabled()
+
+
+def compile(
+    model: Callable | None = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str | Callable = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
+) -> Any:
+    """The function (or module) as native programs, one for each set of shapes, types and modes.
+
+    Forward passes and whole training steps alike; also a decorator. With `fullgraph`, a call that
+    can't be traced raises RuntimeError; without, it runs eagerly. `mode`, `options` and `dynamic`
+    are accepted for PyTorch's sake. Raises RuntimeError for a backend that is not known.
+
+    >>> @torch.compile
+    ... def f(x):
+    ...     return torch.sin(x) * 2
+    >>> f(torch.zeros(2))
+    tensor([0., 0.])
+    """
+    build = builder(backend)
+    if model is None:
+        return functools.partial(
+            compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode,
+            options=options, disable=disable,
+        )  # fmt: skip
+    check(callable(model), lambda: f"[compile] expects a callable, got {type(model).__name__}",
+          TypeError)  # fmt: skip
+    if disable:
+        return model
+    made = Function(model, build, fullgraph)
+    if is_module(model):
+        return Proxy(model, made)
+    functools.update_wrapper(made, model)
+    return made
+
+
+def builder(backend: str | Callable) -> Build:
+    """What makes an executable of a graph."""
+    found = backend if callable(backend) else BACKENDS.get(backend)
+    known = ", ".join(sorted(BACKENDS))
+    check(found is not None, lambda: f"[compile] Invalid backend: {backend!r}; known are {known}")
+    return found  # type: ignore[return-value]
+
+
+class Function:
+    """A compiled function: its programs by what distinguishes calls."""
+
+    def __init__(self, function: Callable, build: Build, fullgraph: bool) -> None:
+        self.function, self.build, self.fullgraph = function, build, fullgraph
+        self.programs: dict[Any, list[Program]] = {}
+        self.eager: set[Any] = set()  # keys of calls that can't be traced
+        self.count = 0
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if STATE.interpreters or STATE.observers or STATE.saved_hooks or STATE.anomaly:
+            return self.function(*args, **kwargs)
+        leaves, structure = flatten((args, kwargs))
+        key = call_key(leaves, structure)
+        tensors = [x for x in leaves if isinstance(x, Tensor)]
+        for program in self.programs.get(key, ()):
+            if program.fits(tensors) and program.busy.acquire(blocking=False):
+                try:
+                    return program.run(tensors)
+                finally:
+                    program.busy.release()
+        if key in self.eager or DISABLED.depth:
+            return self.function(*args, **kwargs)
+        return self.first_call(key, leaves, tensors, args, kwargs)
+
+    def first_call(
+        self, key: Any, leaves: list, tensors: list[Tensor], args: tuple, kwargs: dict
+    ) -> Any:
+        """Runs a call as it is and keeps the program of it."""
+        if self.count >= LIMIT:
+            self.eager.add(key)
+            self.warn(f"{LIMIT} programs have been compiled, and a call fits none of them")
+            return self.function(*args, **kwargs)
+        if not TRACING.acquire(blocking=False):  # another thread is tracing
+            return self.function(*args, **kwargs)
+        try:
+            guards = guards_of([self.function, *(x for x in leaves if not isinstance(x, Tensor))])
+            active = Tracer(self.fullgraph)
+            with watching(active):
+                for t in tensors:
+                    active.add_argument(t)
+                result = self.function(*args, **kwargs)
+                captured = capture(active, result, name_of(self.function))
+        finally:
+            TRACING.release()
+        if captured is None:
+            self.refuse(key, active.failure)
+            return result
+        guards.always += active.facts
+        broken = guards.broken()
+        if broken is not None:
+            self.refuse(key, Failure(f"the call changes an object of Python's: {broken}", ""))
+            return result
+        identical = {i: tensors[i]._data for i in active.identical}
+        program = Program(captured, guards, identical, self.build)
+        self.programs.setdefault(key, []).insert(0, program)
+        self.count += 1
+        return result
+
+    def refuse(self, key: Any, failure: Failure | None) -> None:
+        """Notes that calls like this one run eagerly, and says so once."""
+        if failure is None or failure.again:
+            return
+        check(not self.fullgraph, lambda: f"[compile] fullgraph=True, but {failure}")
+        if not self.eager:
+            self.warn(str(failure))
+        self.eager.add(key)
+
+    def warn(self, reason: str) -> None:
+        """One warning that names why the function runs eagerly."""
+        warnings.warn(f"[compile] {name_of(self.function)} runs eagerly: {reason}", stacklevel=4)
+
+
+class Proxy:
+    """A module whose calls are compiled; all else is the module's own."""
+
+    def __init__(self, module: Any, call: Function) -> None:
+        object.__setattr__(self, "_orig_mod", module)
+        object.__setattr__(self, "_call", call)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._orig_mod, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._orig_mod, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._orig_mod, name)
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]  # isinstance(compiled, Module) holds
+        return type(self._orig_mod)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._orig_mod.__dict__
+
+    def __dir__(self) -> list[str]:
+        return dir(self._orig_mod)
+
+    def __repr__(self) -> str:
+        return repr(self._orig_mod)
+
+    def __len__(self) -> int:
+        return len(self._orig_mod)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._orig_mod[index]
+
+    def __iter__(self) -> Any:
+        return iter(self._orig_mod)
+
+
+def name_of(function: Any) -> str:
+    """A function's name for messages and graphs."""
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+# -- what distinguishes calls --------------------------------------------------------------------
+
+
+def call_key(leaves: list, structure: Structure) -> tuple:
+    """What must be equal for two calls to share a program."""
+    policy = STATE.autocast
+    modes = (
+        STATE.grad,
+        STATE.inference,
+        policy and (policy.device_type, policy.dtype, policy.cache is not None),
+        dtypes.get_default_dtype(),
+        settings.deterministic,
+    )
+    inside = tuple([leaf_key(x) for x in leaves])
+    return structure, modes, inside, sharing([x for x in leaves if isinstance(x, Tensor)])
+
+
+def leaf_key(x: Any) -> Any:
+    """A tensor by its layout and its place in a graph, numbers by value, others by identity."""
+    if isinstance(x, Tensor):
+        data = x._data
+        leaf = x.grad_fn is None
+        return data.shape, strides_of(data), data.dtype, x._requires_grad, leaf, type(x)
+    if isinstance(x, PLAIN):
+        return type(x), repr(x)
+    return type(x), Identity(x)
+
+
+class Identity:
+    """Equal to no other object's; keeps the object alive, so that its number stays its own."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+def sharing(tensors: list[Tensor]) -> tuple:
+    """Which arguments lie in the same memory, and how."""
+    if len(tensors) < 2:
+        return ()
+    roots = [id(root_array(t._data)) for t in tensors]
+    if len(set(roots)) == len(roots):
+        return ()
+    first = {root: roots.index(root) for root in roots}
+    starts = [t._data.__array_interface__["data"][0] for t in tensors]
+    views = [
+        tuple([(op.name, repr(params)) for op, params in t._chain]) if t._view else ()
+        for t in tensors
+    ]
+    return tuple(
+        (first[root], start - starts[first[root]], tensors[i] is tensors[first[root]], views[i])
+        for i, (root, start) in enumerate(zip(roots, starts))
+        if roots.count(root) > 1
+    )
+
+
+# -- PyTorch's `torch.compiler` ------------------------------------------------------------------
+
+
+def disable(fn: Callable | None = None, recursive: bool = True, *, reason: str = "") -> Any:
+    """The function, never compiled: a call of it inside a compiled one runs in the trace."""
+    if fn is None:
+        return functools.partial(disable, recursive=recursive, reason=reason)
+
+    @functools.wraps(fn)
+    def eager(*args: Any, **kwargs: Any) -> Any:
+        DISABLED.depth += 1
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            DISABLED.depth -= 1
+
+    return eager
+
+
+def is_compiling() -> bool:
+    """Whether a call is being traced."""
+    return tracer() is not None
