@@ -20,6 +20,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .comparison import where
+from .large import LARGE, rowwise
 from .loss import F, chosen_reduction, reduced
 from .rules import move_to_front, wide
 from .shape import stack
@@ -265,12 +266,16 @@ def cross_entropy_kernel(
     """The loss and log(sum(exp(x))) over the classes, (N, *)."""
     given, x = x.dtype, wide(x)
     if plain(x, target, w, ignore_index):
-        largest = np.maximum.reduce(x, 1)
-        lse = x - largest[:, None]
-        np.exp(lse, out=lse)
-        lse = np.log(np.add.reduce(lse, 1))
-        lse += largest
-        losses = lse - x[np.arange(len(x)), target]
+        compiler = rowwise(x) if x.size >= LARGE else None
+        if compiler is not None:
+            losses, lse = compiler.run_cross_entropy(x, np.ascontiguousarray(target))
+        else:
+            largest = np.maximum.reduce(x, 1)
+            lse = x - largest[:, None]
+            np.exp(lse, out=lse)
+            lse = np.log(np.add.reduce(lse, 1))
+            lse += largest
+            losses = lse - x[np.arange(len(x)), target]
         if reduction != "none":
             losses = np.add.reduce(losses) / (len(x) if reduction == "mean" else 1)
         return np.asarray(losses).astype(given, copy=False), lse
@@ -299,6 +304,12 @@ def cross_entropy_gradient_kernel(
     """(softmax(x) - one_hot(target)) g, in one array."""
     given, x = x.dtype, wide(x)
     if plain(x, target, w, ignore_index):
+        compiler = rowwise(x, lse) if x.size >= LARGE else None
+        if compiler is not None:
+            factors = np.empty_like(lse)
+            factors[...] = g / len(x) if reduction == "mean" else g
+            gx = compiler.run_cross_entropy_back(x, np.ascontiguousarray(target), lse, factors)
+            return gx.astype(given, copy=False)
         gx = x - lse[:, None]
         np.exp(gx, out=gx)
         gx[np.arange(len(x)), target] -= 1

@@ -35,6 +35,21 @@ def engine(name: str) -> Any:
     return importlib.import_module(f"lampion.compiler.{name}")
 
 
+def rowwise(*arrays: ndarray | None) -> Any:
+    """The compiled kernels over rows and channels, if they are made for such arrays, else None."""
+    compiler = engine("rowwise")
+    return compiler if compiler is not None and compiler.fits(*arrays) else None
+
+
+def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
+    """The compiled kernel of that name along the last dimension of large arrays; None for others."""
+    x = arrays[0]
+    if x.size < LARGE or dim not in (-1, x.ndim - 1):
+        return None
+    compiler = rowwise(*arrays)
+    return None if compiler is None else compiler.along_rows(name, *arrays)
+
+
 def large_kernel(op: Op, kernel: Callable) -> Callable:
     """The kernel, or one that hands large arrays of floats to a compiled one."""
     if op.name not in EXACT:

@@ -1,4 +1,4 @@
-"""Normalisation on arrays, forward and backward, in few passes. May import rules.
+"""Normalisation on arrays, forward and backward, in few passes. May import large and rules.
 
 Half-precision arrays are computed in float32; means and variances stay in float32 then.
 """
@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from .large import LARGE, rowwise
 from .rules import wide
+
+SHORTEST = 16  # positions in a channel that are worth a compiled loop
 
 
 def widest(*arrays: ndarray | None) -> list:
@@ -24,7 +27,8 @@ def widest(*arrays: ndarray | None) -> list:
 class Layout(NamedTuple):
     """What follows from shapes alone: how many elements share a mean, whether a weight is one
     number for them, over which dimensions a weight's gradient is summed, and the sums of products
-    over either.
+    over either; whether whole rows are normalised, each element with a weight of its own, or whole
+    channels.
     """
 
     shared: int
@@ -32,6 +36,7 @@ class Layout(NamedTuple):
     summed: tuple[int, ...]
     over_dims: tuple[str, tuple[int, ...]]
     over_summed: tuple[str, tuple[int, ...]]
+    kind: str | None  # "rows" | "channels"
 
 
 @functools.lru_cache(512)
@@ -39,12 +44,18 @@ def layout(size: tuple[int, ...], dims: tuple[int, ...], shape: tuple[int, ...])
     """The layout of an array of this size, its means over `dims`, its weights seen in `shape`."""
     ndim = len(size)
     summed = tuple(d for d in range(-ndim, 0) if -d > len(shape) or shape[d] == 1)
+    rows = sorted(d % ndim for d in dims) == list(range(ndim - len(dims), ndim))
+    kind = "rows" if rows and size[ndim - len(dims) :] == shape else None
+    channels = sorted(d % ndim for d in dims) == [0, *range(2, ndim)]
+    if channels and shape == (size[1], *[1] * (ndim - 2)) and math.prod(size[2:]) >= SHORTEST:
+        kind = "channels"
     return Layout(
         max(math.prod(size[d] for d in dims), 1),
         all(-d > len(shape) or shape[d] == 1 for d in dims),
         summed,
         product_sum(size, dims),
         product_sum(size, summed),
+        kind,
     )
 
 
@@ -77,6 +88,16 @@ def norm_kernel(
     x, w, b = widest(x, w, b)
     x = seen_as(x, view)
     plan = layout(x.shape, dims, shape)
+    kind = plan.kind if x.size >= LARGE else None
+    compiler = rowwise(x, w, b) if kind else None
+    if compiler is not None:
+        if kind == "rows":
+            y, mean, variance = compiler.run_layer_norm(x, w, b, plan.shared, eps)
+        else:
+            y, mean, variance = compiler.run_batch_norm(x, w, b, eps)
+        reduced = plan.over_dims[1]
+        y = y.reshape(outer).astype(given, copy=False)
+        return y, mean.reshape(reduced), variance.reshape(reduced)
     mean = np.add.reduce(x, dims, keepdims=True)
     mean /= plan.shared
     y = x - mean
@@ -105,10 +126,21 @@ def norm_gradient_kernel(
     given, outer = x.dtype, x.shape
     g, x, w = widest(g, x, w)
     g, x = seen_as(g, view), seen_as(x, view)
+    plan = layout(x.shape, dims, shape)
+    kind = plan.kind if x.size >= LARGE and needs[0] else None
+    compiler = rowwise(x, w, mean, variance) if kind else None
+    if compiler is not None:
+        given_g = np.ascontiguousarray(g, x.dtype)
+        if kind == "rows":
+            made = compiler.run_layer_norm_back(given_g, x, w, mean, variance, plan.shared, eps)
+        else:
+            made = compiler.run_batch_norm_back(given_g, x, w, mean, variance, eps)
+        gx, gw, gb = made
+        gx = gx.reshape(outer).astype(given, copy=False)
+        return gx, gw if needs[1] else None, gb if needs[2] else None
     scale = 1 / np.sqrt(variance + eps)
     n = x - mean
     n *= scale
-    plan = layout(x.shape, dims, shape)
     gw = np.einsum(plan.over_summed[0], g, n).reshape(-1) if needs[1] else None
     gb = np.add.reduce(g, plan.summed).reshape(-1) if needs[2] else None
     gx = None

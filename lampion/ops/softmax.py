@@ -18,6 +18,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
 from ..dtypes import FROM_NUMPY
 from .create import empty_like
+from .large import along_rows
 from .rules import EXPORTS, F32, F64, dtype_argument, move_to_front, public
 
 _max: Any = np.maximum.reduce
@@ -42,6 +43,9 @@ def softmax_kernel(x: ndarray, dim: int) -> ndarray:
         return converted(softmax_kernel, x, dim=dim)
     if not (x.ndim and x.size):
         return np.ones_like(x)
+    made = along_rows("softmax", x, dim=dim)
+    if made is not None:
+        return made
     y = x - _max(x, dim, None, None, True)
     np.exp(y, y)
     return np.divide(y, _sum(y, dim, None, None, True), y)
@@ -53,6 +57,9 @@ def log_softmax_kernel(x: ndarray, dim: int) -> ndarray:
         return converted(log_softmax_kernel, x, dim=dim)
     if not (x.ndim and x.size):
         return np.zeros_like(x)
+    made = along_rows("log_softmax", x, dim=dim)
+    if made is not None:
+        return made
     y = x - _max(x, dim, None, None, True)
     total = _sum(np.exp(y), dim, None, None, True)
     return np.subtract(y, np.log(total, total), y)
@@ -64,6 +71,9 @@ def softmax_backward_kernel(t: ndarray, p: ndarray, dim: int) -> ndarray:
         return converted(softmax_backward_kernel, t, p, dim=dim)
     if p.ndim == 0:
         return np.zeros_like(p)
+    made = along_rows("softmax_back", t, p, dim=dim)
+    if made is not None:
+        return made
     y = t * p
     return np.subtract(y, p * _sum(y, dim, None, None, True), y)
 
@@ -74,6 +84,9 @@ def log_softmax_backward_kernel(t: ndarray, l: ndarray, dim: int) -> ndarray:  #
         return converted(log_softmax_backward_kernel, t, l, dim=dim)
     if l.ndim == 0:
         return np.zeros_like(l)
+    made = along_rows("log_softmax_back", t, l, dim=dim)
+    if made is not None:
+        return made
     y = np.exp(l)
     np.multiply(y, _sum(t, dim, None, None, True), y)
     return np.subtract(t, y, y)
