@@ -43,6 +43,19 @@ def parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(run=run_predict)
 
+    graph = commands.add_parser("run-graph", help="run a graph file (lampion.jit.save)")
+    graph.add_argument("graph", help="the graph file")
+    graph.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="FILE.npy",
+        help="an argument, as a .npy array; once for each, in order",
+    )
+    graph.add_argument("--output", metavar="FILE.npy", help="where to save the (first) result")
+    graph.add_argument("--print", action="store_true", help="print the graph, run nothing")
+    graph.set_defaults(run=run_graph)
+
     script = commands.add_parser("run", help="run a PyTorch program with Lampion as its torch")
     script.add_argument("script", help="a Python file that says `import torch`")
     script.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to it")
@@ -94,6 +107,25 @@ def run_predict(options: argparse.Namespace) -> int:
     for digit in chances.argsort()[::-1][:3]:
         table.add_row(str(digit), f"{chances[digit]:.1%}", "█" * round(30 * float(chances[digit])))
     Console().print(table)
+    return 0
+
+
+def run_graph(options: argparse.Namespace) -> int:
+    """`lampion run-graph`: the arguments come from .npy files, results are printed or saved."""
+    import numpy as np
+
+    from . import jit, tensor
+    from .utils._pytree import tree_leaves
+
+    module = jit.load(options.graph)
+    if options.print:
+        print(module)
+        return 0
+    results = module(*[tensor(np.load(path, allow_pickle=False)) for path in options.input])
+    if options.output is None:
+        print(results)
+    else:
+        np.save(options.output, tree_leaves(results)[0].detach().numpy())
     return 0
 
 

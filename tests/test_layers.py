@@ -32,7 +32,6 @@ LAYERS = [
         "autograd",
         "fft",
         "func",
-        "jit",
         "linalg",
         "nn",
         "optim",
@@ -55,7 +54,7 @@ LAYERS = [
         "storage",
     ],
     ["distributed", "explain", "io", "vision"],
-    ["hub", "serialization"],
+    ["hub", "jit", "serialization"],
     ["__init__"],
     ["jobs"],
     ["drop_in"],
@@ -127,6 +126,7 @@ ONLY = {("ops", "compiler"): ["*_cpu", "*_cuda"]}  # other operators know nothin
 PACKAGES = {
     "*": {"numpy", "ml_dtypes"},
     "io/*": {"safetensors"},
+    "jit/*": {"safetensors"},
     "explain/*": {"rich"},
     "jobs/*": {"rich"},
 }
@@ -147,6 +147,7 @@ LATE = [
     ("ops/*_cuda", "lampion.compiler", "bound at the first call on a CUDA device"),
     ("__init__", "lampion", "names that few programs use load on first use; nothing is above"),
     ("cli", "lampion", "a command loads only what it needs; nothing is above"),
+    ("cli", "numpy", "the same"),
 ]
 
 
