@@ -25,6 +25,7 @@ from ..core.op import Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
+from .large import LARGE, engine
 from .rules import (
     F32,
     F64,
@@ -118,10 +119,25 @@ add_reduce: Any = np.add.reduce  # its arguments go by position, which NumPy's s
 PARTS = 64  # a long column is summed in so many parts
 
 
+def large_sum(x: ndarray, dims: tuple[int, ...], keepdim: bool) -> ndarray | None:
+    """The sum by a compiled kernel, None for arrays that it is not made for."""
+    compiler = engine("sums")
+    total = None if compiler is None else compiler.sum_over(x, dims)
+    if total is None:
+        return None
+    kept = (1,) if keepdim else ()
+    shape = [s for d, n in enumerate(x.shape) for s in (kept if d in dims else (n,))]
+    return total.reshape(shape)
+
+
 def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
     """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so
     here every 64th row is summed first: less rounding, and longer rows, which are faster.
     """
+    if x.size >= LARGE:
+        total = large_sum(x, normalize_dims(dim, x.ndim), keepdim)
+        if total is not None:
+            return total
     if dim.__class__ is not int or x.shape[dim] < 8 * PARTS or x.strides[dim] == x.itemsize:
         return add_reduce(x, dim, None, None, keepdim)
     columns = np.moveaxis(x, dim, 0)  # (n, ...)
