@@ -35,8 +35,12 @@ __all__ = [
 
 
 class Settings:
-    """The present state of the switches."""
+    """The present state of the switches.
 
+    listeners   called when the number of threads was changed
+    """
+
+    listeners: list[Callable[[], None]] = []
     threads: int | None = None  # None: as many as there are processors
     interop_threads: int | None = None
     deterministic = warn_only = warn_always = False
@@ -81,6 +85,8 @@ def set_num_threads(num: int) -> None:
     setter = blas_setter()
     if setter is not None:
         setter(num)
+    for listener in settings.listeners:
+        listener()
 
 
 def get_num_threads() -> int:

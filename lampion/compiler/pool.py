@@ -220,10 +220,10 @@ class Pool:
 
     def __init__(self) -> None:
         self.threads = -1
-        self.asked: int | None = None  # what set_num_threads had said when it was settled
         self.workers = 0
         self.memory = ctypes.create_string_buffer(STATE_BYTES + 128)
         self.address = -(-ctypes.addressof(self.memory) // 128) * 128
+        self.settled = ctypes.c_int64.from_address(self.address + FIELDS["settled"])
         self.workspace: list[ctypes.Array] = []  # every one that was made: a job may still use it
         self.clear()
 
@@ -239,6 +239,10 @@ class Pool:
     def put(self, name: str, value: int) -> None:
         """Sets a field of the state."""
         ctypes.c_int64.from_address(self.address + FIELDS[name]).value = value
+
+    def unsettle(self) -> None:
+        """Has the next call settle the number of threads."""
+        self.settled.value = 0
 
     def widen(self, threads: int) -> None:
         """Makes workspace for that many threads; its pages cost nothing until they are used."""
@@ -267,8 +271,8 @@ class Pool:
                     self.workers += 1
                     _thread.start_new_thread(work, (self.address, self.workers, cpus))
             self.put("limit", wanted if os.name == "posix" else 1)
-            self.threads, self.asked = wanted, settings.threads
-            self.put("settled", 1)
+            self.threads = wanted
+            self.settled.value = 1
         finally:
             native().function("leave", None, ctypes.c_void_p)(self.address)
 
@@ -287,6 +291,7 @@ def work(address: int, thread: int, cpus: list[int]) -> None:
 def pool() -> Pool:
     """The process's pool."""
     made = Pool()
+    settings.listeners.append(made.unsettle)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=made.clear)
     return made

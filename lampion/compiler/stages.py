@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import check
-from ..settings import settings
 from . import pool, runtime
 from .emit import Function, Module, Value
 from .pool import SHARE, field
@@ -301,9 +300,8 @@ encoded = lru_cache(4096)(encode)
 
 def settle() -> None:
     """Makes the pool's threads as many as `set_num_threads` says, if they are not."""
-    workers = pool.pool()
-    if workers.threads < 0 or workers.asked != settings.threads:
-        workers.settle()
+    if not pool.pool().settled.value:
+        pool.pool().settle()
 
 
 def execute(program: ctypes.Array, operands: ctypes.Array) -> None:
