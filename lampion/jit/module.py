@@ -30,7 +30,8 @@ class GraphModule(Module):
         super().__init__()
         self.graph, self.results = graph, results
         self.arguments = [item.value for item in graph.inputs if item.role == "argument"]
-        self.constants = {i.value: wrap(i.data) for i in graph.inputs if i.role == "constant"}
+        constants = (i for i in graph.inputs if i.role == "constant")
+        self.constants: dict[Any, Tensor] = {i.value: wrap(i.data) for i in constants}
         self.places: dict[Value, tuple[Module, str]] = {}
         for item in graph.inputs:
             check(item.role != "number", lambda: number_error(item.value), TypeError)

@@ -156,6 +156,16 @@ def save(m: GraphModule, f: str | os.PathLike | IO[bytes], **options: Any) -> No
     m.save(f)
 
 
+def script(obj: Any, *args: Any, **options: Any) -> Any:
+    """The function, class or module itself: Lampion runs Python as it is, and `lampion.compile`
+    makes it fast.
+    """
+    return obj
+
+
+ignore = export = unused = script  # marks for the TorchScript compiler, which nothing needs here
+
+
 def is_tracing() -> bool:
     """Whether a trace is going on in this thread."""
     return tracer() is not None

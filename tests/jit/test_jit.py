@@ -213,3 +213,13 @@ def test_run_graph(tmp_path, capsys):
     assert main(["run-graph", str(path), "--input", str(given)]) == 1
     assert "traced as f32[2]" in capsys.readouterr().err
     assert main(["run-graph", str(tmp_path / "missing"), "--input", str(given)]) == 1
+
+
+def test_script_leaves_python_as_it_is():
+    @jit.script
+    def double(x):
+        return x * 2
+
+    assert double(torch.ones(1)).item() == 2
+    assert not jit.is_scripting() and not jit.is_tracing()
+    jit.trace(lambda x: x if jit.is_tracing() else x / 0, torch.ones(1))
