@@ -14,8 +14,9 @@ from . import runtime
 from .conv_code import DIRECT, PACK, PHASE, Numbers, Tile, direct, driver, numbers_for
 from .conv_plan import (
     Division, Problem, Sizes, View, divide, forward_view, input_view, pointwise, register_tile,
-    strip_length, three,
+    strip_length, three, words,
 )  # fmt: skip
+from .conv_weight import weight_calls
 from .runtime import Target
 from .stages import Call, Layout
 
@@ -54,11 +55,6 @@ def plain(layout: Layout) -> bool:
     return True
 
 
-def words(names: tuple[str, ...], values: dict[str, int]) -> bytes:
-    """A record of fields of 8 bytes; those that are not given are 0."""
-    return struct.pack(f"<{len(names)}q", *[values.get(name, 0) for name in names])
-
-
 @cache
 def conv_calls(
     kind: str, x: Layout, w: Layout, y: Layout, steps: Any, bias: bool = False,
@@ -80,6 +76,8 @@ def conv_calls(
     target = target or runtime.host()
     if 0 in x.shape or 0 in y.shape or 0 in w.shape:
         return (), ()
+    if kind == "weight":
+        return weight_calls(p, x.dtype, target)
     p = pointwise(p)
     view = forward_view(p) if kind == "forward" else input_view(p)
     return direct_calls(p, view, kind, x.dtype, bias, epilogue, target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -76,6 +77,11 @@ class View(NamedTuple):
     def framed(self) -> bool:
         """Whether the frame is more than a part of the source."""
         return any(self.low) or any(f > s for f, s in zip(self.frame, self.source, strict=True))
+
+
+def words(names: tuple[str, ...], values: dict[str, int]) -> bytes:
+    """A record of fields of 8 bytes; those that are not given are 0."""
+    return struct.pack(f"<{len(names)}q", *[values.get(name, 0) for name in names])
 
 
 def three(values: tuple[int, ...], fill: int) -> Three:
@@ -186,6 +192,11 @@ def register_tile(widths: list[int], rows: int, outputs: int, sizes: Sizes) -> T
     return best[1]
 
 
+def uneven(tiles: int) -> float:
+    """What share of the time a few threads wait for the last tiles."""
+    return -(-tiles // 4) * 4 / tiles - 1
+
+
 # -- tiles of the work -------------------------------------------------------------------------
 
 
@@ -253,7 +264,7 @@ def divide(p: Problem, view: View, size: int, blocks: int, weight_bytes: int) ->
         )
         copied = p.images * view.channels * p.groups * frame * size * block_groups
         weights = weight_bytes * -(-p.images // d.images) * rows
-        uneven = 1 + max(0, 4 * wanted - d.tiles) / (64 * wanted)
-        return d.tiles < wanted, (2 * copied * view.framed + weights + d.tiles * 2000) * uneven
+        traffic = 2 * copied * view.framed + weights
+        return d.tiles < wanted, traffic / 10 + p.flops / 64 * uneven(d.tiles) + d.tiles * 500
 
     return min(candidates(p, view, size, blocks), key=cost)
