@@ -4,7 +4,7 @@ the Python that made them. Imports its own files, compiler and nn.
 The files are described in docs/graph_format.md; PyTorch's TorchScript archives are not read.
 """
 
-from .module import GraphModule as GraphModule, GraphModule as ScriptModule, load as load
+from .module import GraphModule as GraphModule, load as load
 from .tracing import (
     export as export,
     ignore as ignore,
@@ -15,3 +15,5 @@ from .tracing import (
     trace as trace,
     unused as unused,
 )
+
+ScriptModule = GraphModule
