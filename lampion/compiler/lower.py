@@ -1,0 +1,111 @@
+"""From a graph to kernels: the pipeline. May import the lower_ files, passes and kernels.
+
+Operators become definitions (lower_program), these are grouped (passes.fuse), groups become kernels
+(lower_kernels), and what has neither becomes a call of a template or of the host (lower_calls).
+"""
+
+from __future__ import annotations
+
+from .graph import Graph, Value, contiguous_strides
+from .kernels import Buffer, Kernel, KernelList
+from .lower_calls import call_kernels
+from .lower_kernels import generate
+from .lower_maps import Alias
+from .lower_program import Definitions
+from .passes.clean import clean
+from .passes.expand import expand
+from .passes.fuse import Fusion, Group
+
+PASSES = (expand, clean)
+
+
+def lower(graph: Graph) -> KernelList:
+    """The kernels that do what the graph says, in an order that works."""
+    for each in PASSES:
+        graph = each(graph)
+    return Lowering(graph).result()
+
+
+class Lowering:
+    """One graph on its way to kernels."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.program = Definitions(graph)
+        self.buffers: dict[Value, Buffer] = {}
+        self.inputs = [self.input_buffer(i.value) for i in graph.inputs]
+        self.results = {v: self.own(v) for v in dict.fromkeys(graph.results())}
+        self.fusion = Fusion(self.program)
+        for value in self.results.values():
+            root = self.fusion.in_memory(value)
+            self.fusion.stored.add(root)
+        self.outputs = {self.results[v] for v in graph.outputs}
+
+    def input_buffer(self, value: Value) -> Buffer:
+        """The buffer of a graph's input."""
+        item = self.program.inputs[value]
+        buffer = Buffer(item.role, value.shape, value.dtype, len(self.buffers), item.data)
+        self.buffers[value] = buffer
+        return buffer
+
+    def own(self, value: Value) -> Value:
+        """The value, or a copy if it is only seen through a view or computed on the way."""
+        inline = self.program.is_inline(value) and value not in self.program.inputs
+        if isinstance(self.program.made.get(value), Alias) or inline:
+            return self.program.copied(value, Value(value.shape, value.dtype, f"{value.name}_out"))
+        return value
+
+    def buffer(self, value: Value) -> Buffer:
+        """Where a value is in memory."""
+        found = self.buffers.get(value)
+        if found is None:
+            role = "output" if value in self.outputs else "temporary"
+            found = Buffer(role, value.shape, value.dtype, len(self.buffers))
+            self.buffers[value] = found
+        return found
+
+    def result(self) -> KernelList:
+        """All kernels, and what comes in and goes out."""
+        kernels: list[Kernel] = []
+        for group in ordered(self.fusion.groups):
+            kernels += self.kernels(group)
+        inputs = tuple(
+            None if i.role == "constant" else self.buffers[i.value] for i in self.graph.inputs
+        )
+        outputs = tuple(self.buffer(self.results[v]) for v in self.graph.outputs)
+        writes = tuple(
+            (self.buffers[target], self.buffer(self.results[v])) for target, v in self.graph.writes
+        )
+        return KernelList(
+            self.graph.name, inputs, kernels, outputs, writes, str(self.graph).splitlines()
+        )
+
+    def kernels(self, group: Group) -> list[Kernel]:
+        """The kernels of a group; none where nothing is kept of what it makes."""
+        if group.call is not None:
+            return call_kernels(self.program, group.call, self.buffer)
+        stores = [v for v in group.members if v in self.fusion.stored]
+        if not stores:
+            return []
+        name = " ".join(dict.fromkeys(self.program.origin[v] for v in group.members))
+        return [generate(self.program, group, stores, self.buffer, name)]
+
+
+def ordered(groups: list[Group]) -> list[Group]:
+    """The groups, each after those that must run before it, else in the order they were made."""
+    done, result = 0, list[Group]()
+    waiting = list(groups)
+    while waiting:
+        later: list[Group] = []
+        for group in waiting:
+            if group.before & ~done:
+                later.append(group)
+            else:
+                result.append(group)
+                done |= 1 << group.number
+        assert len(later) < len(waiting), "groups that wait for each other"
+        waiting = later
+    return result
+
+
+__all__ = ["contiguous_strides", "lower"]

@@ -1,0 +1,363 @@
+"""A group of values as a kernel: loops, reductions and stores in IR. May import the other lower_
+files, passes.fuse, kernels and ir.
+
+Rows: loops over what is kept, outermost first, inside each a loop per reduction that needs those
+before it and one for the stores; LLVM runs the innermost as SIMD lanes. Columns, where the innermost
+dimension is kept: rows of the source are added to a row of results, a few at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from .graph import Value
+from .ir import (
+    Node,
+    constant,
+    loop,
+    loop_range,
+    parameter,
+    program,
+    reduce,
+    reduction_identity,
+    store,
+)
+from .kernels import Buffer, Generated, Kernel
+from .lower_index import Counter, Index, as_node, broadcast, count, digits
+from .lower_maps import Alias, Map, Reader
+from .lower_program import Definitions
+from .lower_reduce import COMBINE, Reduction, is_column
+from .lower_scalar import rounded, storage_type, value_type
+from .passes.fuse import Group, is_simple_column, space
+
+Buffers = Callable[[Value], Buffer]
+ROWS_AT_ONCE = 8  # of a column reduction
+
+
+class Unmade(Exception):
+    """A value was read that is no member and has no memory."""
+
+
+class Writer:
+    """Makes elements in a group's loops. A `Reader`, see lower_maps.
+
+    seen  the loops' coefficients in every index that became code; loops that always go together
+          become one
+    """
+
+    def __init__(self, program: Definitions, group: Group, counters: list[Counter]) -> None:
+        self.program, self.group, self.counters = program, group, counters
+        self.full, self.kept = space(group.factors, counters)
+        self.operands: dict[Value, Node] = {}
+        self.memo: dict[tuple, Node] = {}
+        self.seen: dict[tuple[int, ...], None] = {}
+        self.replace: dict[Counter, Counter] = {}  # the last of joined loops by their one counter
+        self.drop: set[Counter] = set()
+        self.mask: Node | None = None
+        self.ranges: tuple[Node, ...] = ()
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def under(self, mask: Node) -> Reader:
+        """See Reader."""
+        inner = Writer.__new__(Writer)
+        inner.__dict__.update(self.__dict__)
+        inner.mask = mask if self.mask is None else self.mask & mask
+        return inner
+
+    def node(self, index: Index) -> Node:
+        """See Reader."""
+        if self.replace or self.drop:
+            terms = [(self.replace.get(c, c), f) for c, f in index.terms if c not in self.drop]
+            return as_node(Index(tuple(terms), index.constant))
+        factors = dict(index.terms)
+        self.seen[tuple(factors.get(c, 0) for c in self.counters)] = None
+        return as_node(index)
+
+    def read(self, value: Value, index: Index) -> Node:
+        """See Reader."""
+        key = value, index, self.mask
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self.make(value, index)
+        return found
+
+    def make(self, value: Value, index: Index) -> Node:
+        """The element by the value's definition, or from memory."""
+        how = self.program.made.get(value)
+        if isinstance(how, Alias):
+            places = digits(index, value.shape, self.node)
+            return self.read(how.base, count(places, how.strides, how.offset))
+        if value in self.group.members:
+            if isinstance(how, Reduction):
+                return self.reduced(value, how)
+            assert isinstance(how, Map)
+            return how.element(self, index)
+        if self.program.is_inline(value):
+            number = self.program.constant(value)
+            if number is not None:
+                return number
+            assert isinstance(how, Map)
+            return how.element(self, index)
+        return self.load(value, index)
+
+    def load(self, value: Value, index: Index) -> Node:
+        """The element from memory."""
+        kind = storage_type(value.dtype)
+        pointer = self.operand(value)
+        if self.mask is None:
+            loaded = pointer.load(self.node(index))
+        else:
+            zero = constant(0, value_type(value.dtype))
+            other = zero if zero.dtype == kind else zero.cast(kind)
+            loaded = pointer.load(self.node(index), self.mask, other)
+        return loaded.cast(value_type(value.dtype))
+
+    def operand(self, value: Value) -> Node:
+        """The pointer to a value's memory: parameters are numbered as they are met."""
+        found = self.operands.get(value)
+        if found is None:
+            pointer = parameter(len(self.operands), f"*{storage_type(value.dtype)}")
+            found = self.operands[value] = pointer
+        return found
+
+    def reduced(self, value: Value, how: Reduction) -> Node:
+        """A reduction over the loops that are not kept."""
+        element = how.prepare(self.read(how.source, self.full))
+        result = reduce(element, self.ranges, how.kind, "reassoc")
+        return rounded(result, how.dtype)
+
+    # -- statements --------------------------------------------------------------------------
+
+    def stored(self, value: Value, index: Index) -> Node:
+        """The statement that puts a member into memory."""
+        element = self.read(value, index)
+        kind = storage_type(value.dtype)
+        return store(self.operand(value), self.node(index), element.cast(kind))
+
+
+class Plan:
+    """The loops of a group's kernel: finely cut ones joined again where nothing tells them apart.
+
+    loops  (size, kept, numbers of the fine loops), outermost first
+    """
+
+    def __init__(self, program: Definitions, group: Group, stores: list[Value]) -> None:
+        self.program, self.group, self.stores = program, group, stores
+        self.column = bool(group.pattern) and is_simple_column(group.pattern or ())
+        fine = [Counter(loop_range(0, n, i), n) for i, (n, _) in enumerate(group.factors)]
+        self.runs: list[list[int]] = [[i] for i in range(len(fine))]
+        self.kinds = [kept for _, kept in group.factors]
+        if len(fine) > 1:
+            self.runs = self.joined(fine)
+
+    def joined(self, fine: list[Counter]) -> list[list[int]]:
+        """Which fine loops can run as one."""
+        writer = Writer(self.program, self.group, fine)
+        writer.ranges = tuple(
+            c.node for c, (_, kept) in zip(fine, self.group.factors, strict=True) if not kept
+        )
+        for value in self.stores:
+            writer.stored(value, writer.full if self.is_full(value) else writer.kept)
+        runs: list[list[int]] = [[0]]
+        for i in range(1, len(fine)):
+            size = fine[i].size
+            together = self.kinds[i] == self.kinds[i - 1] and all(
+                c[i - 1] == c[i] * size for c in writer.seen
+            )
+            if together:
+                runs[-1].append(i)
+            else:
+                runs.append([i])
+        return runs
+
+    def is_full(self, value: Value) -> bool:
+        """Whether a member is made at every iteration, not once for each kept one."""
+        how = self.program.made[value]
+        return not isinstance(how, Reduction) and value.size == self.group.size
+
+    def sizes(self) -> list[tuple[int, bool]]:
+        """The joined loops."""
+        return [
+            (prod(self.group.factors[i][0] for i in run), self.kinds[run[0]]) for run in self.runs
+        ]
+
+    def writer(self, counters: list[Counter]) -> Writer:
+        """A writer whose loops are the joined ones."""
+        fine: list[Counter] = []
+        replace: dict[Counter, Counter] = {}
+        drop: set[Counter] = set()
+        for run, counter in zip(self.runs, counters, strict=True):
+            for i in run:
+                n = self.group.factors[i][0]
+                own = Counter(loop_range(0, n, 500 + i), n)
+                fine.append(own)
+                if i == run[-1]:
+                    replace[own] = counter
+                else:
+                    drop.add(own)
+        writer = Writer(self.program, self.group, fine)
+        writer.replace, writer.drop = replace, drop
+        return writer
+
+
+def generate(
+    program_: Definitions, group: Group, stores: list[Value], buffer: Buffers, name: str
+) -> Kernel:
+    """The kernel that makes a group's values and stores some of them."""
+    plan = Plan(program_, group, stores)
+    if plan.column:
+        statement, writer, extent = columns(plan)
+    else:
+        statement, writer, extent = rows(plan)
+    signature = [p.dtype for p in writer.operands.values()] + ["i64", "i64"]
+    numbers = {parameter(BEGIN, "i64"): len(writer.operands)}
+    numbers[parameter(BEGIN + 1, "i64")] = len(writer.operands) + 1
+    code = renumbered(statement, numbers)
+    root = program("kernel", signature, code)
+    operands = tuple(buffer(v) for v in writer.operands)
+    written = {buffer(v) for v in stores}
+    tiles = tiles_of(group, stores, extent)
+    pure = all(kept for _, kept in group.factors) and len(plan.runs) <= 1
+    grain = 64 if pure and extent >= 1024 else 1
+    work = Generated(root, operands, extent, tiles, grain)
+    origins = dict.fromkeys(program_.origin[v] for v in group.members)
+    reads = tuple(b for b in operands if b not in written)
+    pairs = in_place(program_, group, stores, writer, buffer) if pure else ()
+    return Kernel(name, tuple(origins), reads, tuple(buffer(v) for v in stores), work, pairs)
+
+
+BEGIN = 100_000  # the parameters `begin` and `end` before it is known how many operands there are
+
+
+def renumbered(root: Node, numbers: dict[Node, int]) -> Node:
+    """The code with some parameters renumbered."""
+    new: dict[Node, Node] = {}
+    for node in root.toposort():
+        if node in numbers:
+            new[node] = parameter(numbers[node], node.dtype)
+        else:
+            new[node] = node.with_src(tuple(new[s] for s in node.src))
+    return new[root]
+
+
+def tiles_of(group: Group, stores: list[Value], extent: int) -> int:
+    """How many tiles: of 20 us or more each, at most 32."""
+    moved = sum(v.size * v.dtype.itemsize for v in (*group.leaves, *stores))
+    work = moved / 8e3 + group.size * group.cost / 1.6e4  # us, at 8 GB/s and 16 lanes of 1 GHz
+    return max(1, min(32, int(work / 20), extent))
+
+
+def outer_range(size: int) -> Node:
+    """The outermost loop, over the tile's part."""
+    return loop_range(parameter(BEGIN, "i64"), parameter(BEGIN + 1, "i64"), 0)
+
+
+def rows(plan: Plan) -> tuple[Node, Writer, int]:
+    """Kept loops outside, reduced loops inside."""
+    counters: list[Counter] = []
+    kept: list[Node] = []
+    inner: list[Node] = []
+    last = max((i for i, _ in enumerate(plan.runs)), default=0)
+    for i, (size, is_kept) in enumerate(plan.sizes()):
+        first = is_kept and not kept
+        kind = "vector" if i == last else "serial"
+        node = outer_range(size) if first else loop_range(0, size, i + 1, "serial")
+        del kind
+        counters.append(Counter(node, size))
+        (kept if is_kept else inner).append(node)
+    writer = plan.writer(counters)
+    writer.ranges = tuple(inner)
+    each = [writer.stored(v, writer.kept) for v in plan.stores if not plan.is_full(v)]
+    every = [writer.stored(v, writer.full) for v in plan.stores if plan.is_full(v)]
+    body = [*each, *([nest(inner, every)] if every and inner else every)]
+    extent = 1
+    if kept:
+        extent = next(n for n, is_kept in plan.sizes() if is_kept)
+    outer = kept or [outer_range(1)]
+    statement = body
+    for node in reversed(outer):
+        statement = [loop(node, *statement)]
+    return statement[0], writer, extent
+
+
+def nest(ranges: list[Node], body: list[Node]) -> Node:
+    """Statements inside loops, the first outermost."""
+    for node in reversed(ranges):
+        body = [loop(node, *body)]
+    return body[0]
+
+
+def columns(plan: Plan) -> tuple[Node, Writer, int]:
+    """For rows of the source, a few at a time: loops over the columns that add them to the row of
+    results.
+    """
+    sizes = plan.sizes()
+    at = next(i for i, (_, kept) in enumerate(sizes) if not kept)
+    until = next(i for i in range(at, len(sizes) + 1) if i == len(sizes) or sizes[i][1])
+    length = sizes[until - 1][0]  # of the innermost reduced loop
+    step = next(u for u in range(ROWS_AT_ONCE, 0, -1) if length % u == 0)
+    nodes: list[Node] = []
+    for i, (size, kept) in enumerate(sizes):
+        first = i == 0 and kept
+        size = size // step if i == until - 1 else size
+        nodes.append(outer_range(size) if first else loop_range(0, size, i + 1))
+    results = [v for v in plan.stores if not plan.is_full(v)]
+    others = [v for v in plan.stores if plan.is_full(v)]
+    first_writer: Writer | None = None
+    sums: dict[Value, Node] = {}
+    body: list[Node] = []
+    for u in range(step):
+        counters = [Counter(node, n) for node, (n, _) in zip(nodes, sizes, strict=True)]
+        counters[until - 1] = Counter(nodes[until - 1] * step + u, length)
+        writer = plan.writer(counters)
+        if first_writer is not None:
+            writer.operands = first_writer.operands
+        first_writer = first_writer or writer
+        body += [writer.stored(v, writer.full) for v in others]
+        for value in results:
+            how = plan.program.made[value]
+            assert isinstance(how, Reduction)
+            element = how.prepare(writer.read(how.source, writer.full))
+            sums[value] = COMBINE[how.kind](sums[value], element) if value in sums else element
+    assert first_writer is not None
+    clear: list[Node] = []
+    for value in results:
+        how = plan.program.made[value]
+        assert isinstance(how, Reduction)
+        pointer, place = first_writer.operand(value), first_writer.node(first_writer.kept)
+        clear.append(store(pointer, place, reduction_identity(how.kind, pointer.dtype[1:])))
+        body.append(store(pointer, place, COMBINE[how.kind](pointer.load(place), sums[value])))
+    outer, reduced, inner = nodes[:at], nodes[at:until], nodes[until:]
+    statements = [nest(inner, clear), nest(reduced, [nest(inner, body)])]
+    extent = sizes[0][0] if outer else 1
+    for node in reversed(outer or [outer_range(1)]):
+        statements = [loop(node, *statements)]
+    return statements[0], first_writer, extent
+
+
+def in_place(
+    program_: Definitions, group: Group, stores: list[Value], writer: Writer, buffer: Buffers
+) -> tuple[tuple[Buffer, Buffer], ...]:
+    """Pairs of a leaf and a result that may share memory: the leaf is read only where the result is
+    written, and by nothing that comes after.
+    """
+    places: dict[Value, set[Index]] = {}
+    for value, index, _ in writer.memo:
+        if value in writer.operands and value not in group.members:
+            places.setdefault(value, set()).add(index)
+    pairs = []
+    for leaf, met in places.items():
+        if met != {writer.full} or leaf.size != group.size:
+            continue
+        for value in stores:
+            same = buffer(leaf).size == buffer(value).size and leaf.dtype == value.dtype
+            if same and value.size == group.size:
+                pairs.append((buffer(leaf), buffer(value)))
+    return tuple(pairs)
+
+
+__all__ = ["broadcast", "generate", "is_column", "np"]

@@ -1,0 +1,484 @@
+"""How an element of a value is made of elements of others: pointwise, as a view, or from elsewhere.
+May import lower_index, lower_scalar, graph and ir.
+
+A view is an index map, found by running its kernel once on an array without content. Joins, pads,
+triangles, repeats and look-ups choose or load where their operands are read, so that none of them
+needs a kernel of its own.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from . import lower_scalar
+from .formula import Unsupported
+from .graph import Step, Value, contiguous_strides
+from .ir import INTS, Node, constant, where
+from .lower_index import Counter, Index, broadcast, count, digits
+from .lower_scalar import storage_type, value_type
+
+
+class Reader(Protocol):
+    """What an element is made with."""
+
+    def read(self, value: Value, index: Index) -> Node:
+        """The element of a value at an index."""
+
+    def node(self, index: Index) -> Node:
+        """An index as code."""
+
+    def under(self, mask: Node) -> Reader:
+        """A reader that reads only where the mask holds, else gives 0."""
+
+
+class Alias(NamedTuple):
+    """A view: its element at a position is that of `base` at offset + sum(position * stride)."""
+
+    base: Value
+    offset: int
+    strides: tuple[int, ...]
+
+
+class Map(NamedTuple):
+    """An element by a function of its index; `cost` is about how many instructions it takes.
+
+    reads  what is read for the element at an index, where that is known without making code
+    """
+
+    element: Callable[[Reader, Index], Node]
+    cost: int
+    reads: Callable[[Index], list[tuple[Value, Index]]] | None = None
+
+
+# -- pointwise ---------------------------------------------------------------------------------
+
+
+def pointwise(step: Step) -> Map | None:
+    """The map of an operator of lower_scalar."""
+    cost = lower_scalar.cost_of(step)
+    if cost is None:
+        return None
+    shape = step.outputs[0].shape
+
+    def element(reader: Reader, index: Index) -> Node:
+        operands = [
+            None if v is None else reader.read(v, broadcast(index, shape, v.shape, reader.node))
+            for v in step.inputs
+        ]
+        return lower_scalar.result_of(step, operands)
+
+    def reads(index: Index) -> list[tuple[Value, Index]]:
+        return [(v, broadcast(index, shape, v.shape)) for v in step.inputs if v is not None]
+
+    return Map(element, cost, reads)
+
+
+# -- views -------------------------------------------------------------------------------------
+
+SEVERAL_VIEWS = {"split", "unbind"}
+NO_ALIAS = {"as_strided", "view_as_real", "view_as_complex"}  # of memory, or of another type
+
+
+def strided_dummy(shape: Sequence[int]) -> np.ndarray:
+    """An array without content, one byte per element: its strides are those of elements."""
+    return as_strided(np.empty(1, np.int8), tuple(shape), contiguous_strides(shape))
+
+
+def place(view: np.ndarray, base: np.ndarray) -> tuple[int, tuple[int, ...]]:
+    """Where a view begins in its base, and its strides."""
+    begin = view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    strides = zip(view.strides, view.shape, contiguous_strides(view.shape), strict=True)
+    return begin, tuple(c if n == 1 else s for s, n, c in strides)
+
+
+def views(step: Step) -> list[Alias] | None:
+    """The views that a step makes of its input."""
+    is_view = step.op.view and step.op.name not in NO_ALIAS
+    if not is_view and step.op.name not in SEVERAL_VIEWS:
+        return None
+    base = step.inputs[0]
+    assert base is not None
+    if any(v.dtype != base.dtype for v in step.outputs):
+        return None
+    if 0 in base.shape or any(0 in v.shape for v in step.outputs):
+        return [Alias(base, 0, contiguous_strides(v.shape)) for v in step.outputs]
+    dummy = strided_dummy(base.shape)
+    made = step.op.kernel(dummy, **step.params)
+    arrays = made if isinstance(made, tuple) else (made,)
+    return [Alias(base, *place(array, dummy)) for array in arrays]
+
+
+def flip(step: Step) -> list[Alias]:
+    """Dimensions turned round: negative strides."""
+    (base,) = step.inputs
+    assert base is not None
+    strides, offset = list(contiguous_strides(base.shape)), 0
+    for d in step.params["dims"]:
+        offset += strides[d] * (base.shape[d] - 1)
+        strides[d] = -strides[d]
+    return [Alias(base, offset, tuple(strides))]
+
+
+# -- elements from elsewhere -------------------------------------------------------------------
+
+
+def moved(reader: Reader, position: Index, by: int, size: int) -> Index:
+    """A position in a dimension, shifted, as a count into another of `size` elements."""
+    if not by:
+        return position
+    return Index(((Counter(reader.node(position.shifted(by)), size), 1),))
+
+
+def between(x: Node, low: int, high: int) -> Node:
+    """low <= x < high."""
+    return (x >= low) & (x < high)
+
+
+def read_at(reader: Reader, value: Value, positions: Sequence[Index]) -> Node:
+    """The element at a position."""
+    return reader.read(value, count(positions, contiguous_strides(value.shape)))
+
+
+def cat(step: Step) -> Callable:
+    """The operand whose stretch of the dimension holds the index."""
+    shape, dim = step.outputs[0].shape, step.params["dim"]
+    parts = [v for v in step.inputs if v is not None and v.shape != (0,)]
+    if len(parts) > 16:
+        raise Unsupported("a long list")
+
+    def element(reader: Reader, index: Index) -> Node:
+        at = digits(index, shape, reader.node)
+        place, end = reader.node(at[dim]), shape[dim]
+        result: Node | None = None
+        for part in reversed(parts):
+            begin = end - part.shape[dim]
+            inner = [*at[:dim], moved(reader, at[dim], -begin, part.shape[dim]), *at[dim + 1 :]]
+            here = read_at(reader.under(between(place, begin, end)), part, inner)
+            result = here if result is None else where(place < end, here, result)
+            end = begin
+        assert result is not None
+        return result
+
+    return element
+
+
+def stack(step: Step) -> Callable:
+    """The operand that the new dimension names."""
+    shape, dim = step.outputs[0].shape, step.params["dim"]
+    if len(step.inputs) > 16:
+        raise Unsupported("a long list")
+
+    def element(reader: Reader, index: Index) -> Node:
+        at = digits(index, shape, reader.node)
+        place, inner = reader.node(at[dim]), [*at[:dim], *at[dim + 1 :]]
+        result: Node | None = None
+        for i, part in reversed(list(enumerate(step.inputs))):
+            assert part is not None
+            here = read_at(reader.under(place.equals(i)), part, inner)
+            result = here if result is None else where(place.equals(i), here, result)
+        assert result is not None
+        return result
+
+    return element
+
+
+def pad(step: Step) -> Callable:
+    """The element inside the borders, else the value."""
+    (x,), out = step.inputs, step.outputs[0]
+    assert x is not None
+    source, pads = x, step.params["pads"]
+    lead = len(x.shape) - len(pads)
+
+    def element(reader: Reader, index: Index) -> Node:
+        at = digits(index, out.shape, reader.node)
+        inside, inner = [], at[:lead]
+        for d, (before, after) in enumerate(pads, lead):
+            if before > 0 or after > 0:
+                inside.append(between(reader.node(at[d]), before, before + source.shape[d]))
+            inner.append(moved(reader, at[d], -before, source.shape[d]))
+        value = constant(step.params["value"], value_type(out.dtype))
+        if not inside:
+            return read_at(reader, source, inner)
+        mask = reduce(operator.and_, inside)
+        return where(mask, read_at(reader.under(mask), source, inner), value)
+
+    return element
+
+
+def triangle(keep: Callable[[Node, Node], Node]) -> Callable[[Step], Callable]:
+    """The elements of matrices on one side of a diagonal, else 0."""
+
+    def make(step: Step) -> Callable:
+        (x,) = step.inputs
+        assert x is not None
+        source = x
+
+        def element(reader: Reader, index: Index) -> Node:
+            *_, row, column = digits(index, source.shape, reader.node)
+            kept = keep(reader.node(row), reader.node(column) - step.params["diagonal"])
+            value = reader.read(source, index)
+            return where(kept, value, constant(0, value.dtype))
+
+        return element
+
+    return make
+
+
+def roll(step: Step) -> Callable:
+    """Positions shifted, those beyond the end coming round."""
+    (x,) = step.inputs
+    assert x is not None
+    source = x
+    shifts: dict[int, int] = {}
+    for by, dim in zip(step.params["shifts"], step.params["dims"], strict=True):
+        shifts[dim] = shifts.get(dim, 0) + by
+
+    def element(reader: Reader, index: Index) -> Node:
+        at = digits(index, source.shape, reader.node)
+        for d, by in shifts.items():
+            n = source.shape[d]
+            turned = (reader.node(at[d]) + (-by) % n) % n
+            at[d] = Index(((Counter(turned, n), 1),))
+        return read_at(reader, source, at)
+
+    return element
+
+
+def repeat(step: Step) -> Callable:
+    """Positions modulo the size of what is repeated."""
+    (x,), shape = step.inputs, step.outputs[0].shape
+    assert x is not None
+    source, lead = x, len(shape) - len(x.shape)
+
+    def element(reader: Reader, index: Index) -> Node:
+        at = digits(index, shape, reader.node)[lead:]
+        for d, n in enumerate(source.shape):
+            if n == 1:
+                at[d] = Index()
+            elif n != shape[lead + d]:
+                at[d] = Index(((Counter(reader.node(at[d]) % n, n), 1),))
+        return read_at(reader, source, at)
+
+    return element
+
+
+# -- look-ups ----------------------------------------------------------------------------------
+
+
+def looked_up(reader: Reader, index: Value, at: Index, size: int) -> Index:
+    """An index that is loaded: negative ones count from the end, and none is out of bounds."""
+    loaded = reader.read(index, at)
+    if loaded.dtype not in INTS:
+        raise Unsupported("an index of truth values")
+    loaded = loaded.cast("i64")
+    loaded = where(loaded < 0, loaded + size, loaded)
+    return Index(((Counter(loaded.max(0).min(size - 1), size), 1),))
+
+
+def gather(step: Step) -> Callable:
+    """x at the index along one dimension and at the place itself along the others."""
+    x, index = step.inputs
+    assert x is not None and index is not None
+    source, places, dim = x, index, step.params["dim"]
+
+    def element(reader: Reader, at: Index) -> Node:
+        positions = digits(at, places.shape, reader.node)
+        positions[dim] = looked_up(reader, places, at, source.shape[dim])
+        return read_at(reader, source, positions)
+
+    return element
+
+
+def take(step: Step) -> Callable:
+    """x at an index over one dimension, whose place the index's dimensions take."""
+    x, index = step.inputs
+    assert x is not None and index is not None
+    dims = step.params.get("dims", (0,))
+    if len(dims) != 1 or index.dtype.kind not in "iu":
+        raise Unsupported("an index over several dimensions")
+    source, rows, dim, depth = x, index, dims[0], len(index.shape)
+    shape = step.outputs[0].shape
+
+    def element(reader: Reader, at: Index) -> Node:
+        positions = digits(at, shape, reader.node)
+        inner = count(positions[dim : dim + depth], contiguous_strides(rows.shape))
+        chosen = looked_up(reader, rows, inner, source.shape[dim])
+        return read_at(reader, source, [*positions[:dim], chosen, *positions[dim + depth :]])
+
+    return element
+
+
+# -- values from nothing -----------------------------------------------------------------------
+
+
+def full(step: Step) -> Callable:
+    """One value; new memory without content is zeros here."""
+    dtype, value = value_type(step.outputs[0].dtype), step.params.get("value", 0)
+    if isinstance(value, complex):
+        raise Unsupported("complex numbers")
+    same = lower_scalar.rounded(constant(value, dtype), step.outputs[0].dtype)
+    return lambda reader, index: same
+
+
+def arange(step: Step) -> Callable:
+    """start + step * index, for integers."""
+    start, by, dtype = step.params["start"], step.params["step"], step.outputs[0].dtype
+    if dtype.kind != "i":
+        raise Unsupported("a range of floats")
+    kind = value_type(dtype)
+    return lambda reader, index: (reader.node(index) * int(by) + int(start)).cast(kind)
+
+
+def eye(step: Step) -> Callable:
+    """1 on the diagonal."""
+    out = step.outputs[0]
+
+    def element(reader: Reader, index: Index) -> Node:
+        row, column = digits(index, out.shape, reader.node)
+        return reader.node(row).equals(reader.node(column)).cast(value_type(out.dtype))
+
+    return element
+
+
+def fill(step: Step) -> Callable:
+    """The value everywhere."""
+    value, out = step.inputs[1], step.outputs[0]
+    assert value is not None
+    return lambda reader, index: reader.read(
+        value, broadcast(index, out.shape, value.shape, reader.node)
+    ).cast(value_type(out.dtype))
+
+
+# -- parts replaced ----------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """A regular part of an array: for each dimension of the array its first position, the step and
+    the dimension of the part that runs along it (None: a single position).
+    """
+
+    dims: tuple[tuple[int, int, int | None], ...]
+
+
+def part_of(base: tuple[int, ...], chain: Sequence[tuple[Any, dict]]) -> tuple[Part, tuple]:
+    """The part that a chain of views shows, and its shape; raises Unsupported if irregular."""
+    dummy = strided_dummy(base)
+    view = dummy
+    for op, params in chain:
+        if op.name in NO_ALIAS:
+            raise Unsupported(op.name)
+        view = op.kernel(view, **params)
+    offset, strides = place(view, dummy)
+    found: list[tuple[int, int, int | None]] = []
+    runs = {k: s for k, (s, n) in enumerate(zip(strides, view.shape, strict=True)) if n > 1}
+    for size, stride in zip(base, contiguous_strides(base), strict=True):
+        along = [k for k, s in runs.items() if s % stride == 0 and abs(s) < stride * size]
+        if len(along) > 1 or any(runs[k] < 0 for k in along):
+            raise Unsupported("a part that is folded")
+        first = offset // stride % size
+        if along:
+            k = along[0]
+            by = runs.pop(k) // stride
+            if first + by * (view.shape[k] - 1) >= size:
+                raise Unsupported("a part that is folded")
+            found.append((first, by, k))
+        else:
+            found.append((first, 1, None))
+    if runs:
+        raise Unsupported("a part with repeated elements")
+    return Part(tuple(found)), view.shape
+
+
+def scatter_view(step: Step) -> Callable:
+    """The source inside a part of the base, else the base."""
+    base, source = step.inputs
+    assert base is not None and source is not None
+    chain = step.params.get("chain") or ((step.params["view"], step.params["at"]),)
+    whole, inner, (part, shape) = base, source, part_of(base.shape, chain)
+
+    def element(reader: Reader, index: Index) -> Node:
+        mask: list[Node] = []
+        positions = [Index()] * len(shape)
+        for at, n, (first, by, k) in zip(
+            digits(index, whole.shape, reader.node), whole.shape, part.dims, strict=True
+        ):
+            place, length = reader.node(at), 1 if k is None else shape[k]
+            if length * by < n or first:
+                mask.append(between(place, first, first + by * (length - 1) + 1))
+            if by > 1:
+                mask.append(((place - first) % by).equals(0))
+            if k is not None:
+                away = (place - first) // by if by > 1 else place - first
+                plain = by == 1 and not first
+                positions[k] = at if plain else Index(((Counter(away, length), 1),))
+        written = count(positions, contiguous_strides(shape))
+        at_source = broadcast(written, shape, inner.shape, reader.node)
+        if not mask:
+            return reader.read(inner, at_source)
+        inside = reduce(operator.and_, mask)
+        new = reader.under(inside).read(inner, at_source)
+        return where(inside, new, reader.read(whole, index))
+
+    return element
+
+
+# Per operator: a function of the step that returns the element's function, and its rough cost.
+MAPS: dict[str, tuple[Callable[[Step], Callable], int]] = {
+    "cat": (cat, 4),
+    "stack": (stack, 4),
+    "constant_pad_nd": (pad, 4),
+    "tril": (triangle(lambda row, column: row >= column), 2),
+    "triu": (triangle(lambda row, column: row <= column), 2),
+    "roll": (roll, 4),
+    "repeat": (repeat, 4),
+    "gather": (gather, 6),
+    "index_select": (take, 6),
+    "index": (take, 6),
+    "take": (take, 6),
+    "embedding": (take, 6),
+    "full": (full, 0),
+    "empty": (full, 0),
+    "arange": (arange, 1),
+    "eye": (eye, 1),
+    "fill": (fill, 0),
+    "scatter_view": (scatter_view, 6),
+    "view_scatter": (scatter_view, 6),
+}
+
+
+def same(step: Step) -> list[Alias] | None:
+    """A copy, which is the value itself: values never change."""
+    (x,), (out,) = step.inputs, step.outputs
+    assert x is not None
+    return [Alias(x, 0, contiguous_strides(x.shape))] if x.dtype == out.dtype else None
+
+
+ALIASES: dict[str, Callable[[Step], list[Alias] | None]] = {
+    "flip": flip,
+    "clone": same,
+    "to": same,
+}
+
+
+def definitions(step: Step) -> list[Alias] | list[Map] | None:
+    """How each result of a step is made of its inputs, or None if this file cannot say."""
+    aliases = ALIASES.get(step.op.name, views)(step)
+    if aliases is not None:
+        return aliases
+    try:
+        for value in (*step.inputs, *step.outputs):
+            if value is not None:
+                storage_type(value.dtype)
+        if step.op.name in MAPS:
+            make, cost = MAPS[step.op.name]
+            return [Map(make(step), cost)]
+        found = pointwise(step)
+        return None if found is None else [found]
+    except Unsupported:
+        return None

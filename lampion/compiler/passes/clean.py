@@ -1,0 +1,48 @@
+"""Equal steps once, unused ones not at all. May import graph and core.op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..graph import Graph, Step, Value
+
+
+def key_of(step: Step, known: dict[Value, Value]) -> Any:
+    """What tells steps with different results apart; the step itself where it draws numbers."""
+    if step.op.random:
+        return step
+    inputs = tuple(None if v is None else known.get(v, v) for v in step.inputs)
+    dtypes = tuple(v.dtype for v in step.outputs)
+    return step.op.name, inputs, repr(step.params), dtypes
+
+
+def merged(graph: Graph) -> Graph:
+    """The graph without steps that another one has done before."""
+    known: dict[Value, Value] = {}
+    done: dict[Any, Step] = {}
+    kept: list[Step] = []
+    results = set(graph.results())
+    for step in graph.steps:
+        key = key_of(step, known)
+        before = done.get(key)
+        if before is not None and results.isdisjoint(step.outputs):
+            known.update(zip(step.outputs, before.outputs, strict=True))
+            continue
+        inputs = tuple(None if v is None else known.get(v, v) for v in step.inputs)
+        step = step._replace(inputs=inputs)
+        done.setdefault(key, step)
+        kept.append(step)
+    return Graph(graph.inputs, kept, graph.outputs, graph.writes, graph.name)
+
+
+def clean(graph: Graph) -> Graph:
+    """The graph with equal steps merged and those without use dropped."""
+    graph = merged(graph)
+    needed = set(graph.results())
+    kept: list[Step] = []
+    for step in reversed(graph.steps):
+        if not needed.isdisjoint(step.outputs):
+            kept.append(step)
+            needed.update(v for v in step.inputs if v is not None)
+    steps = kept[::-1]
+    return Graph(graph.inputs, steps, graph.outputs, graph.writes, graph.name)

@@ -1,0 +1,229 @@
+"""Operators in simpler ones, by the names of their records. May import ops and core.
+
+Each function takes a record's inputs as tensors and its parameters, and returns what the record's
+kernel does. It is run on zeros to be recorded, never to compute (see expand).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ...core.tensor import Tensor
+from ...dtypes import float32
+from ...ops.comparison import where
+
+
+def wide(x: Any) -> Any:
+    """Half-precision tensors in float32."""
+    half = x is not None and x.is_floating_point() and x._data.dtype.itemsize == 2
+    return x.to(float32) if half else x
+
+
+def count(x: Tensor, dim: Any) -> int:
+    """How many elements one result of a reduction is made of."""
+    if dim is None:
+        return x._data.size
+    dims = (dim,) if isinstance(dim, int) else dim
+    return math.prod(x._data.shape[d] for d in dims) if x._data.ndim else 1
+
+
+def total(x: Tensor, dim: Any, keepdim: bool = True) -> Tensor:
+    """The sum over `dim`, all if it is None."""
+    if dim is None:
+        y = x.sum()
+        return y.reshape([1] * x._data.ndim) if keepdim else y
+    return x.sum(dim, keepdim)
+
+
+# -- statistics --------------------------------------------------------------------------------
+
+
+def mean(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """sum / n."""
+    return (total(wide(x), dim, keepdim) / count(x, dim)).to(x.dtype)
+
+
+def var(x: Tensor, dim: Any, correction: float, keepdim: bool) -> Tensor:
+    """The mean of squared distances from the mean."""
+    wider = wide(x)
+    n = count(x, dim)
+    deviation = wider - total(wider, dim) / n
+    squares = total(deviation * deviation, dim, keepdim)
+    return (squares / max(n - correction, 0.0)).to(x.dtype)
+
+
+def std(x: Tensor, dim: Any, correction: float, keepdim: bool) -> Tensor:
+    """The root of the variance."""
+    return var(wide(x), dim, correction, keepdim).sqrt().to(x.dtype)
+
+
+def norm(x: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor | None:
+    """sum(|x|^p)^(1/p) for p = 1 and 2."""
+    if p not in (1, 2):
+        return None
+    wider = wide(x)
+    if p == 1:
+        return total(wider.abs(), dim, keepdim).to(x.dtype)
+    return total(wider * wider, dim, keepdim).sqrt().to(x.dtype)
+
+
+def logsumexp(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """The logarithm of a sum of exponentials, the largest taken out."""
+    if dim is None:
+        dim = tuple(range(x._data.ndim))
+    wider = wide(x)
+    largest = wider.amax(dim, True)
+    largest = where(largest.isfinite(), largest, 0)
+    y = (wider - largest).exp().sum(dim, True).log() + largest
+    if not keepdim:
+        dims = (dim,) if isinstance(dim, int) else dim
+        gone = {d % x._data.ndim for d in dims} if x._data.ndim else set()
+        y = y.reshape([n for d, n in enumerate(x._data.shape) if d not in gone])
+    return y.to(x.dtype)
+
+
+def nansum(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """The sum with zeros for nan."""
+    return total(where(x.isnan(), 0, x), dim, keepdim)
+
+
+# -- softmax -----------------------------------------------------------------------------------
+
+
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """exp(x) / sum(exp(x))."""
+    wider = wide(x)
+    e = (wider - wider.amax(dim, True)).exp()
+    return (e * (1 / e.sum(dim, True))).to(x.dtype)
+
+
+def log_softmax(x: Tensor, dim: int) -> Tensor:
+    """x - log(sum(exp(x)))."""
+    wider = wide(x)
+    y = wider - wider.amax(dim, True)
+    return (y - y.exp().sum(dim, True).log()).to(x.dtype)
+
+
+def softmax_backward(t: Tensor, p: Tensor, dim: int) -> Tensor:
+    """p (t - sum(t p))."""
+    t, wider = wide(t), wide(p)
+    return (wider * (t - (t * wider).sum(dim, True))).to(p.dtype)
+
+
+def log_softmax_backward(t: Tensor, l: Tensor, dim: int) -> Tensor:  # noqa: E741
+    """t - exp(l) sum(t)."""
+    t, wider = wide(t), wide(l)
+    return (t - wider.exp() * t.sum(dim, True)).to(l.dtype)
+
+
+# -- normalisation -----------------------------------------------------------------------------
+
+
+def normalise(
+    x: Tensor, w: Any, b: Any, dims: tuple, shape: tuple, view: tuple, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalised tensor, means and variances."""
+    wider, w, b = wide(x), wide(w), wide(b)
+    if view:
+        lead = x._data.shape[: x._data.ndim - len(view) + 1]
+        wider = wider.reshape((*lead, *view))
+    n = max(count(wider, dims), 1)
+    average = wider.sum(dims, True) * (1 / n)
+    centred = wider - average
+    variance = (centred * centred).sum(dims, True) * (1 / n)
+    y = centred * (variance + eps).rsqrt()
+    y = y if w is None else y * w.reshape(shape)
+    y = y if b is None else y + b.reshape(shape)
+    return y.reshape(x._data.shape).to(x.dtype), average, variance
+
+
+def fixed_normalise(
+    x: Tensor, w: Any, b: Any, mean: Tensor, variance: Tensor, shape: tuple, eps: float
+) -> Tensor:
+    """One multiplication and one addition per element."""
+    wider, w, b = wide(x), wide(w), wide(b)
+    scale = (wide(variance) + eps).rsqrt()
+    scale = scale if w is None else scale * w
+    shift = -wide(mean) * scale
+    shift = shift if b is None else b + shift
+    y = wider * scale.to(wider.dtype).reshape(shape) + shift.to(wider.dtype).reshape(shape)
+    return y.to(x.dtype)
+
+
+# -- losses ------------------------------------------------------------------------------------
+
+
+def weights_of(x: Tensor, target: Tensor, w: Any, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """The classes, 0 where they do not count, and each position's weight."""
+    counts = target != ignore_index
+    classes = where(counts, target, 0).long()
+    if w is None:
+        return classes, counts.to(x.dtype)
+    return classes, where(counts, wide(w)[classes], 0)
+
+
+def reduced(losses: Tensor, weights: Tensor, reduction: str) -> Tensor:
+    """The losses, their sum, or their weighted mean."""
+    if reduction == "none":
+        return losses
+    return losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
+
+
+def cross_entropy(
+    x: Tensor, target: Tensor, w: Any, ignore_index: int, reduction: str
+) -> tuple[Tensor, Tensor] | None:
+    """The loss and log(sum(exp(x))) over the classes."""
+    if not x._data.size:
+        return None
+    wider = wide(x)
+    classes, weights = weights_of(wider, target, w, ignore_index)
+    largest = wider.amax(1, True)
+    logs = (wider - largest).exp().sum(1, True).log()
+    picked = wider.gather(1, classes.unsqueeze(1))
+    losses = (logs - (picked - largest)).squeeze(1) * weights
+    losses = where(weights != 0, losses, 0)
+    return reduced(losses, weights, reduction).to(x.dtype), (logs + largest).squeeze(1)
+
+
+def nll_loss(x: Tensor, target: Tensor, w: Any, ignore_index: int, reduction: str) -> Tensor | None:
+    """-w[t] x[t]."""
+    if not x._data.size:
+        return None
+    wider = wide(x)
+    classes, weights = weights_of(wider, target, w, ignore_index)
+    picked = wider.gather(1, classes.unsqueeze(1)).squeeze(1)
+    losses = where(weights != 0, -picked * weights, 0)
+    return reduced(losses, weights, reduction).to(x.dtype)
+
+
+# -- layers ------------------------------------------------------------------------------------
+
+
+def glu(x: Tensor, dim: int) -> Tensor:
+    """The first half times the sigmoid of the second."""
+    half = x._data.shape[dim] // 2
+    return x.narrow(dim, 0, half) * x.narrow(dim, half, half).sigmoid()
+
+
+REFERENCES: dict[str, Callable[..., Any]] = {
+    "mean": mean,
+    "var": var,
+    "std": std,
+    "norm": norm,
+    "nansum": nansum,
+    "logsumexp": logsumexp,
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "softmax_backward": softmax_backward,
+    "log_softmax_backward": log_softmax_backward,
+    "layer_norm": normalise,
+    "group_norm": normalise,
+    "batch_norm": normalise,
+    "instance_norm": normalise,
+    "batch_norm_fixed": fixed_normalise,
+    "cross_entropy": cross_entropy,
+    "nll_loss": nll_loss,
+    "glu": glu,
+}
