@@ -177,28 +177,37 @@ def calls(field: Field, seconds: float, folder: Path) -> dict[str, dict[str, Res
 
 
 def fresh(
-    names: Sequence[str], chosen: Sequence[str], threads: int, caches: Path, folder: Path
+    field: Field, chosen: Sequence[str], cold: Mapping[str, Mapping[str, Result]], folder: Path
 ) -> dict[str, dict[str, Result]]:
-    """The same steps in fresh processes whose caches are filled: the first step's time, and the
-    most memory that two later steps need beyond model, data and library.
+    """The same steps in fresh processes whose caches `cold` (or a process before) has filled: the
+    first step's time, and the most memory that two later steps need beyond model, data and library.
     """
     measured: dict[str, dict[str, Result]] = {}
     for name in chosen:
         measured[name] = {}
-        for contestant in names:
-            with Field([contestant], threads, caches) as field:
-                result = start(field, name, {}, folder)[contestant]
-                if "error" not in result:
-                    peak = field.worker(contestant).ask("memory", steps=2)["peak"]
-                    result |= {"peak": peak, "growth": peak - result["resident"]}
+        for contestant in field.names:
+            before = cold.get(name, {}).get(contestant) or alone(field, contestant, name, folder)
+            result = alone(field, contestant, name, folder)
+            if "first" in before:
+                result["cold"] = before["first"]
             measured[name][contestant] = result
         found = [
-            f"{n} {r['first']:.1f} s, {r['growth']:.0f} MB"
+            f"{n} {duration(r['first'])}, {r['growth']:.0f} MB"
             for n, r in measured[name].items()
             if usable(r, "growth")
         ]
-        say(f"  {STEPS[name].title}: first step, memory: " + "; ".join(found))
+        say(f"  {STEPS[name].title}, first step and memory: " + "; ".join(found))
     return measured
+
+
+def alone(field: Field, contestant: str, name: str, folder: Path) -> Result:
+    """A contestant's first step and memory in a process for this alone."""
+    with Field([contestant], field.threads, field.caches) as single:
+        result = start(single, name, {}, folder)[contestant]
+        if "error" not in result:
+            peak = single.worker(contestant).ask("memory", steps=2)["peak"]
+            result |= {"peak": peak, "growth": peak - result["resident"]}
+    return result
 
 
 def scaling(field: Field, seconds: float, folder: Path, quick: bool) -> list[dict[str, Any]]:

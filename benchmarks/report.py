@@ -46,21 +46,16 @@ def steps_table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
     return table(head, rows)
 
 
-def fresh_table(
-    cold: Mapping[str, Mapping[str, Figures]], measured: Mapping[str, Mapping[str, Figures]]
-) -> str:
+def fresh_table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
     """First steps and memory, a row for each contestant."""
     rows = []
     for name, results in measured.items():
         for contestant, result in results.items():
-            first = cell(cold.get(name, {}), contestant, "first")
+            times = [cell(results, contestant, figure) for figure in ("cold", "first")]
+            memory = ["failed"] * 2
             if usable(result, "growth"):
-                memory = [f"{result['growth']:.0f}", f"{result['peak']:.0f}"]
-            else:
-                memory = ["failed", "failed"]
-            rows.append(
-                [STEPS[name].title, contestant, first, cell(results, contestant, "first"), *memory]
-            )
+                memory = [f"{result[figure]:.0f}" for figure in ("growth", "peak")]
+            rows.append([STEPS[name].title, contestant, *times, *memory])
     head = ["training step", "contestant", "first step, no cache", "first step, cached"]
     return table([*head, "memory of a step, MB", "whole process, MB"], rows)
 
@@ -129,8 +124,7 @@ def markdown(figures: Figures) -> str:
     if "steps" in figures:
         parts += ["## Training steps: forward, backward, update", steps_table(figures["steps"])]
     if "fresh" in figures:
-        cold = figures.get("steps", {})
-        parts += ["## Compile time and memory", fresh_table(cold, figures["fresh"])]
+        parts += ["## Compile time and memory", fresh_table(figures["fresh"])]
     for name, title in (("gemm", "Matrix products"), ("conv", "Convolutions")):
         if name in figures:
             parts += [f"## {title}, GFLOP/s", sweep_table(figures[name])]

@@ -115,7 +115,8 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         measure.say("compile time and memory, in fresh processes")
         heavy = [name for name in FRESH if name in chosen] or list(FRESH)
         heavy = heavy[-2:] if quick else heavy
-        figures["fresh"] = measure.fresh(names, heavy, options.threads, caches, folder)
+        ready = Field(names, options.threads, caches)
+        figures["fresh"] = measure.fresh(ready, heavy, figures.get("steps", {}), folder)
     for name in SWEEPS:
         if name not in wanted:
             continue
