@@ -82,7 +82,7 @@ def contestants(size: tuple[int, int, int], threads: int) -> dict[str, Callable[
     m, k, n = size
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
-    w, c = np.ascontiguousarray(b.T), np.empty((m, n), np.float32)
+    w, x, c = np.ascontiguousarray(b.T), np.ascontiguousarray(a.T), np.empty((m, n), np.float32)
     kernel = product.kernel("float32").call
     loop, shape = peak_loop(product.kernel("float32").shape), product.kernel("float32").shape
     flops = 2 * shape.lanes * shape.rows * shape.vectors
@@ -91,6 +91,7 @@ def contestants(size: tuple[int, int, int], threads: int) -> dict[str, Callable[
         "peak": lambda: loop(8 * threads, turns),
         "lampion": lambda: kernel(a, b, c, None, False),
         "lampion, W.T": lambda: kernel(a, w.T, c, None, False),
+        "lampion, X.T": lambda: kernel(x.T, b, c, None, False),
         "numpy": lambda: np.matmul(a, b, out=c),
         "numpy, W.T": lambda: np.matmul(a, w.T, out=c),
     }
@@ -103,8 +104,8 @@ def contestants(size: tuple[int, int, int], threads: int) -> dict[str, Callable[
         import torch
 
         torch.set_num_threads(threads)
-        x, y, z = map(torch.from_numpy, (a, b, np.empty_like(c)))
-        calls["torch"] = lambda: torch.mm(x, y, out=z)
+        first, second, out = map(torch.from_numpy, (a, b, np.empty_like(c)))
+        calls["torch"] = lambda: torch.mm(first, second, out=out)
     return calls
 
 
@@ -126,11 +127,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=lampion.get_num_threads())
     parser.add_argument("--seconds", type=float, default=3.0, help="for each size")
     parser.add_argument("--json", help="where to write the figures")
+    parser.add_argument("--size", help="one size alone, as 64x1000x100")
     options = parser.parse_args()
     lampion.set_num_threads(options.threads)
     pool.pool().settle(options.threads)
     results = []
-    for size in SIZES:
+    chosen = [tuple(map(int, options.size.split("x")))] if options.size else SIZES
+    for size in chosen:
         rates = measure(size, options.threads, options.seconds)
         row = {"size": "x".join(map(str, size)), "threads": options.threads, **rates}
         row["share of peak"] = rates["lampion"] / rates["peak"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from . import pool
 from .emit import Function, Module, Value
-from .gemm import DEPTH, JOB, Shape, round_up
+from .gemm import BEFORE, DEPTH, JOB, ON_THE_WAY, Shape, round_up
 
 TILE_ROWS, TILE_COLUMNS = 384, 576  # at most; a tile's panels of B stay in the second-level cache
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
@@ -61,12 +61,16 @@ def write_plan(module: Module, shape: Shape) -> None:
     tile_m = tile_size(f, m, parts_m.get(), shape.rows)
     tile_n = tile_size(f, n, parts_n.get(), shape.lanes)
     tiles_m, tiles_n = quotient_up(f, m, tile_m), quotient_up(f, n, tile_n)
-    # Rows of A that lie along k are read where they are; others are packed.
-    unit = f.load("i64", slot(f, "a_col")).equals(1)
-    packed = f.select(unit, f.constant("i64", int(shape.source != shape.type)), 1)
+    a_col, b_col = (f.load("i64", slot(f, name)) for name in ("a_col", "b_col"))
+    packed = f.select(a_col.equals(1), f.constant("i64", int(shape.source != shape.type)), 1)
+    if shape.masks and shape.source == shape.type:
+        pack_b = f.select(b_col.equals(1), f.constant("i64", ON_THE_WAY), BEFORE)
+    else:
+        pack_b = f.constant("i64", BEFORE)
     for name, value in {
         "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m,
         "tiles": tiles_m * tiles_n, "total": tiles_m * tiles_n * batches, "pack_a": packed,
+        "pack_b": pack_b,
         "next": f.constant("i64", 0), "share": f.constant("i64", pool.SHARE),
     }.items():  # fmt: skip
         f.store(value, slot(f, name))
@@ -86,6 +90,6 @@ def round_cost(
     m, n, batches = extent
     tile_m, tile_n = tile_size(f, m, parts[0], shape.rows), tile_size(f, n, parts[1], shape.lanes)
     tiles = quotient_up(f, m, tile_m) * quotient_up(f, n, tile_n) * batches
-    vectors, panels = tile_n / shape.lanes, quotient_up(f, tile_n, shape.columns)
+    vectors, panels = tile_n / shape.lanes, quotient_up(f, tile_n, shape.lanes * shape.vectors)
     tile = vectors * (tile_m + PACKING) * 4 + panels * tile_m
     return quotient_up(f, tiles, threads) * tile

@@ -7,8 +7,9 @@ write into an array.
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy import ndarray
 from ..settings import processors, settings
 from . import entry, pool, runtime
 from .emit import Function, Module, Value
-from .gemm import JOB, Shape, kernels, shape_for
+from .gemm import BATCH_DIMS, JOB, Shape, kernels, shape_for
 from .plan import PARALLEL, slot, volume, write_plan
+from .stages import Layout
 
 TYPES = ("float32", "float64", "bfloat16")
 RELEASE = 1 << 16  # multiplications worth releasing the GIL for
@@ -81,11 +83,11 @@ def write_entry(module: Module, shape: Shape, number: int) -> None:
     strides = [s / shape.size for s in (*x.strides, *y.strides, z.strides[0])]
     zero, one = f.constant("i64", 0), f.constant("i64", 1)
     state = f.load("ptr", Value(f, "ptr", module.pointer("pool")))
-    values = (
-        x.data, y.data, z.data, row.get(), m, n, k, *strides, one, zero, zero, zero,
-        f.constant(shape.type, 1), zero, f.convert("zext", relu.equals(true), "i64"),
-    )  # fmt: skip
-    for name, value in {**dict(zip(JOB, values, strict=False)), "pool": state}.items():
+    fields = dict.fromkeys(JOB, zero) | {f"size{d}": one for d in range(BATCH_DIMS)}
+    operands = x.data, y.data, z.data, row.get(), m, n, k, *strides, f.constant(shape.type, 1)
+    fields |= dict(zip(JOB, operands, strict=False))
+    fields |= {"relu": f.convert("zext", relu.equals(true), "i64"), "batches": one, "pool": state}
+    for name, value in fields.items():
         f.store(value, slot(f, name))
     failed = f.variable("i64", 0)
     long = volume(f) >= RELEASE
@@ -159,8 +161,14 @@ class Product:
             bias = np.ascontiguousarray(bias)
         lead = out.shape[:-2]
         a, b = (np.broadcast_to(x, lead + x.shape[-2:]) for x in (a, b))
-        for index in np.ndindex(lead[:-1]):
-            self.stack(a[index], b[index], out[index], bias, relu, alpha, accumulate)
+        layouts = [Layout.of(x) for x in (a, b, out)]
+        for offsets, words in jobs(*layouts, alpha=alpha, accumulate=accumulate, relu=relu):
+            job = (ctypes.c_int64 * len(JOB))(*words)
+            starts = [x.ctypes.data + o * x.itemsize for x, o in zip((a, b, out), offsets)]
+            job[:4] = [*starts, bias.ctypes.data if bias is not None else 0]
+            job[JOB.index("pool")] = pool.pool().address
+            if self.run(job):
+                raise MemoryError("[gemm] expects 2 MiB of memory for packing, got none")
         return out
 
     def check(self, a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None) -> None:
@@ -185,27 +193,55 @@ class Product:
         if bias is not None and bias.shape != shape[-1:]:
             raise ValueError(f"[gemm] expects bias of shape {shape[-1:]}, got {bias.shape}")
 
-    def stack(
-        self, a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None, relu: bool,
-        alpha: float, accumulate: bool,
-    ) -> None:  # fmt: skip
-        """One native call: at most one dimension of batches."""
-        size, width = a.itemsize, out.itemsize
-        batch = [x.strides[0] // x.itemsize if x.ndim == 3 else 0 for x in (a, b, out)]
-        (m, k), n = a.shape[-2:], b.shape[-1]
-        strides = [s // size for s in (*a.strides[-2:], *b.strides[-2:])]
-        pattern = "<d" if width == 8 else "<fxxxx"
-        (bits,) = struct.unpack("<q", struct.pack(pattern, alpha))
-        values = (
-            a.ctypes.data, b.ctypes.data, out.ctypes.data,
-            bias.ctypes.data if bias is not None else 0, m, n, k, *strides,
-            out.strides[-2] // width, len(out) if out.ndim == 3 else 1, *batch,
-            bits, accumulate, relu,
-        )  # fmt: skip
-        job = (ctypes.c_int64 * len(JOB))(*values)
-        job[JOB.index("pool")] = pool.pool().address
-        if self.run(job):
-            raise MemoryError("[gemm] expects 2 MiB of memory for packing, got none")
+
+def jobs(
+    a: Layout, b: Layout, c: Layout, *, alpha: float = 1.0, accumulate: bool = False,
+    relu: bool = False,
+) -> Iterator[tuple[tuple[int, int, int], list[int]]]:  # fmt: skip
+    """The jobs that make C = A @ B together, with the element each operand begins at: one, unless
+    there are more dimensions of batches than a job describes. Batches are broadcast already.
+    """
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    sizes, strides = merge(c.shape[:-2], [x.strides[:-2] for x in (a, b, c)])
+    outer = max(len(sizes) - BATCH_DIMS, 0)
+    inner = [1] * (BATCH_DIMS - len(sizes) + outer) + list(sizes[outer:])
+    fields = dict.fromkeys(JOB, 0) | {"m": m, "n": n, "k": k, "batches": math.prod(inner)}
+    fields |= {"a_row": a.strides[-2], "a_col": a.strides[-1], "c_row": c.strides[-2]}
+    fields |= {"b_row": b.strides[-2], "b_col": b.strides[-1]}
+    pattern = "<d" if c.dtype == "float64" else "<fxxxx"
+    (fields["alpha"],) = struct.unpack("<q", struct.pack(pattern, alpha))
+    fields |= {"accumulate": int(accumulate), "relu": int(relu)}
+    for d in range(BATCH_DIMS):
+        fields[f"size{d}"] = inner[d]
+    for name, steps in zip("abc", strides, strict=True):
+        own = [0] * (BATCH_DIMS - len(steps) + outer) + list(steps[outer:])
+        fields |= {f"{name}_batch{d}": own[d] for d in range(BATCH_DIMS)}
+    for index in np.ndindex(*sizes[:outer]):
+        first, second, third = (
+            sum(i * s for i, s in zip(index, steps, strict=False)) for steps in strides
+        )
+        yield (first, second, third), list(fields.values())
+
+
+def merge(
+    sizes: tuple[int, ...], strides: list[tuple[int, ...]]
+) -> tuple[list[int], list[list[int]]]:
+    """The dimensions with those of one element dropped, and neighbours joined that all operands
+    move through in one stride.
+    """
+    shape: list[int] = []
+    merged: list[list[int]] = [[] for _ in strides]
+    for d, size in enumerate(sizes):
+        if size == 1:
+            continue
+        joins = shape and all(m[-1] == s[d] * size for m, s in zip(merged, strides, strict=True))
+        if joins:
+            shape[-1] *= size
+        else:
+            shape.append(size)
+        for m, s in zip(merged, strides, strict=True):
+            m[-1 if joins else len(m) :] = [s[d]]
+    return shape, merged
 
 
 def aligned(x: ndarray) -> bool:
