@@ -18,7 +18,9 @@ from numpy import ndarray
 
 from . import stages
 from .arena import Arena, aligned_bytes
+from .graph import Graph
 from .kernels import Buffer, Host, Kernel, KernelList, Library
+from .lower import lower
 from .placement import Placement, place
 from .stages import Call
 from .tasks import Planner, Task
@@ -79,16 +81,19 @@ class Instance:
             function = self.program.code.address(function)
         return Call(function, bytes(job), task.tiles, tuple(pointers), task.name)
 
-    def run(self, inputs: list[ndarray], outputs: list[ndarray]) -> None:
-        """Runs the program on the inputs that move, and the outputs, in order."""
+    def begin(self, inputs: list[ndarray], outputs: list[ndarray]) -> list[ndarray]:
+        """Notes where inputs and outputs are; gives them as one list."""
         given = [*inputs, *outputs]
         for i, array in enumerate(given):
             self.operands[i] = array.ctypes.data
-        for part in self.parts:
-            if isinstance(part, Native):
-                stages.execute(part.memory, self.operands)
-            else:
-                self.host(part, given)
+        return given
+
+    def run_part(self, part: Native | Host, given: list[ndarray]) -> None:
+        """Runs a row of stages or a host function."""
+        if isinstance(part, Native):
+            stages.execute(part.memory, self.operands)
+        else:
+            self.host(part, given)
 
     def host(self, work: Host, given: list[ndarray]) -> None:
         """Calls a host function."""
@@ -134,19 +139,30 @@ class Program:
         new arrays for its outputs; states are written in place. Raises TypeError for an array of
         another type and ValueError for one of another shape.
         """
-        given = [a for a, b in zip(inputs, self.listed.inputs, strict=True) if b is not None]
-        arrays = [fit(array, buffer) for array, buffer in zip(given, self.inputs, strict=True)]
-        separate(arrays, [buffer in self.written for buffer in self.inputs])
-        outputs = [np.empty(b.shape, b.dtype) for b in self.placement.arrays]
+        originals = [a for a, b in zip(inputs, self.listed.inputs, strict=True) if b is not None]
+        arrays, outputs = self.arrays(inputs), self.new_outputs()
         instance = self.take()
         try:
-            instance.run(arrays, outputs)
+            given = instance.begin(arrays, outputs)
+            for part in instance.parts:
+                instance.run_part(part, given)
         finally:
             self.idle.append(instance)
-        for array, buffer, original in zip(arrays, self.inputs, given, strict=True):
+        for array, buffer, original in zip(arrays, self.inputs, originals, strict=True):
             if buffer in self.written and array is not original:
                 original[...] = array
         return outputs
+
+    def arrays(self, inputs: Sequence[ndarray]) -> list[ndarray]:
+        """The inputs that are no constants, as the program reads them; see `run`."""
+        given = [a for a, b in zip(inputs, self.listed.inputs, strict=True) if b is not None]
+        arrays = [fit(array, buffer) for array, buffer in zip(given, self.inputs, strict=True)]
+        separate(arrays, [buffer in self.written for buffer in self.inputs])
+        return arrays
+
+    def new_outputs(self) -> list[ndarray]:
+        """Arrays for the outputs of a call."""
+        return [np.empty(buffer.shape, buffer.dtype) for buffer in self.placement.arrays]
 
     def take(self) -> Instance:
         """Memory that no call uses."""
@@ -197,3 +213,8 @@ def separate(arrays: list[ndarray], written: list[bool]) -> None:
     for i, at in zip(np.flatnonzero(~changes), below, strict=True):
         if at >= 0 and ends[order[at]] > starts[i]:
             arrays[i] = arrays[i].copy()
+
+
+def build(graph: Graph) -> Program:
+    """The native program of a graph."""
+    return Program(lower(graph))
