@@ -85,12 +85,13 @@ class Renderer:
         self.allocas.append(f"  {name} = alloca {kind}")
         return name
 
-    def call(self, function: str, dtype: str, operands: Iterable[str]) -> str:
+    def call(self, function: str, dtype: str, operands: Iterable[str], flag: str = "") -> str:
         """A call of an intrinsic whose operands all have the result's type."""
         kind, operands = TYPES[dtype], list(operands)
         name = f"@llvm.{function}.{kind if kind[0] == 'i' else 'f' + str(BITS[dtype])}"
         self.declarations[f"declare {kind} {name}({', '.join([kind] * len(operands))})"] = None
-        return self.emit(f"call {kind} {name}({', '.join(f'{kind} {x}' for x in operands)})")
+        listed = ", ".join(f"{kind} {x}" for x in operands)
+        return self.emit(f"call {flag}{kind} {name}({listed})")
 
     def text(self) -> str:
         """The whole module."""
@@ -124,7 +125,7 @@ class Renderer:
         if instruction:
             return self.emit(f"{instruction} {flag}{TYPES[dtype]} {listed}")
         intrinsics = FLOAT_INTRINSICS if dtype in FLOATS else INTEGER_INTRINSICS
-        return self.call(intrinsics[op], dtype, operands)
+        return self.call(intrinsics[op], dtype, operands, flag)
 
     def render_const(self, i: int, line: Instruction) -> str:
         return literal(line.arg, line.dtype)
@@ -284,7 +285,9 @@ class Renderer:
     def render_update(self, i: int, line: Instruction, slot: str, value: str) -> str:
         accumulator = self.program.instructions[line.src[0]]
         kind, order = accumulator.arg
-        flag = "reassoc " if order == "reassoc" and accumulator.dtype in FLOATS else ""
+        relaxed = order == "reassoc" and accumulator.dtype in FLOATS
+        # of two zeros either may be the largest, which spares the sign's own test
+        flag = ("nsz " if kind in ("max", "min") else "reassoc ") if relaxed else ""
         old = self.emit(f"load {TYPES[accumulator.dtype]}, ptr {slot}")
         new = self.compute(kind, accumulator.dtype, old, value, flag=flag)
         self.effect(f"store {TYPES[accumulator.dtype]} {new}, ptr {slot}")
