@@ -17,10 +17,10 @@ from ..core.dispatch import edge
 from ..core.graph import FREED, STATE, Node, Slot
 from ..core.memory import Storage, root_array, tick
 from ..core.tensor import Tensor, wrap
-from .captured import Backward, Captured, Gradient, Result
+from .captured import Backward, Captured, Gradient, Result, like
 from .execute import Executable
 from .graph import Graph
-from .guards import Guards
+from .guards import Guards, Hooks
 from .structure import unflatten
 from .trace import Source
 
@@ -36,8 +36,13 @@ class Program:
         self.captured, self.guards, self.identical = captured, guards, identical
         self.executable = build(captured.graph)
         self.busy = threading.Lock()
-        self.held = [(s.tensor, s.array) for s in captured.sources if s.kind == "state"]
-        self.roots = {id(root_array(array)) for _, array in self.held if array is not None}
+        self.held = [
+            (s.tensor, s.array, s.tensor._requires_grad)
+            for s in captured.sources
+            if s.kind == "state" and s.tensor is not None and s.array is not None
+        ]
+        self.roots = {id(root_array(array)) for _, array, _ in self.held}
+        guards.modules += [Hooks.of(tensor) for tensor, _, _ in self.held]
         written = {target for target, _ in captured.graph.writes}
         self.written = [
             s for s, item in zip(captured.sources, captured.graph.inputs) if item.value in written
@@ -49,8 +54,8 @@ class Program:
 
     def fits(self, leaves: Sequence[Tensor]) -> bool:
         """Whether everything that the trace took for granted is so."""
-        for tensor, array in self.held:
-            if tensor is None or tensor._data is not array:
+        for tensor, array, requires_grad in self.held:
+            if tensor._data is not array or tensor._requires_grad is not requires_grad:
                 return False
         for i, t in enumerate(leaves):
             if i in self.identical:
@@ -67,10 +72,8 @@ class Program:
         """Whether `.grad` is what the program needs."""
         owner = leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
         grad, needed = owner._grad, gradient.before
-        if grad is None or needed is None or needed[0] == "none":
-            return grad is None
-        data = grad._data
-        return needed == ("tensor", data.shape, data.strides, data.dtype)
+        found = ("none",) if grad is None else like(grad)
+        return found == needed
 
     def array_of(self, source: Source, leaves: Sequence[Tensor]) -> ndarray:
         """An input's array for this call."""

@@ -139,8 +139,9 @@ def result_of(tracer: Tracer, leaf: Any, outputs: list[Value], roots: list[Tenso
     g = geometry(leaf._data)
     if region is not None and region.kind in ("argument", "state"):
         source = tracer.sources[region.input]
-        chain = region.chain(g) if g != region.base else ()
-        if source.kind != "gradient" and (chain or not leaf._requires_grad):
+        explained = tracer.explained(region, leaf, g)
+        chain = region.chain(g) if explained else ()
+        if source.kind != "gradient" and explained and (chain or not leaf._requires_grad):
             place = source.place if source.kind == "argument" else -1
             return Result("view", place, source.tensor, chain, 0 if leaf._requires_grad else None)
     outputs.append(value)

@@ -53,6 +53,21 @@ class Row(NamedTuple):
         return all(a is b or same(a, b) for a, b in zip(found, self.expected))
 
 
+class Hooks(NamedTuple):
+    """A tensor and the numbers of its hooks."""
+
+    holder: Tensor
+    expected: tuple
+
+    @classmethod
+    def of(cls, t: Tensor) -> Hooks:
+        return cls(t, (tuple(t._hooks or ()), tuple(t._post_hooks or ())))
+
+    def holds(self) -> bool:
+        """Whether it has the same hooks."""
+        return Hooks.of(self.holder) == self
+
+
 def contents(cell: Any) -> Any:
     """What a closure's cell holds."""
     try:
@@ -76,7 +91,7 @@ class Guards:
 
     def __init__(self) -> None:
         self.always: list[Fact | Row] = []
-        self.modules: list[Fact | Row] = []
+        self.modules: list[Fact | Row | Hooks] = []
         self.count = CHANGES[0]
 
     def hold(self) -> bool:
@@ -94,7 +109,7 @@ class Guards:
             return True
         return False
 
-    def broken(self) -> Fact | Row | None:
+    def broken(self) -> Fact | Row | Hooks | None:
         """A fact that is no longer true."""
         return next((f for f in (*self.always, *self.modules) if not f.holds()), None)
 

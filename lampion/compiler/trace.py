@@ -245,10 +245,7 @@ class Tracer:
         known = region.values.get(g)
         if known is not None and known[1] == region.epoch:
             return known[0]
-        if g not in region.recipes and t is not None and t._view is not None:
-            parent, op, params = t._view
-            region.learn(t._data, parent._data, op, params)
-        if g not in region.recipes:
+        if not self.explained(region, t, g):
             raise Untraceable("a view that no operator explains is used after a write")
         parent_geometry, op, params, like = region.recipes[g]
         value = self.value(like)
@@ -256,6 +253,14 @@ class Tracer:
         self.steps.append(Step(op, (given,), params, (value,), user_line()))
         region.values[g] = (value, region.epoch)
         return value
+
+    def explained(self, region: Region, t: Tensor | None, g: tuple) -> bool:
+        """Whether it is known how a view is made of its region's base."""
+        if t is not None and t._view is not None:
+            parent, op, params = t._view
+            if self.explained(region, parent, geometry(parent._data)):
+                region.learn(t._data, parent._data, op, params)
+        return g == region.base or g in region.recipes
 
     def ran(self, op: Op, inputs: tuple, params: dict, outs: tuple) -> None:
         given = tuple([None if t is None else self.value_of(t) for t in inputs])
@@ -289,7 +294,8 @@ class Tracer:
         if g == region.base:
             region.replace(value)
             return
-        self.current(region, target, g)  # so that the way from the base is known
+        if not self.explained(region, target, g):
+            raise Untraceable("a view that no operator explains is written to")
         base, order = region.base_value(), region.example.order
         whole = self.value(region.example)
         placed: dict[str, Any] = {"chain": region.chain(g), "order": order}

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import ref
 
 from ..errors import check
+from . import changes
 from .graph import Node
 from .tensor import Tensor
 
@@ -82,10 +83,12 @@ class RemovableHandle:
 
     def __init__(self, hooks: dict) -> None:
         self.hooks, self.id = hooks, next(hook_ids)
+        changes.note()
 
     def remove(self) -> None:
         """Takes the hook away; a second call does nothing."""
         self.hooks.pop(self.id, None)
+        changes.note()
 
     def __enter__(self) -> RemovableHandle:
         return self

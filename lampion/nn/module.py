@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from .. import dtypes
+from ..core import changes
 from ..core.tensor import Tensor
 from ..device import device, usable
 from ..errors import check
@@ -96,6 +97,7 @@ class Module(Tree, Hooked, Stateful):
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        changes.note()
         own = self.__dict__
         if isinstance(value, Parameter):
             self._register(name, value)
@@ -138,6 +140,7 @@ class Module(Tree, Hooked, Stateful):
             self.register_buffer(name, value, value.persistent)
 
     def __delattr__(self, name: str) -> None:
+        changes.note()
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
                 del table[name]
@@ -213,6 +216,7 @@ class Module(Tree, Hooked, Stateful):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Applies `fn` to the memory of every parameter, its gradient, and every buffer."""
+        changes.note()
         if recurse:
             for child in self.children():
                 child._apply(fn)
@@ -315,13 +319,12 @@ class Module(Tree, Hooked, Stateful):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of all parameters; with `set_to_none=False` sets them to zero."""
         for param in self.parameters():
-            if param.grad is not None:
-                if set_to_none:
-                    param.grad = None
-                else:
-                    param.grad = param.grad.detach() if param.grad.grad_fn else param.grad
-                    param.grad.requires_grad_(False)
-                    param.grad.zero_()
+            if set_to_none:
+                param.grad = None
+            elif param.grad is not None:
+                param.grad = param.grad.detach() if param.grad.grad_fn else param.grad
+                param.grad.requires_grad_(False)
+                param.grad.zero_()
 
     # -- printing ------------------------------------------------------------------------------
 

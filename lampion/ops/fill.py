@@ -91,14 +91,14 @@ def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
     data = self._data
     if not data.flags.writeable:
         check_memory(data, name)
+    observers = STATE.observers
+    filled = apply(FILL, self, wrap(np.asarray(value, data.dtype))) if observers else self
     data[...] = value
     if self._storage is None:
         self._storage = Storage()
     self._storage.write(name)
-    if STATE.observers:
-        filled = apply(FILL, self, wrap(np.asarray(value, data.dtype)))
-        for observer in STATE.observers:
-            observer.wrote(self, filled)
+    for observer in observers:
+        observer.wrote(self, filled)
     if STATE.grad and self._requires_grad:
         rebase(self, wrap(data))
     return self

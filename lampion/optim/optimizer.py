@@ -166,10 +166,10 @@ class Optimizer:
         """Forgets the gradients of all parameters, or fills them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if set_to_none:
+                if set_to_none:  # not looked at: a traced step does not depend on what was there
                     p.grad = None
+                    continue
+                if p.grad is None:
                     continue
                 if p.grad.requires_grad:
                     p.grad = p.grad.detach()
