@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .emit import Function, Module, Value, Variable, vector
+from .emit import Function, Module, Operand, Value, Variable, vector
 from .runtime import Target
 
 DEPTH = 144  # of a block along k, at most: three vectors of B of each k stay in the first cache
@@ -22,11 +22,13 @@ BATCH_DIMS = 4  # dimensions of batches that strides can describe
 
 # What a tile is told of the work, in 8-byte fields. Batches: outermost dimension first.
 JOB = (
-    "a", "b", "c", "bias", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "c_row", "alpha",
+    "a", "b", "c", "bias", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "c_row", "c_col",
+    "alpha",
     "accumulate", "relu", "batches", *(f"size{d}" for d in range(BATCH_DIMS)),
-    *(f"{x}_batch{d}" for x in "abc" for d in range(BATCH_DIMS)), "epilogue", "epilogue_job",
-    "swapped", "pool", "pack_a", "pack_b", "depth", "tile_m", "tile_n", "tiles_m", "tiles",
-    "total", "next", "workspace", "share",
+    *(f"{x}_batch{d}" for x in "abc" for d in range(BATCH_DIMS)),
+    "a_offset", "b_offset", "c_offset", "epilogue", "epilogue_job",
+    "pool", "pack_a", "pack_b", "depth", "tile_m", "tile_n", "tiles_m", "tiles",
+    "group", "pieces", "total", "next", "workspace", "share",
 )  # fmt: skip
 POINTERS = frozenset(
     {"a", "b", "c", "bias", "epilogue", "epilogue_job", "workspace", "pool"}
@@ -437,21 +439,21 @@ def block(module: Module, shape: Shape) -> None:
 
 def place_of(f: Function, job: dict[str, Value], name: str, batch: list[Value]) -> Value:
     """How many elements into an operand a batch begins."""
-    offset = batch[0] * job[f"{name}_batch0"]
-    for d in range(1, BATCH_DIMS):
+    offset = job[f"{name}_offset"]
+    for d in range(BATCH_DIMS):
         offset = offset + batch[d] * job[f"{name}_batch{d}"]
     return offset
 
 
 def tile(module: Module, shape: Shape) -> None:
-    """Writes `tile(job, tile, workspace)`: one tile of C."""
-    f = module.function("tile", job="ptr", tile="i64", workspace="ptr")
+    """Writes `tile(job, tile, workspace)`, a group of pieces of C, and `piece`, one of them."""
+    f = module.function("piece", "void", True, job="ptr", number="i64", workspace="ptr")
     job = {
         name: f.load("ptr" if name in POINTERS else shape.type if name == "alpha" else "i64",
                      f.at(f["job"], 8 * i))
         for i, name in enumerate(JOB)
     }  # fmt: skip
-    number, tile = f["tile"] / job["tiles"], f["tile"] % job["tiles"]
+    number, tile = f["number"] / job["tiles"], f["number"] % job["tiles"]
     rest, batch = number, [number] * BATCH_DIMS
     for d in reversed(range(BATCH_DIMS)):
         batch[d] = rest % job[f"size{d}"]
@@ -462,44 +464,56 @@ def tile(module: Module, shape: Shape) -> None:
     n = f.minimum(job["n"] - n0, job["tile_n"])
     a = f.at(job["a"], place_of(f, job, "a", batch) + m0 * job["a_row"], shape.source)
     b = f.at(job["b"], place_of(f, job, "b", batch) + n0 * job["b_col"], shape.source)
-    c = f.at(job["c"], place_of(f, job, "c", batch) + m0 * job["c_row"] + n0, shape.result)
+    place = place_of(f, job, "c", batch) + m0 * job["c_row"] + n0 * job["c_col"]
+    c = f.at(job["c"], place, shape.result)
     has_bias = f.convert("ptrtoint", job["bias"], "i64").differs(0)
     bias = f.select(has_bias, f.at(job["bias"], n0, shape.type), job["bias"])
-    to, to_row, space = c, job["c_row"], f["workspace"]
-    if shape.result != shape.type:  # the tile is made in the workspace, and rounded at the end
-        to, to_row = space, round_up(n, shape.lanes)
-        space = f.at(space, round_up(m * to_row, 16), shape.type)
+    to, to_row = f.variable("ptr", c), f.variable("i64", job["c_row"])
+    space = f.variable("ptr", f["workspace"])
+    # Where C is of another type, or its columns are apart, the piece is made in the workspace.
+    apart = f.constant("i1", 1) if shape.result != shape.type else job["c_col"].differs(1)
+    strides = job["c_row"], job["c_col"]
+    with f.when(apart):
+        to.set(f["workspace"])
+        to_row.set(round_up(n, shape.lanes))
+        space.set(f.at(f["workspace"], round_up(m * to_row.get(), 16), shape.type))
         with f.when(job["accumulate"].differs(0)):
-            convert_rows(f, shape, (c, job["c_row"], shape.result), (to, to_row), m, n)
+            copy_out(f, shape, (c, *strides, shape.result),
+                     (to.get(), to_row.get(), 1, shape.type), (m, n))  # fmt: skip
     f.call(
-        "void", "block", a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"], to, to_row,
-        m, n, job["k"], job["alpha"], job["accumulate"], job["relu"], bias, job["depth"],
-        job["pack_a"], job["pack_b"], space,
+        "void", "block", a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"], to.get(),
+        to_row.get(), m, n, job["k"], job["alpha"], job["accumulate"], job["relu"], bias,
+        job["depth"], job["pack_a"], job["pack_b"], space.get(),
     )  # fmt: skip
-    if shape.result != shape.type:
-        convert_rows(f, shape, (to, to_row, shape.type), (c, job["c_row"]), m, n)
+    with f.when(apart):
+        copy_out(f, shape, (to.get(), to_row.get(), 1, shape.type),
+                 (c, *strides, shape.result), (m, n))  # fmt: skip
     with f.when(f.convert("ptrtoint", job["epilogue"], "i64").differs(0)):
-        swapped = job["swapped"].differs(0)
-        rows, columns = (m0, m0 + m), (n0, n0 + n)
-        bounds = [f.select(swapped, b, a) for a, b in zip(rows, columns, strict=True)]
-        bounds += [f.select(swapped, a, b) for a, b in zip(rows, columns, strict=True)]
-        f.call("void", job["epilogue"], job["epilogue_job"], number, *bounds)
+        f.call(
+            "void", job["epilogue"], job["epilogue_job"], number, m0, m0 + m, n0, n0 + n
+        )  # fmt: skip
+    f.ret()
+
+    f = module.function("tile", job="ptr", tile="i64", workspace="ptr")
+    group, pieces = (
+        f.load("i64", f.at(f["job"], 8 * JOB.index(name))) for name in ("group", "pieces")
+    )
+    first = f["tile"] * group
+    with f.loop(first, f.minimum(first + group, pieces)) as number:
+        f.call("void", "piece", f["job"], number, f["workspace"])
     f.ret()
 
 
-def convert_rows(
-    f: Function, shape: Shape, source: tuple[Value, Value, str], to: tuple[Value, Value],
-    m: Value, n: Value,
+def copy_out(
+    f: Function, shape: Shape, source: tuple[Value, Operand, Operand, str],
+    to: tuple[Value, Operand, Operand, str], extent: tuple[Value, Value],
 ) -> None:  # fmt: skip
-    """Copies rows between bfloat16 and float32."""
-    start, step, type = source
-    with f.loop(0, m) as i:
-        from_row = f.at(start, i * step, type)
-        to_row = f.at(to[0], i * to[1], "i16" if type == shape.type else shape.type)
-        with f.loop(0, n) as j:
-            value = f.load(type, from_row, j)
-            made = narrowed(f, value) if type == shape.type else widened(f, shape, value)
-            f.store(made, to_row, j)
+    """Copies a matrix given by its start, strides and type into another, rounding if need be."""
+    with f.loop(0, extent[0]) as i:
+        rows = [f.at(x[0], i * x[1], x[3]) for x in (source, to)]
+        with f.loop(0, extent[1]) as j:
+            value = widened(f, shape, f.load(source[3], rows[0], j * source[2]))
+            f.store(value if to[3] == shape.type else narrowed(f, value), rows[1], j * to[2])
 
 
 def tiles(module: Module, shape: Shape) -> None:

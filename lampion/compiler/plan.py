@@ -12,10 +12,11 @@ from . import pool
 from .emit import Function, Module, Value
 from .gemm import BEFORE, DEPTH, JOB, ON_THE_WAY, Shape, round_up
 
-TILE_ROWS, TILE_COLUMNS = 384, 576  # at most; a tile's panels of B stay in the second-level cache
+TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
 PACKING = 11  # rows of products that take as long as packing a row of B
 ENOUGH = 6  # tiles per thread that balance well without a choice
+GROUP = 1 << 19  # multiplications in a tile, at least, where there are several pieces
 PARALLEL = 1 << 19  # multiplications worth waking workers for
 
 
@@ -43,7 +44,7 @@ def write_plan(module: Module, shape: Shape) -> None:
     m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
     blocks = quotient_up(f, k, DEPTH)
     depth = round_up(quotient_up(f, f.select(k > 0, k, 1), blocks), shape.lanes)
-    strips, bands = quotient_up(f, m, TILE_ROWS), quotient_up(f, n, TILE_COLUMNS)
+    strips, bands = quotient_up(f, m, TILE_BYTES // shape.size), quotient_up(f, n, TILE_COLUMNS)
     parts_m, parts_n = f.variable("i64", strips), f.variable("i64", bands)
     threads = f.load("i64", f.at(f.load("ptr", slot(f, "pool")), pool.FIELDS["limit"]))
     few = strips * bands * batches < threads * ENOUGH
@@ -61,6 +62,9 @@ def write_plan(module: Module, shape: Shape) -> None:
     tile_m = tile_size(f, m, parts_m.get(), shape.rows)
     tile_n = tile_size(f, n, parts_n.get(), shape.lanes)
     tiles_m, tiles_n = quotient_up(f, m, tile_m), quotient_up(f, n, tile_n)
+    pieces = tiles_m * tiles_n * batches
+    group = f.constant("i64", GROUP) / f.select(k > 0, tile_m * tile_n * k, 1)
+    group = f.select(volume(f) >= PARALLEL, f.select(group > 1, group, 1), pieces)
     a_col, b_col = (f.load("i64", slot(f, name)) for name in ("a_col", "b_col"))
     packed = f.select(a_col.equals(1), f.constant("i64", int(shape.source != shape.type)), 1)
     if shape.masks and shape.source == shape.type:
@@ -69,8 +73,8 @@ def write_plan(module: Module, shape: Shape) -> None:
         pack_b = f.constant("i64", BEFORE)
     for name, value in {
         "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m,
-        "tiles": tiles_m * tiles_n, "total": tiles_m * tiles_n * batches, "pack_a": packed,
-        "pack_b": pack_b,
+        "tiles": tiles_m * tiles_n, "total": quotient_up(f, pieces, group), "pack_a": packed,
+        "pack_b": pack_b, "group": group, "pieces": pieces,
         "next": f.constant("i64", 0), "share": f.constant("i64", pool.SHARE),
     }.items():  # fmt: skip
         f.store(value, slot(f, name))

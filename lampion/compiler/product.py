@@ -7,9 +7,7 @@ write into an array.
 from __future__ import annotations
 
 import ctypes
-import math
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -20,6 +18,7 @@ from . import entry, pool, runtime
 from .emit import Function, Module, Value
 from .gemm import BATCH_DIMS, JOB, Shape, kernels, shape_for
 from .plan import PARALLEL, slot, volume, write_plan
+from .product_jobs import descriptions
 from .stages import Layout
 
 TYPES = ("float32", "float64", "bfloat16")
@@ -84,7 +83,7 @@ def write_entry(module: Module, shape: Shape, number: int) -> None:
     zero, one = f.constant("i64", 0), f.constant("i64", 1)
     state = f.load("ptr", Value(f, "ptr", module.pointer("pool")))
     fields = dict.fromkeys(JOB, zero) | {f"size{d}": one for d in range(BATCH_DIMS)}
-    operands = x.data, y.data, z.data, row.get(), m, n, k, *strides, f.constant(shape.type, 1)
+    operands = x.data, y.data, z.data, row.get(), m, n, k, *strides, one, f.constant(shape.type, 1)
     fields |= dict(zip(JOB, operands, strict=False))
     fields |= {"relu": f.convert("zext", relu.equals(true), "i64"), "batches": one, "pool": state}
     for name, value in fields.items():
@@ -113,8 +112,8 @@ def apart(f: Function, x: entry.Array, y: entry.Array, size: int, otherwise: str
 class Product:
     """The products of one type on one target; `call` is the compiled entry."""
 
-    def __init__(self, dtype: str, target: runtime.Target | None = None) -> None:
-        shape = shape_for(target or runtime.host(), dtype)
+    def __init__(self, dtype: str, target: runtime.Target | None = None, result: str = "") -> None:
+        shape = shape_for(target or runtime.host(), dtype, result)
         self.dtype, self.shape = np.dtype(dtype), shape
         self.result = np.dtype(np.float64 if shape.size == 8 else np.float32)
         module = kernels(shape)
@@ -127,6 +126,8 @@ class Product:
         for name in POOL_FUNCTIONS:
             code.fill(name, pool.native().address(name))
         self.run = code.function("run", ctypes.c_int64, ctypes.c_void_p)
+        self.plan = code.function("plan", None, ctypes.c_void_p)
+        self.tile = code.address("tile")
         self.call: Callable[..., ndarray] = self.general
         if same:
             code.fill("pool", pool.pool().address)
@@ -162,14 +163,20 @@ class Product:
         lead = out.shape[:-2]
         a, b = (np.broadcast_to(x, lead + x.shape[-2:]) for x in (a, b))
         layouts = [Layout.of(x) for x in (a, b, out)]
-        for offsets, words in jobs(*layouts, alpha=alpha, accumulate=accumulate, relu=relu):
-            job = (ctypes.c_int64 * len(JOB))(*words)
-            starts = [x.ctypes.data + o * x.itemsize for x, o in zip((a, b, out), offsets)]
-            job[:4] = [*starts, bias.ctypes.data if bias is not None else 0]
-            job[JOB.index("pool")] = pool.pool().address
-            if self.run(job):
+        options = {"alpha": alpha, "accumulate": accumulate, "relu": relu}
+        for fields in descriptions(*layouts, **options, fold=True):
+            fields |= {"pool": pool.pool().address, "bias": address(bias)}
+            fields |= {"a": address(a), "b": address(b), "c": address(out)}
+            if self.run((ctypes.c_int64 * len(JOB))(*map(fields.__getitem__, JOB))):
                 raise MemoryError("[gemm] expects 2 MiB of memory for packing, got none")
         return out
+
+    def planned(self, fields: dict[str, int]) -> list[int]:
+        """The words of a job with these fields, cut into tiles for the pool's threads."""
+        fields = fields | {"pool": pool.pool().address}
+        job = (ctypes.c_int64 * len(JOB))(*map(fields.__getitem__, JOB))
+        self.plan(job)
+        return list(job)
 
     def check(self, a: ndarray, b: ndarray, out: ndarray, bias: ndarray | None) -> None:
         """Raises TypeError or ValueError unless the arrays fit one another."""
@@ -194,54 +201,9 @@ class Product:
             raise ValueError(f"[gemm] expects bias of shape {shape[-1:]}, got {bias.shape}")
 
 
-def jobs(
-    a: Layout, b: Layout, c: Layout, *, alpha: float = 1.0, accumulate: bool = False,
-    relu: bool = False,
-) -> Iterator[tuple[tuple[int, int, int], list[int]]]:  # fmt: skip
-    """The jobs that make C = A @ B together, with the element each operand begins at: one, unless
-    there are more dimensions of batches than a job describes. Batches are broadcast already.
-    """
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    sizes, strides = merge(c.shape[:-2], [x.strides[:-2] for x in (a, b, c)])
-    outer = max(len(sizes) - BATCH_DIMS, 0)
-    inner = [1] * (BATCH_DIMS - len(sizes) + outer) + list(sizes[outer:])
-    fields = dict.fromkeys(JOB, 0) | {"m": m, "n": n, "k": k, "batches": math.prod(inner)}
-    fields |= {"a_row": a.strides[-2], "a_col": a.strides[-1], "c_row": c.strides[-2]}
-    fields |= {"b_row": b.strides[-2], "b_col": b.strides[-1]}
-    pattern = "<d" if c.dtype == "float64" else "<fxxxx"
-    (fields["alpha"],) = struct.unpack("<q", struct.pack(pattern, alpha))
-    fields |= {"accumulate": int(accumulate), "relu": int(relu)}
-    for d in range(BATCH_DIMS):
-        fields[f"size{d}"] = inner[d]
-    for name, steps in zip("abc", strides, strict=True):
-        own = [0] * (BATCH_DIMS - len(steps) + outer) + list(steps[outer:])
-        fields |= {f"{name}_batch{d}": own[d] for d in range(BATCH_DIMS)}
-    for index in np.ndindex(*sizes[:outer]):
-        first, second, third = (
-            sum(i * s for i, s in zip(index, steps, strict=False)) for steps in strides
-        )
-        yield (first, second, third), list(fields.values())
-
-
-def merge(
-    sizes: tuple[int, ...], strides: list[tuple[int, ...]]
-) -> tuple[list[int], list[list[int]]]:
-    """The dimensions with those of one element dropped, and neighbours joined that all operands
-    move through in one stride.
-    """
-    shape: list[int] = []
-    merged: list[list[int]] = [[] for _ in strides]
-    for d, size in enumerate(sizes):
-        if size == 1:
-            continue
-        joins = shape and all(m[-1] == s[d] * size for m, s in zip(merged, strides, strict=True))
-        if joins:
-            shape[-1] *= size
-        else:
-            shape.append(size)
-        for m, s in zip(merged, strides, strict=True):
-            m[-1 if joins else len(m) :] = [s[d]]
-    return shape, merged
+def address(x: ndarray | None) -> int:
+    """Where the elements begin; 0 where there is no array."""
+    return 0 if x is None else x.ctypes.data
 
 
 def aligned(x: ndarray) -> bool:
@@ -260,11 +222,13 @@ def overlap(x: ndarray, y: ndarray) -> bool:
 
 
 @cache
-def kernel(dtype: str) -> Product:
-    """The products of a type of `TYPES` on this machine, compiled at the first call."""
+def kernel(dtype: str, result: str = "") -> Product:
+    """The products of a type of `TYPES` on this machine, compiled at the first call; in the sums'
+    type unless another is given.
+    """
     if dtype not in TYPES:
         raise TypeError(f"[gemm] expects {', '.join(TYPES)}, got {dtype}; convert the arrays")
-    return Product(dtype)
+    return Product(dtype, result=result)
 
 
 def gemm(
