@@ -26,6 +26,7 @@ class Call(NamedTuple):
 
 
 Definition = Alias | Map | Reduction | Call
+CONTIGUOUS = {"convolution", "convolution_input", "convolution_weight"}  # read no gaps
 CHEAP = 6  # instructions that are worth less than a value's way to memory and back
 
 
@@ -57,7 +58,8 @@ class Definitions:
         """Defines the results of a step."""
         found: list = list(definitions(step) or [reduction(step)])
         if found[0] is None:
-            inputs = tuple(None if v is None else self.in_memory(v) for v in step.inputs)
+            whole = step.op.name in CONTIGUOUS
+            inputs = tuple(None if v is None else self.in_memory(v, whole) for v in step.inputs)
             found = [Call(step._replace(inputs=inputs))] * len(step.outputs)
         for value, how in zip(step.outputs, found, strict=True):
             self.origin[value] = step.op.name
@@ -68,10 +70,12 @@ class Definitions:
                 self.made[partial] = inner
             self.made[value] = how
 
-    def in_memory(self, value: Value) -> Value:
-        """The value, or a copy of it where it has no regular place in memory."""
+    def in_memory(self, value: Value, whole: bool = False) -> Value:
+        """The value, or a copy of it where it has no regular place in memory; with `whole`, where it
+        does not lie there row by row.
+        """
         place = self.place(value)
-        if place is not None:
+        if place is not None and (not whole or place.strides == contiguous_strides(value.shape)):
             return value
         copy = Value(value.shape, value.dtype, f"{value.name}_copy{len(self.made)}")
         return self.copied(value, copy)
