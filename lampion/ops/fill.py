@@ -91,11 +91,11 @@ def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
     data = self._data
     if not data.flags.writeable:
         check_memory(data, name)
+    if self._storage is None:  # before an observer meets the tensor: it notes the version it met
+        self._storage = Storage()
     observers = STATE.observers
     filled = apply(FILL, self, wrap(np.asarray(value, data.dtype))) if observers else self
     data[...] = value
-    if self._storage is None:
-        self._storage = Storage()
     self._storage.write(name)
     for observer in observers:
         observer.wrote(self, filled)
