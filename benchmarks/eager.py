@@ -22,7 +22,7 @@ import torch
 
 os.environ.setdefault("LAMPION_NATIVE", "1")  # compiled calls from the start on
 
-import lampion  # noqa: E402
+import lampion
 
 ROUNDS = 15
 GOAL = 0.95

@@ -20,6 +20,7 @@ from lampion import (
     func as func,
     hub as hub,
     io as io,
+    jit as jit,
     jobs as jobs,
     linalg as linalg,
     mps as mps,
@@ -43,6 +44,7 @@ from lampion.amp.autocast import (
     get_autocast_dtype as get_autocast_dtype,
     is_autocast_enabled as is_autocast_enabled,
 )
+from lampion.compiler.compiled import compile as compile
 from lampion.core.modes import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,

@@ -5,10 +5,11 @@ compiler's earlier files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..core.op import OPS
-from . import calls, calls_elementwise, calls_views, objects, runtime
+from . import calls, calls_elementwise, calls_fused, calls_views, objects, recording, runtime
 from .calls import Entry
 from .emit import Module
 
@@ -25,24 +26,42 @@ def elementwise_entry(name: str, places: Sequence[Place]) -> Entry:
 BINARY = ("binary", ("input", "other"))
 
 
-def other_entries(places: dict[str, Sequence[Place]]) -> list[Entry]:
-    """The entries of operators that have a core of their own, by its name."""
-    sizes = ("self", *[f"size {i}" for i in range(7)])
-    known: dict[str, tuple[tuple[str, ...], Any]] = {
-        "sized": (sizes, calls_views.context_of(OPS["view"])),
-        "item": (("self", "index"), calls_views.context_of(OPS["index_view"])),
-    }
-    return [Entry(core, *known[core][:1], tuple(at), known[core][1]) for core, at in places.items()]
+# Cores of their own: name -> (the operator's record, the parameters).
+OTHERS: dict[str, tuple[str, str]] = {
+    "sized": ("view", "self 0 1 2 3 4 5 6"),
+    "item": ("index_view", "self index"),
+    "matmul": ("mm", "input other"),
+    "linear": ("linear", "input weight bias"),
+    "sum": ("sum", "input dim keepdim"),
+    "mean": ("mean", "input dim keepdim"),
+    "softmax": ("softmax", "input dim _stacklevel dtype"),
+    "log_softmax": ("log_softmax", "input dim _stacklevel dtype"),
+    "layer_norm": ("layer_norm", "input normalized_shape weight bias eps"),
+    "cross_entropy": (
+        "cross_entropy",
+        "input target weight size_average ignore_index reduce reduction label_smoothing",
+    ),
+    "cat": ("cat", "tensors dim"),
+}
+
+
+def other_entry(core: str, places: Sequence[Place]) -> Entry:
+    """The entry of an operator that has a core of its own."""
+    name, parameters = OTHERS[core]
+    op = OPS[name]
+    family = calls_views if op.view else calls_fused
+    return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
 
 
 def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
     """The module of all entries, with the loops of these operators."""
     module = Module()
     for write_function in (
-        *objects.SHARED,
+        *recording.SHARED,
         *calls.SHARED,
         *calls_elementwise.SHARED,
         *calls_views.SHARED,
+        *calls_fused.SHARED,
     ):
         write_function(module)
     for name in looped:
@@ -69,7 +88,7 @@ def install(
         return False
     entries = {name: elementwise_entry(name, places) for name, places in elementwise.items()}
     looped = [name for name in entries if calls_elementwise.has_loops(OPS[name])]
-    everything = [*entries.values(), *other_entries(others)]
+    everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
     module = write(everything, looped)
     code = runtime.load(module.text())
     objects.fill_objects(code, module)
@@ -78,7 +97,5 @@ def install(
         context.loop32, context.loop64 = [code.address(f"{name}_{bits}") for bits in (32, 64)]
     for entry in everything:
         for place in entry.places:
-            publish(
-                place, lambda python, cls, e=entry, p=place: calls.builtin(code, e, p, python, cls)
-            )
+            publish(place, partial(calls.builtin, code, entry, place))
     return True

@@ -99,8 +99,8 @@ def write_enter(module: Module) -> None:
     core, context, general, known = [f.load("ptr", f["call"], i) for i in range(4)]
     size, bound = f.load("i64", f["call"], 4), f.load("i64", f["call"], 5)
     slots = f.buffer(8 * MOST, 8)
-    for i in range(MOST):
-        f.store(s.null(), slots, i)
+    for place in range(MOST):
+        f.store(s.null(), slots, place)
     with f.when(bound.differs(0)):
         f.store(f["self"], slots)
     s.require(f["count"] <= size - bound)
@@ -134,7 +134,7 @@ def builtin(
     """The entry as a Python built-in that takes the place of `general`: a method of the class, or
     a function if that is None.
     """
-    names = (ctypes.py_object * len(entry.parameters))(*entry.parameters)
+    names: Any = (ctypes.py_object * len(entry.parameters))(*entry.parameters)  # type: ignore[misc]
     context = 0 if entry.context is None else ctypes.addressof(entry.context)
     known, size, bound = ctypes.addressof(names), len(entry.parameters), cls is not None
     call = Call(code.address(entry.core), context, id(general), known, size, bound)

@@ -14,12 +14,11 @@ import numpy as np
 
 from ..core.graph import DIRECT, GENERAL
 from ..core.op import Op
-from ..core.tensor import Tensor
+from .calls_loops import FLOAT_TYPES
 from .emit import Module, Value
 from .objects import ITEMS, SMALL, Scope, begin, begin_core
 
 PLAIN = set("abcxyzmaximum()0, +-*/")  # what formulas of plain arithmetic are spelled with
-FLOAT_TYPES = (("float", "32"), ("double", "64"))
 
 
 class Saved(ctypes.Structure):
@@ -123,20 +122,13 @@ def write_finish(module: Module) -> None:
     s.require(t.differs(s.null()))
     with f.when(f["mode"].equals(DIRECT)):
         f.ret(t)
-    masks = [needs_grad(s, f["a"])]
-    masks.append(needs_grad(s, f["b"]) * 2)
-    mask = masks[0] + masks[1]
+    mask = f.call("i64", "grad_mask", f["a"], f["b"], s.null())
     with f.when(mask.equals(0)):
         f.ret(t)
     plan = f.at(f["context"], mask * PLAN_SIZE + PLANS)
     with f.when(f.load("ptr", plan).equals(s.null())):  # no gradient
         f.ret(t)
-    both = mask.equals(3)
-    edges = f.call("ptr", "PyTuple_New", f.select(both, s.number(2), 1))
-    first = f.select(masks[0].differs(0), f["a"], f["b"])
-    f.store(f.call("ptr", "edge", first), edges, ITEMS >> 3)
-    with f.when(both):
-        f.store(f.call("ptr", "edge", f["b"]), edges, (ITEMS >> 3) + 1)
+    edges = f.call("ptr", "edges", mask, f["a"], f["b"], s.null())
     count = f.load("i64", plan, 1)
     saved = f.call("ptr", "PyTuple_New", count)
     with f.loop(0, count) as i:
@@ -149,16 +141,6 @@ def write_finish(module: Module) -> None:
     params = s.hold(s.object("NOTHING"))
     f.ret(f.call("ptr", "record", t, f.load("ptr", plan), params, edges, saved))
     s.end()
-
-
-def needs_grad(s: Scope, tensor: Value) -> Value:
-    """1 for a tensor that requires grad, 0 for another or none."""
-    f = s.f
-    found = f.variable("i64", 0)
-    with f.when(tensor.differs(s.null())):
-        flag = s.is_object(s.get(tensor, Tensor, "_requires_grad"), "True")
-        found.set(f.convert("zext", flag, "i64"))
-    return found.get()
 
 
 def write_unary(module: Module) -> None:

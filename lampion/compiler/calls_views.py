@@ -207,7 +207,7 @@ def write_part(module: Module) -> None:
         item, size = f.load("ptr", f["items"], i), f.load("i64", have, i)
         integer = s.is_a(item, "int")
         with f.when(integer):
-            given = f.call("i64", "PyLong_AsSsize_t", item)
+            given = s.integer(item)
             at = f.select(given < 0, given + size, given)
             s.require(s.both(at >= 0, at < size))
             offset.set(offset.get() + at * f.load("i64", step, i))

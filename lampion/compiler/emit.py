@@ -175,7 +175,10 @@ class Function:
         if type[0] == "<":
             scalar = type.split(" x ")[1][:-1]
             return self.splat(self.constant(scalar, value), lanes_of(type))
-        return Value(self, type, repr(float(value)) if is_float(type) else str(int(value)))
+        if is_float(type):
+            text = repr(float(value))
+            return Value(self, type, text if "." in text else text.replace("e", ".0e"))
+        return Value(self, type, str(int(value)))
 
     def load(self, type: str, pointer: Value, index: Operand = 0, align: int = 0) -> Value:
         """`pointer[index]`, of the type; `align` in bytes where it is less than the type's own."""

@@ -9,7 +9,6 @@ written and the label it goes to where it does not know what to do.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -39,13 +38,17 @@ OBJECTS: dict[str, Any] = {
     "ndarray": np.ndarray, "F32": F32, "F64": F64, "I64": np.dtype(np.int64),
     "SCALARS32": SCALARS[F32], "SCALARS64": SCALARS[F64],
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
-    "SavedOutput": SavedOutput, "STATE": STATE, "mode": "mode", "prune": "prune", "shape": "shape", "index": "index", "Ellipsis": ...,
-    "NOTHING": NOTHING, "CLOCK": CLOCK,
+    "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
+    "Ellipsis": ..., "EMPTY": (), "LAST": (-1,), "ALL": {"dim": None, "keepdim": False},
+    "MEANED": {"ignore_index": -100, "reduction": "mean"},
+    "ignored": -100, "averaged": "mean", "smooth": 0.0,
+} | {
+    name: name for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps")
 }  # fmt: skip
 
 
 @cache
-def offset(cls: type, name: str) -> int:
+def offset(cls: Any, name: str) -> int:
     """Where the slot lies in an instance, in bytes (CPython's PyMemberDescrObject)."""
     descriptor = getattr(cls, name)
     member = ctypes.c_void_p.from_address(id(descriptor) + 40).value or 0
@@ -63,7 +66,7 @@ def known_layout() -> bool:
     probes: list = [(made, n) for n in ("_data", "_requires_grad", "grad_fn", "_storage", "_view")]
     probes += [(storage, "version"), (storage, "views"), (node, "seq"), (saved, "_data")]
     for holder, name in probes:
-        at = id(holder) + offset(type(holder), name)
+        at = id(holder) + offset(holder.__class__, name)
         if ctypes.c_void_p.from_address(at).value != id(getattr(holder, name)):
             return False
     view = made._data[1:]
@@ -218,6 +221,35 @@ class Scope:
         self.require(self.either(self.is_object(kind, "F32"), self.is_object(kind, "F64")))
         return data, kind
 
+    def get_array(self, tensor: Value) -> Value:
+        """The array of a tensor that `array` has let pass."""
+        return self.get(tensor, Tensor, "_data")
+
+    def optional_row(self, i: int, kind: Value, n: Value) -> tuple[Value, Value]:
+        """A core's argument that is a vector of that type and size, and its memory; null for both
+        where it is absent or None.
+        """
+        f, given = self.f, self.given(i)
+        found, memory = f.variable("ptr", self.null()), f.variable("ptr", self.null())
+        with f.when(self.is_missing(given).equals(0)):
+            row = self.array(given)
+            self.require(self.descriptor(row).equals(kind))
+            self.require(self.rank(row).equals(1))
+            self.require(f.load("i64", self.sizes(row)).equals(n))
+            self.require(self.contiguous(row))
+            found.set(given)
+            memory.set(self.memory(row))
+        return found.get(), memory.get()
+
+    def integer(self, value: Value) -> Value:
+        """The number of an int that an i64 holds."""
+        f = self.f
+        self.require(self.is_a(value, "int"))
+        found = f.call("i64", "PyLong_AsSsize_t", value)
+        with f.when(found.equals(-1)):
+            self.require(f.call("ptr", "PyErr_Occurred").equals(self.null()))
+        return found
+
     def contiguous(self, data: Value) -> Value:
         """Whether the array lies row by row."""
         return (self.f.load("i32", self.f.at(data, FLAGS)) & CONTIGUOUS).differs(0)
@@ -274,155 +306,6 @@ def begin_core(module: Module, name: str) -> Scope:
     return Scope(module.function(name, "ptr", context="ptr", given="ptr"))
 
 
-# -- functions that every module has ---------------------------------------------------------------
-
-
 def begin(module: Module, name: str, result: str, **parameters: str) -> Scope:
     """Begins a function that other code of the module calls."""
     return Scope(module.function(name, result, True, **parameters))
-
-
-def write_mode(module: Module) -> None:
-    """`mode()`: what is known for this thread, else read from `STATE` and noted."""
-    s = begin(module, "mode", "i64")
-    f = s.f
-    known = f.load("ptr", Value(f, "ptr", module.pointer("known_mode")))
-    thread = f.call("i64", "PyThreadState_GetID", f.call("ptr", "PyThreadState_Get"))
-    with f.when(f.load("i64", known).differs(thread)):
-        found = f.call("ptr", "PyObject_GetAttr", s.object("STATE"), s.object("mode"))
-        f.store(f.call("i64", "PyLong_AsLong", found), known, 1)
-        f.store(thread, known)
-        s.drop(found)
-    f.ret(f.load("i64", known, 1))
-
-
-def write_new_tensor(module: Module) -> None:
-    """`new_tensor(array)`: a tensor that takes the reference to the array."""
-    s = begin(module, "new_tensor", "ptr", data="ptr")
-    f = s.f
-    made = f.call("ptr", "PyType_GenericAlloc", s.object("Tensor"), s.number(0))
-    s.require(made.differs(s.null()))
-    s.put(made, Tensor, "_data", f["data"])
-    s.put(made, Tensor, "_requires_grad", s.hold(s.object("False")))
-    for name in ("grad_fn", "_storage", "_view"):
-        s.put(made, Tensor, name, s.hold(s.object("None")))
-    f.ret(made)
-    s.end()
-
-
-def write_count_elements(module: Module) -> None:
-    """`count_elements(array)`: the product of its sizes."""
-    s = begin(module, "count_elements", "i64", data="ptr")
-    f = s.f
-    total, sizes = f.variable("i64", 1), s.sizes(f["data"])
-    with f.loop(0, f.convert("sext", s.rank(f["data"]), "i64")) as i:
-        total.set(total.get() * f.load("i64", sizes, i))
-    f.ret(total.get())
-
-
-def write_shape_tuple(module: Module) -> None:
-    """`shape_tuple(array)`: its shape as a new tuple."""
-    s = begin(module, "shape_tuple", "ptr", data="ptr")
-    f = s.f
-    rank, sizes = f.convert("sext", s.rank(f["data"]), "i64"), s.sizes(f["data"])
-    made = f.call("ptr", "PyTuple_New", rank)
-    s.require(made.differs(s.null()))
-    with f.loop(0, rank) as i:
-        size = f.call("ptr", "PyLong_FromSsize_t", f.load("i64", sizes, i))
-        f.store(size, made, i + (ITEMS >> 3))
-    f.ret(made)
-    s.end()
-
-
-def write_edge(module: Module) -> None:
-    """`edge(tensor)`: what its gradient flows to, a new reference."""
-    s = begin(module, "edge", "ptr", tensor="ptr")
-    f = s.f
-    node = s.get(f["tensor"], Tensor, "grad_fn")
-    f.ret(s.hold(f.select(s.is_object(node, "None"), f["tensor"], node)))
-
-
-def write_record(module: Module) -> None:
-    """`record(tensor, plan, params, edges, saved)`: puts a node behind a result. Takes the
-    references to the last three.
-    """
-    s = begin(
-        module, "record", "ptr", tensor="ptr", plan="ptr", params="ptr", edges="ptr", saved="ptr"
-    )
-    f = s.f
-    node = f.call("ptr", "PyType_GenericAlloc", s.object("Node"), s.number(0))
-    s.require(node.differs(s.null()))
-    data = s.get(f["tensor"], Tensor, "_data")
-    s.put(node, Node, "plan", s.hold(f["plan"]))
-    for name in ("params", "edges", "saved"):
-        s.put(node, Node, name, f[name])
-    s.put(node, Node, "seq", f.call("ptr", "PyIter_Next", s.object("CLOCK")))
-    s.put(node, Node, "shape", f.call("ptr", "shape_tuple", data))
-    s.put(node, Node, "dtype", s.hold(s.descriptor(data)))
-    s.replace(f["tensor"], Tensor, "_requires_grad", s.hold(s.object("True")))
-    s.replace(f["tensor"], Tensor, "grad_fn", node)
-    f.ret(f["tensor"])
-    s.end()
-
-
-def fill_storage(s: Scope, storage: Value) -> None:
-    """The slots of a new storage."""
-    for name, value in (
-        ("version", "zero"), ("written", "zero"), ("writer", "None"), ("views", "None"),
-        ("limit", "sixteen"),
-    ):  # fmt: skip
-        s.put(storage, Storage, name, s.hold(s.object(value)))
-
-
-def write_new_storage(module: Module) -> None:
-    """`new_storage()`."""
-    s = begin(module, "new_storage", "ptr")
-    made = s.f.call("ptr", "PyType_GenericAlloc", s.object("Storage"), s.number(0))
-    s.require(made.differs(s.null()))
-    fill_storage(s, made)
-    s.f.ret(made)
-    s.end()
-
-
-def write_one_item(module: Module) -> None:
-    """`one_item(key, value)`: a dictionary of one item; takes the reference to the value."""
-    s = begin(module, "one_item", "ptr", key="ptr", value="ptr")
-    f = s.f
-    made = f.call("ptr", "PyDict_New")
-    s.require(made.differs(s.null()))
-    f.call("i32", "PyDict_SetItem", made, f["key"], f["value"])
-    s.drop(f["value"])
-    f.ret(made)
-    s.end()
-
-
-def write_saved_output(module: Module) -> None:
-    """`saved_output(array)`: a `SavedOutput` of an array, for `keep_output` and for statistics."""
-    s = begin(module, "saved_output", "ptr", data="ptr")
-    f = s.f
-    made = f.call("ptr", "PyType_GenericAlloc", s.object("SavedOutput"), s.number(0))
-    s.require(made.differs(s.null()))
-    fill_storage(s, made)
-    s.put(made, SavedOutput, "differentiable", s.hold(s.object("True")))
-    for name in ("slot", "value", "other"):
-        s.put(made, SavedOutput, name, s.hold(s.object("None")))
-    s.put(made, SavedOutput, "_data", s.hold(f["data"]))
-    f.ret(made)
-    s.end()
-
-
-def write_keep_output(module: Module) -> None:
-    """`keep_output(tensor)`: what is saved of a new result, whose storage it becomes."""
-    s = begin(module, "keep_output", "ptr", tensor="ptr")
-    f = s.f
-    made = f.call("ptr", "saved_output", s.get(f["tensor"], Tensor, "_data"))
-    s.require(made.differs(s.null()))
-    s.replace(f["tensor"], Tensor, "_storage", s.hold(made))
-    f.ret(made)
-    s.end()
-
-
-SHARED: Sequence[Callable[[Module], None]] = (
-    write_mode, write_new_tensor, write_count_elements, write_shape_tuple, write_edge,
-    write_record, write_new_storage, write_one_item, write_saved_output, write_keep_output,
-)  # fmt: skip

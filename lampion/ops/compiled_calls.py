@@ -44,6 +44,15 @@ ELEMENTWISE: dict[str, list[tuple[str, str]]] = {
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
     "item": [("Tensor", "__getitem__")],
+    "matmul": [*both("matmul"), ("Tensor", "__matmul__")],
+    "linear": [("functional", "linear")],
+    "sum": both("sum"),
+    "mean": both("mean"),
+    "softmax": [("functional", "softmax")],
+    "log_softmax": [("functional", "log_softmax")],
+    "layer_norm": [("functional", "layer_norm")],
+    "cross_entropy": [("functional", "cross_entropy")],
+    "cat": [("torch", "cat")],
 }
 
 
@@ -66,4 +75,4 @@ def setting() -> str:
 
 
 if setting() != "0":
-    graph.State.often = staticmethod(install)  # type: ignore[method-assign]
+    graph.State.often = staticmethod(install)
