@@ -114,7 +114,9 @@ def profile(
     time.
     """
     instance, best = program.take(), np.full(len(program.tasks), np.inf)
-    given = made_up(program) if inputs is None else program.arrays(inputs)
+    given = made_up(program)
+    if inputs is not None:
+        given = [array for array, used in zip(inputs, program.used, strict=True) if used]
     clocks = [attach(part) if isinstance(part, Native) else None for part in instance.parts]
     try:
         for _ in range(repeats):

@@ -1,14 +1,15 @@
 """A lowered graph as one native program. Imports tasks, placement, stages and earlier files.
 
-A run is one native call for each row of stages between two host
-functions. What does not change from call to call is in the jobs when the program is built; a call
-fills in the addresses of inputs and outputs.
+A run is one native call for each row of stages between two host functions. What does not change
+from call to call is in the jobs when the program is built; a call fills in the addresses of inputs
+and outputs.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -18,12 +19,16 @@ from numpy import ndarray
 
 from . import stages
 from .arena import Arena, aligned_bytes
+from .entry import DATA, readable
 from .graph import Graph
 from .kernels import Buffer, Host, Kernel, KernelList, Library
 from .lower import lower
 from .placement import Placement, place
 from .stages import Call
 from .tasks import Planner, Task
+
+Spans = tuple[list[int], list[int]]  # where memory begins and ends, in order
+word = ctypes.c_int64.from_address
 
 
 class Native(NamedTuple):
@@ -42,6 +47,8 @@ class Instance:
         self.program = program
         self.arena = Arena(program.placement.size)
         self.operands = (ctypes.c_int64 * max(len(program.moving), 1))()
+        self.known: list[ndarray | None] = [None] * len(program.inputs)  # states that were here
+        self.spans: Spans = ([], [])
         self.arrays: dict[Buffer, ndarray] = {}  # what host functions see
         for buffer, offset in program.placement.offsets.items():
             self.arrays[buffer] = self.arena.view(offset, buffer.shape, buffer.dtype)
@@ -81,12 +88,27 @@ class Instance:
             function = self.program.code.address(function)
         return Call(function, bytes(job), task.tiles, tuple(pointers), task.name)
 
-    def begin(self, inputs: list[ndarray], outputs: list[ndarray]) -> list[ndarray]:
-        """Notes where inputs and outputs are; gives them as one list."""
-        given = [*inputs, *outputs]
-        for i, array in enumerate(given):
-            self.operands[i] = array.ctypes.data
-        return given
+    def begin(self, originals: Sequence[ndarray], outputs: list[ndarray]) -> list[ndarray]:
+        """Notes where inputs and outputs are; gives the arrays that stand for them. A state that is
+        the same array as at the call before needs no second look.
+        """
+        program = self.program
+        arrays = list(originals)
+        new = [i for i, array in enumerate(originals) if array is not self.known[i]]
+        for i in new:
+            arrays[i] = fit(originals[i], program.inputs[i])
+        if any(program.is_written[i] for i in new):
+            self.spans = spans_of([a for a, w in zip(arrays, program.is_written) if w])
+            new = list(range(len(arrays)))
+        for i in new:
+            if not program.is_written[i] and overlaps(arrays[i], self.spans):
+                arrays[i] = arrays[i].copy()
+            self.operands[i] = address(arrays[i])
+            lasting = program.inputs[i].role == "state" and arrays[i] is originals[i]
+            self.known[i] = arrays[i] if lasting else None
+        for i, array in enumerate(outputs, len(arrays)):
+            self.operands[i] = address(array)
+        return arrays + outputs
 
     def run_part(self, part: Native | Host, given: list[ndarray]) -> None:
         """Runs a row of stages or a host function."""
@@ -126,7 +148,10 @@ class Program:
         operands = [*self.inputs, *self.placement.arrays]
         self.moving = {buffer: i for i, buffer in enumerate(operands)}
         self.constants = constants_of(listed)
+        self.used = [buffer is not None for buffer in listed.inputs]
         self.written = {state for state, _ in listed.writes}
+        self.is_written = [buffer in self.written for buffer in self.inputs]
+        self.written_at = [i for i, written in enumerate(self.is_written) if written]
         self.idle = [Instance(self)]
 
     def __str__(self) -> str:
@@ -139,26 +164,19 @@ class Program:
         new arrays for its outputs; states are written in place. Raises TypeError for an array of
         another type and ValueError for one of another shape.
         """
-        originals = [a for a, b in zip(inputs, self.listed.inputs, strict=True) if b is not None]
-        arrays, outputs = self.arrays(inputs), self.new_outputs()
+        originals = [array for array, used in zip(inputs, self.used, strict=True) if used]
+        outputs = self.new_outputs()
         instance = self.take()
         try:
-            given = instance.begin(arrays, outputs)
+            given = instance.begin(originals, outputs)
             for part in instance.parts:
                 instance.run_part(part, given)
         finally:
             self.idle.append(instance)
-        for array, buffer, original in zip(arrays, self.inputs, originals, strict=True):
-            if buffer in self.written and array is not original:
-                original[...] = array
+        for i in self.written_at:
+            if given[i] is not originals[i]:
+                originals[i][...] = given[i]
         return outputs
-
-    def arrays(self, inputs: Sequence[ndarray]) -> list[ndarray]:
-        """The inputs that are no constants, as the program reads them; see `run`."""
-        given = [a for a, b in zip(inputs, self.listed.inputs, strict=True) if b is not None]
-        arrays = [fit(array, buffer) for array, buffer in zip(given, self.inputs, strict=True)]
-        separate(arrays, [buffer in self.written for buffer in self.inputs])
-        return arrays
 
     def new_outputs(self) -> list[ndarray]:
         """Arrays for the outputs of a call."""
@@ -201,18 +219,24 @@ def fit(array: ndarray, buffer: Buffer) -> ndarray:
     return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
 
 
-def separate(arrays: list[ndarray], written: list[bool]) -> None:
-    """Copies arrays that share memory with one that is written, so that none changes early."""
-    starts = np.array([a.ctypes.data for a in arrays], np.int64)
-    ends = starts + np.array([a.nbytes for a in arrays], np.int64)
-    changes = np.array(written, bool)
-    order = np.flatnonzero(changes)[np.argsort(starts[changes], kind="stable")]
-    if len(order) == 0:
-        return
-    below = np.searchsorted(starts[order], ends[~changes]) - 1  # last that begins before the end
-    for i, at in zip(np.flatnonzero(~changes), below, strict=True):
-        if at >= 0 and ends[order[at]] > starts[i]:
-            arrays[i] = arrays[i].copy()
+def address(array: ndarray) -> int:
+    """Where an array's elements are; `array.ctypes.data` takes a microsecond."""
+    if readable():
+        return word(id(array) + DATA).value
+    return array.ctypes.data
+
+
+def spans_of(arrays: list[ndarray]) -> Spans:
+    """The memory of contiguous arrays, in order."""
+    spans = sorted((address(array), address(array) + array.nbytes) for array in arrays)
+    return [start for start, _ in spans], [end for _, end in spans]
+
+
+def overlaps(array: ndarray, spans: Spans) -> bool:
+    """Whether an array shares memory with spans that are apart from one another."""
+    start = address(array)
+    before = bisect_left(spans[0], start + array.nbytes) - 1  # the last that begins before its end
+    return before >= 0 and spans[1][before] > start
 
 
 def build(graph: Graph) -> Program:
