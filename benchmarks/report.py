@@ -9,6 +9,11 @@ from measure import best_peer, duration, speeds, usable
 from workloads import CALLS, STEPS
 
 Figures = dict[str, Any]
+SCRIPTS = {
+    "gemm": "Matrix products, GFLOP/s",
+    "conv": "Convolutions, GFLOP/s",
+    "footprint": "Imports and disk",
+}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -89,8 +94,8 @@ def scaling_table(measured: Sequence[Figures]) -> str:
     )
 
 
-def sweep_table(rows: Sequence[Figures]) -> str:
-    """Whatever a sweep script (gemm.py, conv.py) wrote: its first column names the shape."""
+def script_table(rows: Sequence[Figures]) -> str:
+    """Whatever a script of its own wrote, a column for each key."""
 
     def text(key: str, value: Any) -> str:
         if not isinstance(value, float):
@@ -125,9 +130,9 @@ def markdown(figures: Figures) -> str:
         parts += ["## Training steps: forward, backward, update", steps_table(figures["steps"])]
     if "fresh" in figures:
         parts += ["## Compile time and memory", fresh_table(figures["fresh"])]
-    for name, title in (("gemm", "Matrix products"), ("conv", "Convolutions")):
+    for name, title in SCRIPTS.items():
         if name in figures:
-            parts += [f"## {title}, GFLOP/s", sweep_table(figures[name])]
+            parts += [f"## {title}", script_table(figures[name])]
     if "calls" in figures:
         parts += ["## Elementwise calls and reductions", calls_table(figures["calls"])]
     if "scaling" in figures:

@@ -32,8 +32,8 @@ from workloads import STEPS  # noqa: E402
 from report import markdown  # noqa: E402
 
 FRESH = ("resnet18", "gpt", "lstm")  # whose compile time and memory are measured
-SWEEPS = ("gemm", "conv")
-SECTIONS = ("fresh", *SWEEPS, "calls", "scaling")
+SWEEPS = ("gemm", "conv")  # scripts of their own, each with --threads, --seconds and --json
+SECTIONS = ("fresh", *SWEEPS, "calls", "scaling", "footprint")
 
 
 def listed(allowed: tuple[str, ...]) -> Any:
@@ -78,11 +78,11 @@ def machine(threads: int) -> dict[str, Any]:
     return {"processor": processor, "threads": threads, "date": date, "versions": versions()}
 
 
-def sweep(name: str, threads: int, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """The rows of a script of shapes, in its own process."""
+def script(name: str, folder: Path, *options: str) -> list[dict[str, Any]]:
+    """The rows of another script of this folder, in its own process."""
     out = folder / f"{name}.json"
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", str(out)]
-    command += ["--threads", str(threads), "--seconds", str(seconds)]
+    command += options
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
     return json.loads(out.read_text())
@@ -124,7 +124,11 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             absent[name] = f"benchmarks/{name}.py does not exist yet"
             continue
         measure.say(f"{name}: shapes against the peak of multiply-adds")
-        figures[name] = sweep(name, options.threads, 0.5 if quick else 2.0, folder)
+        lengths = ["--threads", str(options.threads), "--seconds", "0.5" if quick else "2"]
+        figures[name] = script(name, folder, *lengths)
+    if "footprint" in wanted:
+        measure.say("footprint: imports and disk")
+        figures["footprint"] = script("footprint", folder)
     return figures
 
 

@@ -113,6 +113,20 @@ def test_steps_agree_with_pytorch(module, pytorch, name):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_traced_steps_agree_with_eager(module, name):
+    """The whole step as a graph gives the same losses; nothing in it falls back to eager."""
+    workload, torch_steps = module("workloads").STEPS[name], module("torch_steps")
+    losses = []
+    for wrap in (lambda step: step, lambda step: lampion.compile(step, backend="interpreter")):
+        lampion.manual_seed(0)
+        training = torch_steps.build(lampion, name, module("workloads").Size(**workload.tiny))
+        batch = [lampion.from_numpy(array) for array in workload.data(workload.tiny)]
+        step = wrap(training.step)
+        losses.append([step(*batch).item() for _ in range(4)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
 def test_worker_answers_over_a_pipe(module, tmp_path):
     """The real worker: starts a tiny workload, takes times, names what it cannot do."""
     contestants, measure = module("contestants"), module("measure")
