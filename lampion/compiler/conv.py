@@ -13,8 +13,18 @@ from ..errors import check
 from . import runtime
 from .conv_code import DIRECT, PACK, PHASE, Numbers, Tile, direct, driver, numbers_for
 from .conv_plan import (
-    Division, Problem, Sizes, View, divide, forward_view, input_view, pointwise, register_tile,
-    strip_length, three, words,
+    Division,
+    Problem,
+    Sizes,
+    View,
+    divide,
+    forward_view,
+    input_view,
+    pointwise,
+    register_tile,
+    strip_length,
+    three,
+    words,
 )  # fmt: skip
 from .conv_weight import weight_calls
 from .runtime import Target
@@ -33,11 +43,14 @@ def problem(x: Layout, w: Layout, y: Layout, steps: Any) -> Problem:
     fits = (y.shape, w.shape) == expected and len(x.shape) == len(w.shape)
     check(
         fits and x.dtype == w.dtype == y.dtype and x.dtype in ("float32", "float64"),
-        lambda: f"[conv] expects images, weights and results that belong together, all float32 or "
-        f"all float64, got {x}, {w} and {y}",
+        lambda: (
+            f"[conv] expects images, weights and results that belong together, all float32 or "
+            f"all float64, got {x}, {w} and {y}"
+        ),
         ValueError,
     )
     for layout in (x, w, y):
+        check(0 not in layout.shape, lambda: f"[conv] expects elements, got {layout}", ValueError)
         check(plain(layout), lambda: f"[conv] expects contiguous arrays, got {layout}", ValueError)
     return Problem(
         n, c, o, steps.groups, three(tuple(size), 1), three(tuple(kernel), 1), three(out, 1),
@@ -70,12 +83,10 @@ def conv_calls(
     weight    x, y, w, temporaries: the gradient of w from that of y
     and then, with `epilogue`, the addresses of the epilogue and its job.
 
-    Raises ValueError where layouts do not belong together or are not contiguous.
+    Raises ValueError where layouts do not belong together, are not contiguous or have no elements.
     """
     p = problem(x, w, y, steps)
     target = target or runtime.host()
-    if 0 in x.shape or 0 in y.shape or 0 in w.shape:
-        return (), ()
     if kind == "weight":
         return weight_calls(p, x.dtype, target)
     p = pointwise(p)

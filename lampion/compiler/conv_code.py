@@ -159,9 +159,7 @@ def scatter(
     f: Function, kind: Numbers, value: Value, start: Value, index: Value, mask: Value
 ) -> None:
     """`start[index] = value` in the lanes of the mask."""
-    places = f.emit(
-        vector(kind.lanes, "ptr"), f"getelementptr {kind.type}, {start}, {index}"
-    )
+    places = f.emit(vector(kind.lanes, "ptr"), f"getelementptr {kind.type}, {start}, {index}")
     name = f"llvm.masked.scatter.{vector_suffix(kind)}.v{kind.lanes}p0"
     f.call("void", name, value, places, f.constant("i32", kind.size), mask)
 
@@ -205,9 +203,7 @@ def write_pack(module: Module, kind: Numbers) -> None:
 
 def gather(f: Function, kind: Numbers, start: Value, index: Value, mask: Value) -> Value:
     """`start[index]` in the lanes of the mask, else 0."""
-    places = f.emit(
-        vector(kind.lanes, "ptr"), f"getelementptr {kind.type}, {start}, {index}"
-    )
+    places = f.emit(vector(kind.lanes, "ptr"), f"getelementptr {kind.type}, {start}, {index}")
     name = f"llvm.masked.gather.{vector_suffix(kind)}.v{kind.lanes}p0"
     zero = Value(f, kind.vector, "zeroinitializer")
     return f.call(kind.vector, name, places, f.constant("i32", kind.size), mask, zero)

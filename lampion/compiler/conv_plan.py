@@ -105,7 +105,7 @@ def forward_view(p: Problem) -> View:
     places = itertools.product(*[
         [k * d for k in range(n)] for n, d in zip(p.kernel, p.dilation, strict=True)
     ])  # fmt: skip
-    taps = tuple((place, number) for number, place in enumerate(places))
+    taps = tuple((three(place, 0), number) for number, place in enumerate(places))
     phase = Phase(p.out, (0, 0, 0), taps)
     return View(
         p.channels // p.groups, p.outputs // p.groups, p.size, p.padding, three(tuple(reach), 1),
@@ -137,12 +137,12 @@ def input_view(p: Problem) -> View:
     offsets = [[offset for *_, taps in dim for offset, _ in taps] for dim in each]
     low = [-min(dim) for dim in offsets]
     counts = [max(count for count, *_ in dim) for dim in each]
-    frame = [c + l + max(dim) for c, l, dim in zip(counts, low, offsets, strict=True)]
+    frame = [c + at + max(dim) for c, at, dim in zip(counts, low, offsets, strict=True)]
     phases = []
     for residue in itertools.product(*each):
         taps = []
         for chosen in itertools.product(*[taps for *_, taps in residue]):
-            place = [offset + l for (offset, _), l in zip(chosen, low, strict=True)]
+            place = [offset + at for (offset, _), at in zip(chosen, low, strict=True)]
             (_, d), (_, h), (_, w) = chosen
             taps.append((three(tuple(place), 0), (d * p.kernel[1] + h) * p.kernel[2] + w))
         phases.append(
@@ -244,9 +244,7 @@ def candidates(p: Problem, view: View, size: int, blocks: int) -> Iterator[Divis
             for each in {-(-blocks // n) for n in range(1, blocks + 1)}:
                 for groups in {-(-p.groups // n) for n in range(1, min(p.groups, 64) + 1)}:
                     tiles = pieces * -(-blocks // each) * -(-p.groups // groups)
-                    yield Division(
-                        images, groups, each, strip, dim if strip < whole else -1, tiles
-                    )
+                    yield Division(images, groups, each, strip, dim if strip < whole else -1, tiles)
 
 
 def divide(p: Problem, view: View, size: int, blocks: int, weight_bytes: int) -> Division:

@@ -27,7 +27,8 @@ JOB = (
     "block_groups", "panel_groups", "image_groups", "group_sets",
     "images", "group_images", "chunk_images", "strips", "groups", "set_groups",
     "blocks", "group_blocks", "panels", "group_panels", "rows", "columns", "a_column", "b_column",
-    "taps", "taps_table", "rows_table", "b_place", "tile_size", "partial_image", "partial_group", "own_size",
+    "taps", "taps_table", "rows_table", "b_place", "tile_size", "partial_image",
+    "partial_group", "own_size",
     *(f"a_{name}" for name in SIDE), *(f"b_{name}" for name in SIDE),
 )  # fmt: skip
 FINISH = (
@@ -79,9 +80,7 @@ def write_lay(module: Module, kind: Numbers) -> None:
         low_w="i64", width="i64",
     )  # fmt: skip
     lanes = kind.lanes
-    ramp = Value(
-        f, vector(lanes, "i64"), "<" + ", ".join(f"i64 {n}" for n in range(lanes)) + ">"
-    )
+    ramp = Value(f, vector(lanes, "i64"), "<" + ", ".join(f"i64 {n}" for n in range(lanes)) + ">")
     with f.loop(0, f["to_d"]) as i:
         d = i - f["low_d"]
         inside_d = (d >= 0) & (d < f["x_d"])
@@ -168,7 +167,9 @@ def write_tiles(module: Module, kind: Numbers) -> None:
             with f.loop(0, job["strips"]) as strip:
                 images = f.minimum(last_image - image, job["chunk_images"])
                 add = (image - first_image) + strip
-                one_chunk(f, kind, job, (group, image, images, strip, add), blocks, panels, room, to)
+                one_chunk(
+                    f, kind, job, (group, image, images, strip, add), blocks, panels, room, to
+                )
     f.ret()
 
 

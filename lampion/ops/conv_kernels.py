@@ -1,12 +1,13 @@
 """The three sums of convolution on arrays: result, gradient of the input, gradient of the weight.
-Imports NumPy and rules only.
+Imports NumPy, rules and large only.
 
-All three are one matrix product per block of samples between the weight, the images' columns and
-the result. Images lie in a flat layout in which moving the kernel by one output position moves
-every element it reads by one: rows follow each other with their left padding between them (which
-serves as the right padding of the row before), and an input with strides is split into phases. A
-column of the matrix is then one contiguous piece of memory; positions between the rows are computed
-too and dropped. The columns of a block stay below `COLUMN_BYTES`.
+Large sums of floats are made by compiled kernels. Elsewhere all three are one matrix product per
+block of samples between the weight, the images' columns and the result. Images lie in a flat layout
+in which moving the kernel by one output position moves every element it reads by one: rows follow
+each other with their left padding between them (which serves as the right padding of the row
+before), and an input with strides is split into phases. A column of the matrix is then one
+contiguous piece of memory; positions between the rows are computed too and dropped. The columns of
+a block stay below `COLUMN_BYTES`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from .large import F32, F64, engine
 from .rules import in_float32
 
 COLUMN_BYTES = 1 << 21  # small enough for the caches, large enough for BLAS
+COMPILED_FROM = 1 << 16  # operations of a convolution from which compiled kernels are worth it
 
 
 class Steps(NamedTuple):
@@ -151,11 +154,23 @@ class Sliding:
 sliding = functools.lru_cache(512)(Sliding)
 
 
+def compiled(x: ndarray, others: tuple[ndarray | None, ...], operations: int) -> Any:
+    """The compiled kernels, if they are made for such arrays and worth it, else None."""
+    if operations < COMPILED_FROM or x.dtype not in (F32, F64):
+        return None
+    if any(y is not None and y.dtype != x.dtype for y in others):
+        return None
+    return engine("conv_arrays")
+
+
 @in_float32
 def conv(x: ndarray, w: ndarray, b: ndarray | None, steps: Steps) -> ndarray:
     """(N, C, *size), (O, C/G, *kernel), (O,) -> (N, O, *out)."""
     (n, c), (o, _, *kernel), groups = x.shape[:2], w.shape, steps.groups
     out = tuple(map(output_size, x.shape[2:], kernel, *steps[:3]))
+    native = compiled(x, (w, b), 2 * n * math.prod(out) * w.size)
+    if native is not None:
+        return native.forward(x, w, b, out, steps)
     plan = sliding(x.shape[2:], tuple(kernel), steps, out)
     y = np.empty((n, o, *out), x.dtype)
     bias = 0 if b is None else b.reshape(-1, *[1] * len(out))
@@ -184,6 +199,9 @@ def conv_input(x: ndarray, w: ndarray, b: ndarray | None, size: tuple, steps: St
     """
     (n, o), (_, c, *kernel), groups = x.shape[:2], w.shape, steps.groups
     c *= groups
+    native = compiled(x, (w, b), 2 * n * math.prod(x.shape[2:]) * w.size)
+    if native is not None:
+        return native.input_gradient(x, w, b, size, steps)
     plan = sliding(size, tuple(kernel), steps, x.shape[2:])
     y = np.empty((n, c, *size), x.dtype)
     matrix = w.reshape(groups, o // groups, -1).swapaxes(1, 2)  # (G, C/G * K, O/G)
@@ -208,6 +226,9 @@ def conv_input(x: ndarray, w: ndarray, b: ndarray | None, size: tuple, steps: St
 def conv_weight(x: ndarray, z: ndarray, kernel: tuple, steps: Steps) -> ndarray:
     """(N, C, *size), (N, O, *out) -> (O, C/G, *kernel): the gradient of the weight."""
     (n, c), o, groups = x.shape[:2], z.shape[1], steps.groups
+    native = compiled(x, (z,), 2 * z.size * c // groups * math.prod(kernel))
+    if native is not None:
+        return native.weight_gradient(x, z, kernel, steps)
     plan = sliding(x.shape[2:], kernel, steps, z.shape[2:])
     w = np.zeros((groups, o // groups, c // groups * math.prod(kernel)), x.dtype)
     if plan.pointwise and x.shape[2:] == z.shape[2:]:
