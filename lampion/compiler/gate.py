@@ -23,9 +23,10 @@ from . import objects, pool, stages
 from .emit import Function, Module, Value
 from .entry import DATA, FLAGS, METH_FASTCALL, Method
 from .kernels import Buffer
-from .objects import SHARED, Scope, begin, fill_objects, known_layout, offset
+from .objects import Scope, begin, fill_objects, known_layout, offset
 from .pool import FIELDS
 from .program import Native, Program
+from .recording import SHARED
 from .runtime import load
 from .tasks import Task
 
