@@ -15,4 +15,17 @@ The path of a program through the files, in order:
 8. `runtime` compiles and calls; `gemm` generates matrix products.
 
 Nothing here is imported by `import lampion`, and llvmlite only where text is compiled.
+
+PyTorch's names (`disable`, `is_compiling`, `reset`) load on first use.
 """
+
+from importlib import import_module
+
+LATER = ("compile", "disable", "is_compiling", "is_dynamo_compiling", "reset")
+
+
+def __getattr__(name: str) -> object:
+    """What programs ask `torch.compiler` for."""
+    if name in LATER:
+        return getattr(import_module(f"{__name__}.compiled"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -18,8 +18,8 @@ from ..core.graph import FREED, STATE, Node, Slot
 from ..core.memory import Storage, root_array, tick
 from ..core.tensor import Tensor, wrap
 from .captured import Backward, Captured, Gradient, Result, like
-from .execute import Executable
-from .graph import Graph
+from .execute import Executable, laid_out
+from .graph import Graph, contiguous_strides
 from .guards import Guards, Hooks
 from .structure import unflatten
 from .trace import Source
@@ -43,6 +43,8 @@ class Program:
         ]
         self.roots = {id(root_array(array)) for _, array, _ in self.held}
         guards.modules += [Hooks.of(tensor) for tensor, _, _ in self.held]
+        outputs = enumerate(captured.graph.outputs)
+        self.transposed = [(i, v) for i, v in outputs if v.strides != contiguous_strides(v.shape)]
         written = {target for target, _ in captured.graph.writes}
         self.written = [
             s for s, item in zip(captured.sources, captured.graph.inputs) if item.value in written
@@ -98,6 +100,8 @@ class Program:
         captured = self.captured
         arrays = [self.array_of(source, leaves) for source in captured.sources]
         outputs = self.executable.run(arrays)
+        for i, value in self.transposed:
+            outputs[i] = laid_out(outputs[i], value)
         self.note_writes(leaves)
         for gradient in captured.gradients:
             after = gradient.after

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from .. import dtypes
 from ..core.graph import STATE
@@ -18,16 +19,17 @@ from ..core.memory import root_array, strides_of
 from ..core.tensor import Tensor
 from ..errors import check
 from ..settings import settings
+from . import program, runtime
 from .bound import Build, Program
 from .captured import capture
-from .execute import Interpreter
+from .execute import Executable, Interpreter
+from .graph import Graph
 from .guards import PLAIN, guards_of, is_module
 from .structure import Structure, flatten
 from .trace import Failure, Tracer, tracer
 from .watch import TRACING, watching
 
 LIMIT = 64  # programs of one function; a function that needs more runs eagerly
-BACKENDS: dict[str, Build] = {"eager": Interpreter, "interpreter": Interpreter}
 
 
 class Disabled(threading.local):
@@ -37,6 +39,20 @@ class Disabled(threading.local):
 
 
 DISABLED = Disabled()
+FUNCTIONS: WeakSet[Function] = WeakSet()  # all that there are, for `reset`
+
+
+def native(graph: Graph) -> Executable:
+    """One native program; where nothing can be compiled, the interpreter."""
+    return program.build(graph) if runtime.available() else Interpreter(graph)
+
+
+BACKENDS: dict[str, Build] = {
+    "inductor": native,
+    "native": native,
+    "eager": Interpreter,
+    "interpreter": Interpreter,
+}
 
 
 def compile(
@@ -94,6 +110,7 @@ class Function:
         self.programs: dict[Any, list[Program]] = {}
         self.eager: set[Any] = set()  # keys of calls that can't be traced
         self.count = 0
+        FUNCTIONS.add(self)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -104,12 +121,12 @@ class Function:
         leaves, structure = flatten((args, kwargs))
         key = call_key(leaves, structure)
         tensors = [x for x in leaves if isinstance(x, Tensor)]
-        for program in self.programs.get(key, ()):
-            if program.fits(tensors) and program.busy.acquire(blocking=False):
+        for made in self.programs.get(key, ()):
+            if made.fits(tensors) and made.busy.acquire(blocking=False):
                 try:
-                    return program.run(tensors)
+                    return made.run(tensors)
                 finally:
-                    program.busy.release()
+                    made.busy.release()
         if key in self.eager or DISABLED.depth:
             return self.function(*args, **kwargs)
         return self.first_call(key, leaves, tensors, args, kwargs)
@@ -142,9 +159,11 @@ class Function:
         if broken is not None:
             self.refuse(key, Failure(f"the call changes an object of Python's: {broken}", ""))
             return result
-        identical = {i: tensors[i]._data for i in active.identical}
-        program = Program(captured, guards, identical, self.build)
-        self.programs.setdefault(key, []).insert(0, program)
+        roots = guards.roots
+        also = (i for i, t in enumerate(tensors) if id(root_array(t._data)) in roots)
+        identical = {i: tensors[i]._data for i in (*active.identical, *also)}
+        made = Program(captured, guards, identical, self.build)
+        self.programs.setdefault(key, []).insert(0, made)
         self.count += 1
         return result
 
@@ -295,3 +314,14 @@ def disable(fn: Callable | None = None, recursive: bool = True, *, reason: str =
 def is_compiling() -> bool:
     """Whether a call is being traced."""
     return tracer() is not None
+
+
+is_dynamo_compiling = is_compiling
+
+
+def reset() -> None:
+    """Forgets all programs: functions are traced anew."""
+    for function in list(FUNCTIONS):
+        function.programs.clear()
+        function.eager.clear()
+        function.count = 0

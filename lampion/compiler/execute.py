@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy import ndarray
 
+from ..core.memory import strides_of
 from .graph import Graph, Value
 
 
@@ -50,14 +51,16 @@ class Interpreter:
             for value in self.done.get(number, ()):
                 del values[value]
         owned = [np.array(values[v], order="K") for _, v in graph.writes]
-        outputs = [laid_out(values[v], v) for v in graph.outputs]
+        outputs = [laid_out(np.array(values[v], order="K"), v) for v in graph.outputs]
         for (target, _), array in zip(graph.writes, owned):
             np.copyto(values[target], array)
         return outputs
 
 
 def laid_out(array: Any, value: Value) -> ndarray:
-    """A copy of an array with the strides that the traced value had."""
+    """A copy of an array with the strides that the traced value had, if it has others."""
+    if strides_of(array) == value.strides:
+        return array
     made = empty_like(value)
     np.copyto(made, array)
     return made

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..core.changes import CHANGES
+from ..core.memory import root_array
 from ..core.tensor import Tensor
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -87,12 +88,14 @@ class Guards:
 
     always  facts that are compared at each call
     modules facts that are compared when `changes` counted something
+    roots   ids of the memory of tensors that were met
     """
 
     def __init__(self) -> None:
         self.always: list[Fact | Row] = []
         self.modules: list[Fact | Row | Hooks] = []
         self.count = CHANGES[0]
+        self.roots: set[int] = set()
 
     def hold(self) -> bool:
         """Whether all facts are still true."""
@@ -131,7 +134,10 @@ class Walk:
 
     def visit(self, x: Any) -> None:
         """Looks at an object and at what it holds."""
-        if id(x) in self.seen or isinstance(x, (*PLAIN, Tensor, types.ModuleType)):
+        if isinstance(x, Tensor):
+            self.guards.roots.add(id(root_array(x._data)))
+            return
+        if id(x) in self.seen or isinstance(x, (*PLAIN, types.ModuleType)):
             return
         if len(self.guards.always) > LIMIT:
             return

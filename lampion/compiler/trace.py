@@ -171,6 +171,8 @@ class Tracer:
         if id(t) not in self.before:
             self.before[id(t)] = Before.of(t)
         if self.regions.find(t._data) is None:
+            if self.regions.overlaps(t._data):
+                self.fail("arguments overlap in memory")
             self.add_input(t, "argument", Source("argument", len(self.arguments) - 1, t, t._data))
         else:
             self.attempt(self.value_of, t)
@@ -277,10 +279,10 @@ class Tracer:
             region.values[geometry(t._data)] = (value, region.epoch)
 
     def write(self, target: Tensor, result: Tensor) -> None:
-        value = self.value_of(result)
         storage = target._storage
         if storage is not None:
             self.versions[id(storage)] = (storage, storage.version)
+        value = self.value_of(result)
         data = target._data
         region = self.regions.find(data)
         if region is None:
