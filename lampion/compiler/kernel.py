@@ -34,7 +34,9 @@ class Kernel:
     numbers  the types of its numbers
     """
 
-    def __init__(self, name: str, arrays: Sequence[str], numbers: Sequence[str], body: Body) -> None:
+    def __init__(
+        self, name: str, arrays: Sequence[str], numbers: Sequence[str], body: Body
+    ) -> None:
         signature = [*(f"*{dtype}" for dtype in arrays), *numbers, "i64", "i64"]
         nodes = [parameter(i, dtype) for i, dtype in enumerate(signature)]
         count = len(arrays)

@@ -98,8 +98,10 @@ def keep_freed_memory() -> None:
     It does nothing where the user chose by environment variables, or without glibc.
     """
     chosen = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"}
-    library = ctypes.CDLL(None) if os.name == "posix" else None
-    if hasattr(library, "gnu_get_libc_version") and chosen.isdisjoint(os.environ):
+    if os.name != "posix" or not chosen.isdisjoint(os.environ):
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(MAP_THRESHOLD, 32 << 20)  # the most that glibc takes
         library.mallopt(TRIM_THRESHOLD, 256 << 20)
 

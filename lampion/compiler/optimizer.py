@@ -120,7 +120,7 @@ class Symbol:
     def __pow__(self, other: Any) -> Symbol:
         raise Opaque("a power")
 
-    __rpow__ = __float__ = __pow__  # type: ignore[assignment]
+    __rpow__ = __float__ = __pow__
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Symbol:
         if method != "__call__" or kwargs or ufunc not in UFUNCS:

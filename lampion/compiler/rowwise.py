@@ -151,9 +151,7 @@ def square(x: Node) -> Node:
     return x * x
 
 
-def layer_norm_back(
-    row: Row, number: Node, pointers: list[Node], others: list[Node]
-) -> list[Node]:
+def layer_norm_back(row: Row, number: Node, pointers: list[Node], others: list[Node]) -> list[Node]:
     """With h = g w and n the normalised x: scale * (h - mean(h) - n mean(h n)); and this tile's
     share of the sums of g n and of g over the rows.
     """
@@ -193,9 +191,7 @@ def channel(
     return n, i, (n * channels + channel) * size + i
 
 
-def batch_norm(
-    pointers: list[Node], numbers: list[Node], start: Node, stop: Node
-) -> list[Node]:
+def batch_norm(pointers: list[Node], numbers: list[Node], start: Node, stop: Node) -> list[Node]:
     """The same as `layer_norm` for each channel, with one weight for all of it."""
     y, means, variances, x, w, b = pointers
     *sizes, count, eps = numbers
@@ -287,9 +283,7 @@ def run_cross_entropy(x: ndarray, target: ndarray) -> tuple[ndarray, ndarray]:
     return losses, lse
 
 
-def run_cross_entropy_back(
-    x: ndarray, target: ndarray, lse: ndarray, scale: ndarray
-) -> ndarray:
+def run_cross_entropy_back(x: ndarray, target: ndarray, lse: ndarray, scale: ndarray) -> ndarray:
     """The gradient of x, with each row's factor."""
     n, columns = x.shape
     gx = np.empty_like(x)

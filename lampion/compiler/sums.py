@@ -22,9 +22,7 @@ SHORTEST = 16  # elements of a row that are worth a compiled loop
 LONGEST, MANY = 1 << 13, 64  # columns that stay in the first-level cache, rows to be added up
 
 
-def everything(
-    pointers: list[Node], numbers: list[Node], start: Node, stop: Node
-) -> list[Node]:
+def everything(pointers: list[Node], numbers: list[Node], start: Node, stop: Node) -> list[Node]:
     """The sum of the elements of a tile."""
     sums, x = pointers
     i = Loops()(start, stop, "vector")
@@ -55,9 +53,7 @@ def across(pointers: list[Node], numbers: list[Node], start: Node, stop: Node) -
     return [first, loop(row, loop(c, store(sums, tile + c, one)))]
 
 
-def of_channel(
-    pointers: list[Node], numbers: list[Node], start: Node, stop: Node
-) -> list[Node]:
+def of_channel(pointers: list[Node], numbers: list[Node], start: Node, stop: Node) -> list[Node]:
     """The sum of a channel of (N, C, size)."""
     sums, x = pointers
     loops = Loops()

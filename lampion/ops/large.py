@@ -19,12 +19,14 @@ LARGE = 1 << 15  # elements from which a launch on several threads is worth its 
 BOOL, F32, F64 = np.dtype(bool), np.dtype(np.float32), np.dtype(np.float64)
 # Operators whose formula says all that the kernel does; of the others it is a summary.
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"}
-EXACT = COMPARISONS | set(
-    "add sub rsub add_scaled sub_scaled mul div neg addcmul addcdiv lerp abs sign where maximum "
-    "minimum square sqrt rsqrt reciprocal exp expm1 log log1p sigmoid tanh relu hardtanh "
-    "threshold leaky_relu prelu hardshrink softshrink hardsigmoid hardswish elu softplus "
-    "logsigmoid silu mish tanhshrink gelu gelu_tanh erf floor ceil trunc round frac".split()
-)
+EXACT = COMPARISONS | {
+    "add", "sub", "rsub", "add_scaled", "sub_scaled", "mul", "div", "neg", "addcmul", "addcdiv",
+    "lerp", "abs", "sign", "where", "maximum", "minimum", "square", "sqrt", "rsqrt",
+    "reciprocal", "exp", "expm1", "log", "log1p", "sigmoid", "tanh", "relu", "hardtanh",
+    "threshold", "leaky_relu", "prelu", "hardshrink", "softshrink", "hardsigmoid", "hardswish",
+    "elu", "softplus", "logsigmoid", "silu", "mish", "tanhshrink", "gelu", "gelu_tanh", "erf",
+    "floor", "ceil", "trunc", "round", "frac",
+}  # fmt: skip
 
 
 @cache
@@ -42,7 +44,9 @@ def rowwise(*arrays: ndarray | None) -> Any:
 
 
 def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
-    """The compiled kernel of that name along the last dimension of large arrays; None for others."""
+    """The compiled kernel of that name along the last dimension of large arrays, None for
+    others.
+    """
     x = arrays[0]
     if x.size < LARGE or dim not in (-1, x.ndim - 1):
         return None

@@ -166,9 +166,7 @@ class Rule(Optimizer):
 
         return compiler and compiler.compiled(rule, dtype, names, changing)
 
-    def update_array(
-        self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict
-    ) -> None:
+    def update_array(self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict) -> None:
         """Updates one parameter by NumPy, large ones block by block."""
         if x.dtype.kind == "c":
             x, g = real_view(x), real_view(g)

@@ -1,0 +1,175 @@
+"""Large elementwise calls by compiled kernels against NumPy: formulas, layouts, special values,
+gradients, bounds, threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lampion
+from lampion.compiler import eager, formula, runtime
+from lampion.compiler.ir import loop, parameter, store
+from lampion.compiler.kernel import Kernel, Loops
+from lampion.core.op import OPS
+from lampion.ops import large
+
+pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")
+
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+DEFAULTS = {  # of the operators' parameters
+    "alpha": 1.5, "value": 0.75, "low": -0.5, "high": 0.5, "threshold": 0.25, "slope": 0.1,
+    "width": 0.5, "scale": 1.25, "beta": 2.0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def all_large(monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 1)
+
+
+def numbers(rng, shape, dtype, special=True):
+    x = rng.standard_normal(shape).astype(dtype)
+    if special and x.size > 8:
+        x.flat[:6] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0]
+    return x
+
+
+def close(a, b, dtype):
+    tolerance = 2e-6 if dtype == F32 else 1e-14
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance / 10)
+
+
+@pytest.mark.parametrize("name", sorted(large.EXACT))
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_kernels_agree_with_numpy(name, dtype):
+    rng = np.random.default_rng(0)
+    op = OPS[name]
+    arrays = [numbers(rng, (5, 37), dtype) for _ in op.inputs]
+    if name == "where":
+        arrays[0] = arrays[0] > 0
+    if len(arrays) > 1:
+        arrays[-1] = rng.permutation(arrays[-1].ravel()).reshape(5, 37)
+    params = {p: DEFAULTS[p] for p in op.parameters}
+    made = eager.run(
+        (op.formula,), op.inputs, arrays, params, (np.dtype(bool),)
+        if name in large.COMPARISONS else (dtype,),
+    )  # fmt: skip
+    assert made is not None, "no kernel for the formula"
+    wanted = op.kernel.small(*arrays, **params)
+    close(made[0], wanted, dtype)
+    assert made[0].dtype == wanted.dtype
+    assert np.array_equal(op.kernel(*arrays, **params), made[0], equal_nan=True)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in large.EXACT if OPS[n].partials))
+def test_gradients_agree_with_numpy(name, monkeypatch):
+    rng = np.random.default_rng(1)
+    op = OPS[name]
+    plan = op.plans[(1 << len(op.inputs)) - 1]
+    arrays = {n: np.abs(numbers(rng, (9, 33), F64, False)) + 0.1 for n in (*op.inputs, "y", "g")}
+    saved = [arrays[n] if n in arrays else DEFAULTS[n] for n in plan.names]
+    found = plan.raw(arrays["g"], *saved)
+    monkeypatch.setattr(large, "LARGE", 1 << 60)
+    for a, b in zip(found, plan.raw(arrays["g"], *saved), strict=True):
+        close(a, b, F64)
+
+
+def test_whole_gradients_through_tensors():
+    x = lampion.randn(40, 50, dtype=lampion.float64, requires_grad=True)
+    w = lampion.randn(50, dtype=lampion.float64, requires_grad=True)
+
+    def loss(x, w):
+        return (lampion.nn.functional.gelu(x * w + 1).tanh() / (1 + x.exp())).sum()
+
+    loss(x, w).backward()
+    step = 1e-6
+    for t, at in ((x, (3, 4)), (w, (7,))):
+        up, down = t.detach().clone(), t.detach().clone()
+        up[at] += step
+        down[at] -= step
+        pair = [(p, w) if t is x else (x, p) for p in (up, down)]
+        slope = (loss(*pair[0]) - loss(*pair[1])).item() / (2 * step)
+        assert abs(slope - t.grad[at].item()) < 1e-6
+
+
+LAYOUTS = [
+    lambda x, y: (x, y),
+    lambda x, y: (x, y[0]),
+    lambda x, y: (x, y[:, :1]),
+    lambda x, y: (x[::2], y[::2, ::-1]),
+    lambda x, y: (x.T, y.T),
+    lambda x, y: (x.T, y.T.copy()),
+    lambda x, y: (x[:, :20], np.asarray(y[0, 7])),
+    lambda x, y: (x.reshape(6, 4, 40), y[:6, None]),
+    lambda x, y: (x.reshape(2, 3, 4, 40).transpose(0, 2, 1, 3), y.reshape(2, 4, 3, 40)),
+    lambda x, y: (x[:, None], y[None]),
+    lambda x, y: (x[:0], y[:0]),
+]
+
+
+@pytest.mark.parametrize("make", LAYOUTS)
+def test_layouts(make):
+    rng = np.random.default_rng(2)
+    a, b = make(numbers(rng, (24, 40), F32), numbers(rng, (24, 40), F32))
+    made = OPS["sub"].kernel(a, b)
+    assert np.array_equal(made, a - b, equal_nan=True)
+    assert made.strides == (a - b).strides
+
+
+def test_in_place():
+    x = lampion.ones(64, 65)
+    x.add_(x).mul_(lampion.arange(65.0)).sub_(1)
+    assert np.array_equal(x.numpy(), np.tile(2 * np.arange(65.0) - 1, (64, 1)))
+    view = lampion.zeros(10, 64)
+    view[:, 3:40].add_(2)
+    assert view.sum().item() == 10 * 37 * 2
+
+
+def test_overlap_is_read_before_it_is_written():
+    base = np.arange(101, dtype=F32)
+    t = lampion.from_numpy(base)
+    t[1:].add_(t[:-1])
+    assert np.array_equal(base[1:], np.arange(1, 101) + np.arange(100))
+
+
+def test_nothing_is_written_out_of_bounds():
+    def body(pointers, given, start, stop):
+        i = Loops()(start, stop, "vector")
+        return [loop(i, store(pointers[0], i, pointers[1].load(i) + 1.0))]
+
+    kernel = Kernel("canary", ["f32", "f32"], [], body)
+    for size in (1, 15, 16, 17, 100, 40_000):
+        memory = np.full(size + 128, -7.0, np.float32)
+        kernel([memory[64 : 64 + size], np.ones(size, np.float32)], [], size, 1)
+        assert (memory[64 : 64 + size] == 2).all()
+        assert (memory[:64] == -7).all() and (memory[64 + size :] == -7).all()
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    x = numbers(np.random.default_rng(3), (300, 400), F32)
+    before = lampion.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            lampion.set_num_threads(threads)
+            results.append([OPS[n].kernel(x).tobytes() for n in ("gelu", "tanh", "sigmoid")])
+        assert results[0] == results[1] == results[2]
+    finally:
+        lampion.set_num_threads(before)
+
+
+def test_formulas_without_nodes_are_refused():
+    x = parameter(0, "f32")
+    assert formula.expression("1 + 2", {}) == 3
+    for text in ("digamma(x)", "x ** 2", "unknown + x", "x if x else x"):
+        with pytest.raises(formula.Unsupported):
+            formula.expression(text, {"x": x})
+
+
+def test_other_types_are_left_to_numpy():
+    for x in (np.arange(100), np.ones(100, np.float16), np.ones(100, np.complex64)):
+        assert np.array_equal(OPS["add"].kernel(x, x), x + x)
+    assert np.array_equal(OPS["add"].kernel(np.ones(9, F32), np.ones(9, F64)), np.full(9, 2.0))
+    with pytest.raises(ValueError, match="broadcast"):
+        OPS["add"].kernel(np.ones((3, 4), F32), np.ones((3, 5), F32))

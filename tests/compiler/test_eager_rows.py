@@ -1,0 +1,147 @@
+"""Compiled softmax, normalisation, cross-entropy and sums of large arrays against the NumPy
+kernels, which tests/ops compares with PyTorch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lampion.compiler import rowwise, runtime, sums
+from lampion.ops import classification, large, norm_kernels, reduce, softmax
+
+pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")
+
+SIZES = [(1, 1), (5, 7), (33, 130), (200, 257), (3, 5000)]
+TYPES = [np.float32, np.float64]
+
+
+def close(found, wanted, dtype):
+    tolerance = 5e-6 if dtype == np.float32 else 1e-13
+    for a, b in zip(found, wanted, strict=True):
+        scale = max(np.abs(b).max(), 1e-3)
+        np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=0, atol=tolerance * scale)
+
+
+@pytest.fixture(params=TYPES, ids=["float32", "float64"])
+def make(request):
+    rng = np.random.default_rng(0)
+    return lambda *shape: rng.standard_normal(shape).astype(request.param)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_softmax(make, size):
+    x, t = make(*size) * 5, make(*size)
+    p, l = softmax.softmax_kernel(x, 1), softmax.log_softmax_kernel(x, 1)  # noqa: E741
+    pairs = [
+        (rowwise.along_rows("softmax", x), p),
+        (rowwise.along_rows("log_softmax", x), l),
+        (rowwise.along_rows("softmax_back", t, p), softmax.softmax_backward_kernel(t, p, 1)),
+        (
+            rowwise.along_rows("log_softmax_back", t, l),
+            softmax.log_softmax_backward_kernel(t, l, 1),
+        ),
+    ]
+    for found, wanted in pairs:
+        close([found], [wanted], x.dtype)
+
+
+def test_softmax_of_special_values():
+    x = np.zeros((4, 40), np.float32)
+    x[0, 3], x[1, 5], x[2] = np.inf, np.nan, -np.inf
+    x[3, :20] = -np.inf
+    for name, kernel in (
+        ("softmax", softmax.softmax_kernel), ("log_softmax", softmax.log_softmax_kernel),
+    ):  # fmt: skip
+        np.testing.assert_allclose(rowwise.along_rows(name, x), kernel(x, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("affine", [True, False])
+def test_layer_norm(make, size, affine):
+    x, g = make(*size), make(*size)
+    columns = size[1]
+    w, b = (make(columns), make(columns)) if affine else (None, None)
+    wanted = norm_kernels.norm_kernel(x, w, b, (-1,), (columns,), (), 1e-5)
+    close(rowwise.run_layer_norm(x, w, b, columns, 1e-5), wanted, x.dtype)
+    _, mean, variance = wanted
+    wanted = norm_kernels.norm_gradient_kernel(
+        g, x, w, mean, variance, (-1,), (columns,), (), 1e-5, (True, True, True)
+    )
+    found = rowwise.run_layer_norm_back(g, x, w, mean, variance, columns, 1e-5)
+    close(found, wanted, x.dtype)
+
+
+@pytest.mark.parametrize("size", [(3, 5, 17), (2, 3, 4, 5), (16, 6, 20, 21), (1, 2, 33)])
+def test_batch_norm(make, size):
+    x, g, w, b = make(*size) + 3, make(*size), make(size[1]), make(size[1])
+    dims, shape = (-len(size), *range(2 - len(size), 0)), (size[1], *[1] * (len(size) - 2))
+    wanted = norm_kernels.norm_kernel(x, w, b, dims, shape, (), 1e-5)
+    close(rowwise.run_batch_norm(x, w, b, 1e-5), wanted, x.dtype)
+    _, mean, variance = wanted
+    wanted = norm_kernels.norm_gradient_kernel(
+        g, x, w, mean, variance, dims, shape, (), 1e-5, (True, True, True)
+    )
+    close(rowwise.run_batch_norm_back(g, x, w, mean, variance, 1e-5), wanted, x.dtype)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_cross_entropy(make, size):
+    x, scale = make(*size) * 3, make(size[0])
+    target = np.random.default_rng(1).integers(0, size[1], size[0])
+    wanted = classification.cross_entropy_kernel(x, target, None, -100, "none")
+    close(rowwise.run_cross_entropy(x, target), wanted, x.dtype)
+    gradient = classification.cross_entropy_gradient_kernel(
+        scale, x, target, None, wanted[1], -100, "none"
+    )
+    close([rowwise.run_cross_entropy_back(x, target, wanted[1], scale)], [gradient], x.dtype)
+
+
+@pytest.mark.parametrize("shape", [(2048, 33), (100, 16), (300, 70, 20), (1000,), (3, 40, 5, 19)])
+def test_sums(make, shape):
+    x = make(*shape)
+    used = 0
+    for dims in [(0,), (len(shape) - 1,), tuple(range(len(shape))), (0, *range(2, len(shape)))]:
+        found = sums.sum_over(x, tuple(d for d in dims if d < len(shape)))
+        if found is not None:
+            used += 1
+            wanted = x.astype(np.float64).sum(tuple({d for d in dims if d < len(shape)}))
+            tolerance = 1e-5 if x.dtype == np.float32 else 1e-12
+            np.testing.assert_allclose(found, wanted.ravel(), atol=tolerance * np.sqrt(x.size))
+    assert used >= 2
+    assert sums.sum_over(x[::2], (0,)) is None
+    assert sums.sum_over(np.arange(50), (0,)) is None
+
+
+def test_sums_of_special_values():
+    x = np.ones((100, 64), np.float32)
+    x[3, 5], x[7, 6] = np.inf, np.nan
+    found = sums.sum_over(x, (0,))
+    assert found[5] == np.inf and np.isnan(found[6]) and found[0] == 100
+
+
+def test_operators_take_them(monkeypatch):
+    """The same results through the operators' kernels, above and below the threshold."""
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((70, 90)).astype(np.float32)
+    w = rng.standard_normal(90).astype(np.float32)
+    target = rng.integers(0, 90, 70)
+    calls = [
+        lambda: softmax.softmax_kernel(x, 1),
+        lambda: softmax.softmax_kernel(x, 0),
+        lambda: norm_kernels.norm_kernel(x, w, None, (-1,), (90,), (), 1e-5),
+        lambda: classification.cross_entropy_kernel(x, target, None, -100, "mean"),
+        lambda: classification.cross_entropy_kernel(x, target, None, 3, "mean"),
+        lambda: reduce.sum_kernel(x, 1, True),
+        lambda: reduce.mean_kernel(x, None, False),
+    ]
+    results = []
+    for threshold in (1, 1 << 60):
+        for module in (large, norm_kernels, classification, reduce):
+            monkeypatch.setattr(module, "LARGE", threshold)
+        results.append([call() for call in calls])
+    for a, b in zip(*results, strict=True):
+        a, b = (r if isinstance(r, tuple) else (r,) for r in (a, b))
+        for p, q in zip(a, b, strict=True):
+            assert np.shape(p) == np.shape(q) and np.asarray(p).dtype == np.asarray(q).dtype
+            np.testing.assert_allclose(p, q, rtol=2e-5, atol=2e-5)
