@@ -46,7 +46,7 @@ def layout(size: tuple[int, ...], dims: tuple[int, ...], shape: tuple[int, ...])
     summed = tuple(d for d in range(-ndim, 0) if -d > len(shape) or shape[d] == 1)
     rows = sorted(d % ndim for d in dims) == list(range(ndim - len(dims), ndim))
     kind = "rows" if rows and size[ndim - len(dims) :] == shape else None
-    channels = sorted(d % ndim for d in dims) == [0, *range(2, ndim)]
+    channels = ndim > 1 and sorted(d % ndim for d in dims) == [0, *range(2, ndim)]
     if channels and shape == (size[1], *[1] * (ndim - 2)) and math.prod(size[2:]) >= SHORTEST:
         kind = "channels"
     return Layout(
