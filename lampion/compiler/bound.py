@@ -6,6 +6,7 @@ result, as the traced call left them.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,10 +47,11 @@ class Program:
         outputs = enumerate(captured.graph.outputs)
         self.transposed = [(i, v) for i, v in outputs if v.strides != contiguous_strides(v.shape)]
         written = {target for target, _ in captured.graph.writes}
-        self.written = [
-            s for s, item in zip(captured.sources, captured.graph.inputs) if item.value in written
-        ]
-        self.constant = all(s.kind != "gradient" for s in captured.sources)
+        pairs = zip(captured.sources, captured.graph.inputs)
+        self.written = [s for s, i in pairs if i.value in written and s.kind != "memory"]
+        after = (g for g in captured.gradients if isinstance(g.after, int))
+        self.set = sorted(after, key=lambda g: g.after)  # the gradients that are set
+        self.grads = [GradientMemory(g) for g in self.set]
         self.backward = None
         if captured.backward is not None:
             self.backward = BackwardProgram(captured.backward, build)
@@ -72,8 +74,7 @@ class Program:
 
     def grad_fits(self, gradient: Gradient, leaves: Sequence[Tensor]) -> bool:
         """Whether `.grad` is what the program needs."""
-        owner = leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
-        grad, needed = owner._grad, gradient.before
+        grad, needed = self.owner_of(gradient, leaves)._grad, gradient.before
         found = ("none",) if grad is None else like(grad)
         return found == needed
 
@@ -81,12 +82,18 @@ class Program:
         """An input's array for this call."""
         if source.kind == "argument":
             return leaves[source.place]._data
+        if source.kind == "memory":
+            return self.grads[source.place].array(self.owner_of(self.set[source.place], leaves))
         if source.kind == "number":
             return np.array(source.read(), np.float64)  # type: ignore[misc]
         if source.kind == "gradient":
             owner = self.owner(source.tensor, leaves)
             return owner._grad._data  # type: ignore[union-attr]
         return source.array  # type: ignore[return-value]
+
+    def owner_of(self, gradient: Gradient, leaves: Sequence[Tensor]) -> Tensor:
+        """The tensor whose `.grad` is meant."""
+        return leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
 
     def owner(self, tensor: Tensor | None, leaves: Sequence[Tensor]) -> Tensor:
         """The tensor whose gradient is meant: one that is held, or this call's argument."""
@@ -106,8 +113,8 @@ class Program:
         for gradient in captured.gradients:
             after = gradient.after
             if after != "kept":
-                owner = leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
-                owner._grad = wrap(outputs[after]) if isinstance(after, int) else None
+                grad = self.grads[after].tensor if isinstance(after, int) else None
+                self.owner_of(gradient, leaves)._grad = grad
         node = None
         if self.backward is not None:
             node = self.backward.node(leaves, arrays, outputs)
@@ -150,6 +157,27 @@ class Program:
         elif r.spent:
             t._requires_grad, t.grad_fn = True, spent_node(t)
         return t
+
+
+class GradientMemory:
+    """What a gradient is written to: the same memory at each call, if nobody else holds it."""
+
+    def __init__(self, gradient: Gradient) -> None:
+        self.gradient = gradient
+        self.tensor: Tensor | None = None
+
+    def array(self, owner: Tensor) -> ndarray:
+        """Memory that may be written to."""
+        if self.tensor is None or not self.is_ours(owner):
+            like = self.gradient.tensor._data
+            self.tensor = wrap(np.empty(like.shape, like.dtype))
+        return self.tensor._data
+
+    def is_ours(self, owner: Tensor) -> bool:
+        """Whether only the program, and the tensor whose gradient it is, hold the memory."""
+        grad: Any = self.tensor
+        count = 3 + (owner._grad is grad)  # the attribute, this variable, the call's argument
+        return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) <= 2
 
 
 def detached(t: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Gradient(NamedTuple):
 
     before  None: not looked at; else the program needs it to be ("none",) or like
             ("tensor", shape, strides, type)
-    after   "kept", "none", or the number of the output that it becomes
+    after   "kept", "none", or the number of the memory that it is written to
     """
 
     argument: int
@@ -99,9 +99,15 @@ def assemble(tracer: Tracer, result: Any, name: str) -> Captured:
     outputs: list[Value] = []
     roots: list[Tensor] = []
     results = [result_of(tracer, leaf, outputs, roots) for leaf in leaves]
-    gradients = [gradient_of(tracer, i, read, outputs) for i, read in tracer.grads.items()]
+    memory: list[Value] = []
+    gradients = [gradient_of(tracer, i, read, memory) for i, read in tracer.grads.items()]
     forward = list(tracer.steps)
     writes = tracer.writes()
+    for i, value in enumerate(memory):
+        target = Value(value.shape, value.dtype, f"g{i}")
+        tracer.inputs.append(Input(target, "state"))
+        tracer.sources.append(Source("memory", i))
+        writes.append((target, value))
     backward = trace_backward(tracer, roots, results) if roots else None
     saved: list[Value] = []
     if backward is not None:
@@ -159,7 +165,7 @@ def is_freed(node: Node) -> bool:
     return node.saved is None
 
 
-def gradient_of(tracer: Tracer, i: int, read: bool, outputs: list[Value]) -> Gradient:
+def gradient_of(tracer: Tracer, i: int, read: bool, memory: list[Value]) -> Gradient:
     """What the call needs of a tensor's `.grad`, and what it leaves there."""
     before = tracer.before[i]
     t, entry = before.tensor, before.grad
@@ -175,8 +181,8 @@ def gradient_of(tracer: Tracer, i: int, read: bool, outputs: list[Value]) -> Gra
     region = tracer.regions.find(final._data)
     if id(final) in tracer.before or (region is not None and region.kind != "made"):
         raise Untraceable("`.grad` becomes a tensor from outside")
-    outputs.append(tracer.value_of(final))
-    return Gradient(number, t, needs, len(outputs) - 1)
+    memory.append(tracer.value_of(final))
+    return Gradient(number, t, needs, len(memory) - 1)
 
 
 def like(grad: Tensor) -> tuple:

@@ -126,11 +126,6 @@ class Regions:
                 return region
         return next((r for r in regions if r.spans(data)), None)
 
-    def overlaps(self, data: ndarray) -> bool:
-        """Whether some region shares bytes with an array."""
-        low, high = interval(data)
-        return any(r.low < high and low < r.high for r in self.of(data))
-
     def add(self, data: ndarray, value: Value, kind: str, number: int) -> Region:
         """A new region, whose base is the array."""
         root = root_array(data)

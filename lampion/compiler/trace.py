@@ -48,7 +48,8 @@ class Source(NamedTuple):
     """Where an input comes from at each call.
 
     kind    "argument": its number is `place`; "state": `array`, which `tensor` shows;
-            "gradient": `tensor.grad`; "number": what `read()` returns; "constant"
+            "gradient": `tensor.grad`; "memory": what the gradient number `place` is written
+            to; "number": what `read()` returns; "constant"
     """
 
     kind: str
@@ -171,8 +172,6 @@ class Tracer:
         if id(t) not in self.before:
             self.before[id(t)] = Before.of(t)
         if self.regions.find(t._data) is None:
-            if self.regions.overlaps(t._data):
-                self.fail("arguments overlap in memory")
             self.add_input(t, "argument", Source("argument", len(self.arguments) - 1, t, t._data))
         else:
             self.attempt(self.value_of, t)
@@ -203,8 +202,6 @@ class Tracer:
         root = root_array(data)
         kept = root.ndim == 0 and not root.flags.writeable  # a number that `promotion` keeps
         if id(root) in self.outside and not kept:
-            if self.regions.overlaps(data):
-                raise Untraceable("tensors that share memory in a way that views do not explain")
             return self.add_input(t, "state", Source("state", tensor=t, array=data))
         return self.add_input(t, "constant", Source("constant"))
 
@@ -308,12 +305,18 @@ class Tracer:
     # -- the end ---------------------------------------------------------------------------------
 
     def writes(self) -> list[tuple[Value, Value]]:
-        """What arguments and state hold at the end, where that has changed."""
-        return [
-            (self.inputs[region.input].value, region.base_value())
-            for region in self.regions
-            if region.kind in ("argument", "state") and region.epoch
-        ]
+        """What arguments and state hold at the end, where that has changed. Raises Untraceable
+        where what is written lies in another of them, too.
+        """
+        outside = [r for r in self.regions if r.kind in ("argument", "state")]
+        outside.sort(key=lambda r: r.low)
+        last = None
+        for region in outside:
+            if last is not None and region.low < last.high and (region.epoch or last.epoch):
+                raise Untraceable("memory is written that another tensor shows in part")
+            if last is None or region.high > last.high:
+                last = region
+        return [(self.inputs[r.input].value, r.base_value()) for r in outside if r.epoch]
 
 
 def alive(x: Any) -> bool:
