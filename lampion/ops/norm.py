@@ -46,8 +46,14 @@ def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, need
     h = g if w is None else g * w.reshape(shape)
     gx = scale * (h - h.mean(dims, keepdim=True) - n * (h * n).mean(dims, keepdim=True))
     summed = [d for d in range(-g._data.ndim, 0) if -d > len(shape) or shape[d] == 1]
-    gw = (g * n).sum(summed).reshape(w._data.shape) if needs[1] else None
-    return gx.reshape(x._data.shape), gw, g.sum(summed).reshape(b_shape) if needs[2] else None
+    gw, gb = g * n if needs[1] else None, g if needs[2] else None
+    if summed:  # an empty list would mean all dimensions
+        gw, gb = [None if t is None else t.sum(summed) for t in (gw, gb)]
+    return (
+        gx.reshape(x._data.shape),
+        None if gw is None else gw.reshape(w._data.shape),
+        None if gb is None else gb.reshape(b_shape),
+    )
 
 
 def beside_channels(t: Tensor, dim: int | None, ndim: int, shape: tuple[int, ...]) -> Tensor:
