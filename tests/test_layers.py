@@ -129,6 +129,7 @@ ORDER = {
         "explain",
         "objects",
         "recording",
+        "gate_code",
         "gate",
         "execute",
         "captured",

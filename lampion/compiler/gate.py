@@ -9,8 +9,10 @@ address. Where all is as it was, the program runs; else the gate gives None, and
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,18 +21,22 @@ from numpy import ndarray
 from ..core.graph import STATE
 from ..core.tensor import Tensor
 from ..errors import check
-from . import objects, pool, stages
-from .emit import Function, Module, Value
-from .entry import DATA, FLAGS, METH_FASTCALL, Method
+from . import objects, stages
+from .entry import METH_FASTCALL, Method
+from .gate_code import (
+    ArgumentRecord,
+    Context,
+    OutputRecord,
+    Span,
+    StorageRecord,
+    StoreRecord,
+    WordRecord,
+    native,
+)
 from .kernels import Buffer
-from .objects import Scope, begin, fill_objects, known_layout, offset
-from .pool import FIELDS
+from .objects import known_layout, offset
 from .program import Native, Program
-from .recording import SHARED
-from .runtime import load
 from .tasks import Task
-
-READY = objects.CONTIGUOUS | objects.ALIGNED
 
 
 class Word(NamedTuple):
@@ -73,6 +79,8 @@ def slot_word(holder: Any, name: str) -> Word:
     another one could get its address.
     """
     kind: Any = type(holder)
+    member = isinstance(getattr(kind, name), MemberDescriptorType)
+    check(member, lambda: f"[gate] {kind.__name__}.{name} is no slot")
     return Word(id(holder) + offset(kind, name), id(getattr(holder, name)))
 
 
@@ -115,237 +123,22 @@ def list_words(holder: list) -> list[Word]:
     return words + [Word(items + 8 * i, id(x)) for i, x in enumerate(holder)]
 
 
-# -- what the compiled entry reads -----------------------------------------------------------------
+# -- the gate ------------------------------------------------------------------------------------
 
 
-class WordRecord(ctypes.Structure):
-    """A word; `most` is 1 where smaller numbers are as good."""
+class Outcome(NamedTuple):
+    """What becomes of a program's outputs, by their numbers.
 
-    _fields_ = [(n, ctypes.c_int64) for n in ("address", "value", "most")]
-
-
-class ArgumentRecord(ctypes.Structure):
-    """An argument: what it must be, and where in the operands its address goes.
-
-    kind     0 a tensor, 1 one object, 2 a number
-    object   the object; of a tensor its `requires_grad` as an object, 0 for any
-    dtype    the object of its type
+    returns  what the call gives, as a tuple; None: all of them
+    bare     the call gives its only output itself
+    stores   (object, attribute, output): attributes that get a tensor each, e.g. gradients
+    writes   tensors that the program writes: their versions are counted on
     """
 
-    _fields_ = [
-        (n, ctypes.c_int64)
-        for n in ("kind", "object", "dtype", "rank", "shape", "operand", "bytes")
-    ]
-
-
-class OutputRecord(ctypes.Structure):
-    """An output to be made: its type's object, its shape, where its address goes."""
-
-    _fields_ = [(n, ctypes.c_int64) for n in ("dtype", "rank", "shape", "operand")]
-
-
-class Span(ctypes.Structure):
-    """Memory that the program writes."""
-
-    _fields_ = [(n, ctypes.c_int64) for n in ("start", "end")]
-
-
-class Context(ctypes.Structure):
-    """All that the compiled entry knows of a gate."""
-
-    _fields_ = [
-        (n, ctypes.c_int64)
-        for n in (
-            "busy", "mode", "argument_count", "arguments", "word_count", "words", "output_count",
-            "outputs", "program", "operands", "release", "written_count", "written",
-        )
-    ]  # fmt: skip
-
-
-def get(f: Function, record: Value, kind: type[ctypes.Structure], name: str, type: str) -> Value:
-    """A field of a record."""
-    return f.load(type, f.at(record, getattr(kind, name).offset))
-
-
-def context(f: Function, name: str, type: str = "i64") -> Value:
-    """A field of the context (the parameter `context`)."""
-    return get(f, f["context"], Context, name, type)
-
-
-# -- the compiled entry ----------------------------------------------------------------------------
-
-
-def write_words(module: Module) -> None:
-    """Writes `words(context) -> i1`: whether all words are as they were, in order, so that one may
-    say that the next can be read.
-    """
-    f = module.function("words", "i1", True, context="ptr")
-    table = context(f, "words", "ptr")
-    with f.loop(0, context(f, "word_count")) as i:
-        record = f.at(table, i * ctypes.sizeof(WordRecord))
-        address, value, most = (
-            get(f, record, WordRecord, n, t)
-            for n, t in (("address", "ptr"), ("value", "i64"), ("most", "i64"))
-        )
-        found = f.load("i64", address)
-        with f.when(found.differs(value)):
-            with f.when(most.equals(0) | (found > value)):
-                f.ret(Value(f, "i1", "false"))
-    f.ret(Value(f, "i1", "true"))
-
-
-def write_tensor(module: Module) -> None:
-    """Writes `tensor(context, record, given) -> i1`: whether an argument is such a tensor; notes
-    the address of its elements. It must not overlap memory that the program writes.
-    """
-    s = begin(module, "tensor", "i1", context="ptr", record="ptr", given="ptr")
-    f = s.f
-    data = s.array(f["given"])
-    kind, shape = (get(f, f["record"], ArgumentRecord, n, "ptr") for n in ("dtype", "shape"))
-    rank = get(f, f["record"], ArgumentRecord, "rank", "i64")
-    s.require(s.descriptor(data).equals(kind))
-    s.require(f.convert("sext", s.rank(data), "i64").equals(rank))
-    s.require((f.load("i32", f.at(data, FLAGS)) & READY).equals(READY))
-    sizes = s.sizes(data)
-    with f.loop(0, rank) as i:
-        s.require(f.load("i64", sizes, i).equals(f.load("i64", shape, i)))
-    grad = get(f, f["record"], ArgumentRecord, "object", "ptr")
-    with f.when(grad.differs(s.null())):
-        s.require(s.get(f["given"], Tensor, "_requires_grad").equals(grad))
-        s.require(s.is_object(s.get(f["given"], Tensor, "grad_fn"), "None"))
-    start = f.load("i64", f.at(data, DATA))
-    end = start + get(f, f["record"], ArgumentRecord, "bytes", "i64")
-    written = context(f, "written", "ptr")
-    with f.loop(0, context(f, "written_count")) as i:
-        low, high = f.load("i64", written, i * 2), f.load("i64", written, i * 2 + 1)
-        s.require((end <= low) | (start >= high))
-    operand = get(f, f["record"], ArgumentRecord, "operand", "i64")
-    f.store(start, context(f, "operands", "ptr"), operand)
-    f.ret(Value(f, "i1", "true"))
-    f.lines.append(f"{s.otherwise}:")
-    f.ret(Value(f, "i1", "false"))
-
-
-def write_number(module: Module) -> None:
-    """Writes `number(context, record, given) -> i1`: whether an argument is a float or an int; puts
-    its value where the operand is.
-    """
-    s = begin(module, "number", "i1", context="ptr", record="ptr", given="ptr")
-    f = s.f
-    operand = get(f, f["record"], ArgumentRecord, "operand", "i64")
-    place = f.load("ptr", context(f, "operands", "ptr"), operand)
-    with f.when(s.is_a(f["given"], "float")):
-        f.store(f.call("double", "PyFloat_AsDouble", f["given"]), place)
-        f.ret(Value(f, "i1", "true"))
-    s.require(s.is_a(f["given"], "int"))
-    value = f.call("double", "PyLong_AsDouble", f["given"])
-    f.store(value, place)
-    failed = f.call("ptr", "PyErr_Occurred")
-    with f.when(failed.differs(s.null())):
-        f.call("void", "PyErr_Clear")  # an int larger than any float
-        f.ret(Value(f, "i1", "false"))
-    f.ret(Value(f, "i1", "true"))
-    f.lines.append(f"{s.otherwise}:")
-    f.ret(Value(f, "i1", "false"))
-
-
-def write_arguments(module: Module) -> None:
-    """Writes `arguments(context, args) -> i1`: whether all arguments are as they must be."""
-    f = module.function("arguments", "i1", True, context="ptr", args="ptr")
-    table, no = context(f, "arguments", "ptr"), Value(f, "i1", "false")
-    with f.loop(0, context(f, "argument_count")) as i:
-        record = f.at(table, i * ctypes.sizeof(ArgumentRecord))
-        given = f.load("ptr", f["args"], i)
-        kind = get(f, record, ArgumentRecord, "kind", "i64")
-        for number, name in ((0, "tensor"), (2, "number")):
-            with f.when(kind.equals(number)):
-                good = f.call("i1", name, f["context"], record, given)
-                with f.when(good.equals(0)):
-                    f.ret(no)
-        with f.when(kind.equals(1)):
-            known = get(f, record, ArgumentRecord, "object", "ptr")
-            with f.when(known.differs(given)):
-                f.ret(no)
-    f.ret(Value(f, "i1", "true"))
-
-
-def write_outputs(module: Module) -> None:
-    """Writes `outputs(context) -> tuple`: new tensors; null, and an exception, without memory."""
-    s = begin(module, "outputs", "ptr", context="ptr")
-    f = s.f
-    table, count = context(f, "outputs", "ptr"), context(f, "output_count")
-    made = f.call("ptr", "PyTuple_New", count)
-    s.require(made.differs(s.null()))
-    with f.loop(0, count) as i:
-        record = f.at(table, i * ctypes.sizeof(OutputRecord))
-        kind, shape = (get(f, record, OutputRecord, n, "ptr") for n in ("dtype", "shape"))
-        tensor = f.call("ptr", "output", kind, get(f, record, OutputRecord, "rank", "i64"), shape)
-        with f.when(tensor.equals(s.null())):
-            s.drop(made)
-            f.ret(s.null())
-        f.store(tensor, made, i + (objects.ITEMS >> 3))
-        start = s.memory(s.get(tensor, Tensor, "_data"))
-        operand = get(f, record, OutputRecord, "operand", "i64")
-        f.store(start, context(f, "operands", "ptr"), operand)
-    f.ret(made)
-    s.end()
-    s = begin(module, "output", "ptr", kind="ptr", rank="i64", sizes="ptr")
-    f = s.f
-    data = s.new_array(f["kind"], f.convert("trunc", f["rank"], "i32"), f["sizes"])
-    f.ret(s.new_tensor(data))
-    s.end()
-
-
-def write_gate(module: Module) -> None:
-    """Writes the built-in's function; `self` is an int, the address of the context."""
-    f = module.function("gate", "ptr", self="ptr", args="ptr", count="i64")
-    s = Scope(f)
-    f.parameters["context"] = f.call("ptr", "PyLong_AsVoidPtr", f["self"])
-    state = f.load("ptr", Value(f, "ptr", module.pointer("pool")))
-    s.require(f["count"].equals(context(f, "argument_count")))
-    s.require(context(f, "busy").equals(0))
-    s.require(f.load("i64", f.at(state, FIELDS["settled"])).differs(0))
-    s.require(s.mode().equals(context(f, "mode")))
-    s.require(f.call("i1", "words", f["context"]))
-    s.require(f.call("i1", "arguments", f["context"], f["args"]))
-    made = f.call("ptr", "outputs", f["context"])
-    with f.when(made.equals(s.null())):
-        f.ret(made)
-    failed = f.variable("i64", 0)
-    run = f.load("ptr", Value(f, "ptr", module.pointer("run")))
-    given = (state, context(f, "program", "ptr"), context(f, "operands", "ptr"))
-    release = context(f, "release").differs(0)
-    with f.when(release):
-        f.store(f.constant("i64", 1), f.at(f["context"], Context.busy.offset))
-        thread = f.call("ptr", "PyEval_SaveThread")
-        failed.set(f.call("i64", run, *given))
-        f.call("void", "PyEval_RestoreThread", thread)
-        f.store(f.constant("i64", 0), f.at(f["context"], Context.busy.offset))
-    with f.when(release.equals(0)):
-        failed.set(f.call("i64", run, *given))
-    with f.when(failed.get().differs(0)):
-        s.drop(made)
-        f.ret(f.call("ptr", "PyErr_NoMemory"))
-    f.ret(made)
-    f.lines.append(f"{s.otherwise}:")
-    f.ret(s.hold(s.object("None")))
-
-
-@cache
-def native() -> Any:
-    """The compiled entry of all gates."""
-    module = Module()
-    for write in (*SHARED, write_words, write_tensor, write_number, write_arguments, write_outputs):
-        write(module)
-    write_gate(module)
-    code = load(module.text())
-    fill_objects(code, module)
-    code.fill("pool", pool.pool().address)
-    code.fill("run", stages.native().address("run"))
-    return code
-
-
-# -- from Python -----------------------------------------------------------------------------------
+    returns: Sequence[int] | None = None
+    bare: bool = False
+    stores: Sequence[tuple[Any, str, int]] = ()
+    writes: Sequence[Tensor] = ()
 
 
 class Gate:
@@ -359,7 +152,8 @@ class Gate:
     keep       objects whose addresses are in words
     mode       the thread's mode (`core.graph.STATE.mode`), by default the present one
 
-    A gate has its own memory and runs one call at a time; another gets None.
+    A gate has its own memory and runs one call at a time; another gets None. Where gates cannot be
+    (`can_pass`), every call gets None.
     """
 
     def __init__(
@@ -369,13 +163,15 @@ class Gate:
         arguments: Sequence[Argument],
         words: Sequence[Word] = (),
         keep: Any = None,
+        outcome: Outcome | None = None,
         mode: int | None = None,
     ) -> None:
         self.program, self.instance = program, program.take()
         self.context = Context()
         self.kept: dict[str, Any] = {}
         self.cells: dict[int, ctypes.c_double] = {}
-        self.call: Callable[..., tuple[Tensor, ...] | None] = unknown
+        self.own_words: list[Word] = []
+        self.call: Callable[..., Any] = unknown
         if not can_pass(program):
             return
         stages.settle()
@@ -386,7 +182,7 @@ class Gate:
         self.context.release = any(task.tiles > 1 for task in part.tasks)
         self.context.mode = STATE.mode if mode is None else mode
         self.set_arguments(arguments)
-        self.set_outputs()
+        self.set_outcome(outcome or Outcome())
         self.bind(inputs, skip=[a.input for a in arguments if not isinstance(a, Exactly)])
         self.guard(words, keep)
         self.call = self.builtin()
@@ -415,6 +211,10 @@ class Gate:
         sizes = (ctypes.c_int64 * max(len(buffer.shape), 1))(*buffer.shape)
         self.kept.setdefault("shapes", []).append(sizes)
         return ctypes.addressof(sizes)
+
+    def name(self, attribute: str) -> str:
+        """The one object of a name, which is kept."""
+        return self.kept.setdefault("names", {}).setdefault(attribute, sys.intern(attribute))
 
     def buffer(self, number: int) -> Buffer:
         """The buffer of an input."""
@@ -455,14 +255,29 @@ class Gate:
         self.kept["given"] = list(arguments)
         self.table("arguments", ArgumentRecord, rows, "argument_count")
 
-    def set_outputs(self) -> None:
-        """Says what is to be made."""
-        first = len(self.program.inputs)
+    def set_outcome(self, outcome: Outcome) -> None:
+        """Says what is to be made, and where it goes."""
+        first, arrays = len(self.program.inputs), self.program.placement.arrays
+        returns = list(range(len(arrays)) if outcome.returns is None else outcome.returns)
+        order = list(dict.fromkeys([*returns, *range(len(arrays))]))
+        check(order[: len(returns)] == returns, "[gate] expects each output at most once")
+        check(not outcome.bare or len(returns) == 1, "[gate] expects one output to return bare")
         rows = [
-            (id(buffer.dtype), len(buffer.shape), self.shape(buffer), first + i)
-            for i, buffer in enumerate(self.program.placement.arrays)
+            (id(arrays[i].dtype), len(arrays[i].shape), self.shape(arrays[i]), first + i)
+            for i in order
         ]
         self.table("outputs", OutputRecord, rows, "output_count")
+        self.context.returned, self.context.bare = len(returns), outcome.bare
+        stores = [
+            (id(holder), id(self.name(attribute)), order.index(output))
+            for holder, attribute, output in outcome.stores
+        ]
+        self.table("stores", StoreRecord, stores, "store_count")
+        storages = [tensor._storage for tensor in outcome.writes]
+        check(None not in storages, "[gate] expects written tensors with a storage")
+        self.own_words = [slot_word(tensor, "_storage") for tensor in outcome.writes]
+        self.table("storages", StorageRecord, [(id(x),) for x in storages], "storage_count")
+        self.kept["outcome"] = outcome, storages
 
     def bind(self, inputs: Sequence[ndarray | None], skip: Sequence[int] = ()) -> None:
         """Says where states are, and what numbers are; raises RuntimeError for an array that has
@@ -488,7 +303,8 @@ class Gate:
 
     def guard(self, words: Sequence[Word], keep: Any = None) -> None:
         """Replaces what must be as it was."""
-        rows = [(word.address, word.value, word.kind == "at most") for word in words]
+        every = [*words, *self.own_words]
+        rows = [(word.address, word.value, word.kind == "at most") for word in every]
         self.kept["guarded"] = keep
         self.table("words", WordRecord, rows, "word_count")
 

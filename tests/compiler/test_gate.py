@@ -191,3 +191,53 @@ def test_references_are_counted():
         s.call(x)
     after = sys.getrefcount(None), sys.getrefcount(x), sys.getrefcount(x._data.dtype)
     assert all(abs(a - b) < 50 for a, b in zip(before, after, strict=True))
+
+
+def test_outputs_fill_slots():
+    s = Setting()
+    parameter = lampion.nn.Parameter(lampion.zeros(N))
+    parameter.grad = old = lampion.ones(N)
+    count = sys.getrefcount(old)
+    outcome = gates.Outcome((), stores=[(parameter, "_grad", 0)])
+    inputs = [None, s.state._data, np.float64(1.0)]
+    gate = Gate(s.program, inputs, (Given(0), Number(2)), s.words, s.state, outcome)
+    x = lampion.arange(float(N))
+    assert gate.call(x, 1.0) == ()
+    assert sys.getrefcount(old) == count - 1
+    assert parameter.grad.tolist() == [-1, 0, 1, 2, 3, 4]
+    first = parameter.grad
+    assert gate.call(x, 1.0) == ()
+    assert parameter.grad is not first and sys.getrefcount(first) == 2
+    assert gate.call(x, "1") is None
+    assert parameter.grad.tolist() == [-1, 1, 3, 5, 7, 9]
+
+
+def test_an_output_alone():
+    s = Setting()
+    inputs = [None, s.state._data, np.float64(1.0)]
+    bare = gates.Outcome(bare=True)
+    gate = Gate(s.program, inputs, (Given(0), Number(2)), s.words, s.state, bare)
+    out = gate.call(lampion.ones(N), 3.0)
+    references = sys.getrefcount(out)
+    assert references == 2
+    assert out.tolist() == [2] * N
+
+
+def test_versions_are_counted():
+    s = Setting()
+    w = lampion.ones(N, requires_grad=True)
+    (w * s.state).sum()  # the state is saved for the backward pass, and so has a storage
+    s.state.mul_(1)
+    kept = w * s.state
+    assert s.state._storage is not None
+    inputs = [None, s.state._data, np.float64(1.0)]
+    outcome = gates.Outcome(writes=[s.state])
+    gate = Gate(s.program, inputs, (Given(0), Number(2)), s.words, s.state, outcome)
+    before = s.state._version
+    for _ in range(300):  # past the small integers
+        assert gate.call(lampion.ones(N), 1.0) is not None
+    assert s.state._version == before + 300
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        kept.sum().backward()
+    s.state._storage = None
+    assert gate.call(lampion.ones(N), 1.0) is None
