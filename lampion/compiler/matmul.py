@@ -73,8 +73,9 @@ def cached(
         pointers |= {"epilogue": 3 + has_bias, "epilogue_job": 4 + has_bias}
     places = tuple((8 * JOB.index(name), operand) for name, operand in pointers.items())
     calls = []
-    options = {"alpha": alpha, "accumulate": accumulate, "relu": relu}
-    for fields in descriptions(a, b, out, **options, fold=not epilogue):
+    for fields in descriptions(
+        a, b, out, alpha=alpha, accumulate=accumulate, relu=relu, fold=not epilogue
+    ):
         words = made.planned(fields)
         sizes = [fields[f"size{d}"] for d in range(BATCH_DIMS)] + [fields[x] for x in "mkn"]
         name = "matmul " + "x".join(str(s) for i, s in enumerate(sizes) if s > 1 or i >= BATCH_DIMS)

@@ -163,8 +163,9 @@ class Product:
         lead = out.shape[:-2]
         a, b = (np.broadcast_to(x, lead + x.shape[-2:]) for x in (a, b))
         layouts = [Layout.of(x) for x in (a, b, out)]
-        options = {"alpha": alpha, "accumulate": accumulate, "relu": relu}
-        for fields in descriptions(*layouts, **options, fold=True):
+        for fields in descriptions(
+            *layouts, alpha=alpha, accumulate=accumulate, relu=relu, fold=True
+        ):
             fields |= {"pool": pool.pool().address, "bias": address(bias)}
             fields |= {"a": address(a), "b": address(b), "c": address(out)}
             if self.run((ctypes.c_int64 * len(JOB))(*map(fields.__getitem__, JOB))):
