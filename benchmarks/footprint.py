@@ -30,7 +30,7 @@ import {}
 taken = time.perf_counter() - begin
 print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
-ROUNDS = 7
+ROUNDS = 5
 
 
 def imported(library: str, byte_code: str) -> tuple[float, float]:

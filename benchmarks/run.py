@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
         "--only", type=listed(every), metavar="A,B", help=f"some of {', '.join(every)}"
     )
     parser.add_argument(
-        "--contestants", type=listed(NAMES), default=list(NAMES), metavar="A,B",
+        "--contestants", type=listed(NAMES), metavar="A,B",
         help=f"some of {', '.join(NAMES)}",
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, help="for each contestant and training step")
@@ -91,8 +91,11 @@ def script(name: str, folder: Path, *options: str) -> list[dict[str, Any]]:
 def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures that were asked for."""
     wanted = options.only or [*STEPS, *SECTIONS]
-    absent = {name: reason for name in options.contestants if (reason := missing(name))}
-    names = [name for name in options.contestants if name not in absent]
+    asked = options.contestants or list(NAMES)
+    absent = {name: reason for name in asked if (reason := missing(name))}
+    if options.quick and not options.contestants:
+        absent.setdefault("torch.compile", "it compiles for minutes; --quick leaves it out")
+    names = [name for name in asked if name not in absent]
     for name, reason in absent.items():
         measure.say(f"skipping {name}: {reason}")
     figures: dict[str, Any] = {"machine": machine(options.threads), "absent": absent}
