@@ -131,13 +131,14 @@ class Outcome(NamedTuple):
 
     returns  what the call gives, as a tuple; None: all of them
     bare     the call gives its only output itself
-    stores   (object, attribute, output): attributes that get a tensor each, e.g. gradients
+    stores   (object, attribute, value): attributes to be set, e.g. gradients; a value is an object,
+             or an int, the number of an output
     writes   tensors that the program writes: their versions are counted on
     """
 
     returns: Sequence[int] | None = None
     bare: bool = False
-    stores: Sequence[tuple[Any, str, int]] = ()
+    stores: Sequence[tuple[Any, str, Any]] = ()
     writes: Sequence[Tensor] = ()
 
 
@@ -216,6 +217,10 @@ class Gate:
         """The one object of a name, which is kept."""
         return self.kept.setdefault("names", {}).setdefault(attribute, sys.intern(attribute))
 
+    def value(self, value: Any, order: list[int]) -> tuple[int, int]:
+        """What a store's record says of its value."""
+        return (0, order.index(value)) if type(value) is int else (id(value), 0)
+
     def buffer(self, number: int) -> Buffer:
         """The buffer of an input."""
         buffer = self.program.listed.inputs[number]
@@ -269,8 +274,8 @@ class Gate:
         self.table("outputs", OutputRecord, rows, "output_count")
         self.context.returned, self.context.bare = len(returns), outcome.bare
         stores = [
-            (id(holder), id(self.name(attribute)), order.index(output))
-            for holder, attribute, output in outcome.stores
+            (id(holder), id(self.name(attribute)), *self.value(value, order))
+            for holder, attribute, value in outcome.stores
         ]
         self.table("stores", StoreRecord, stores, "store_count")
         storages = [tensor._storage for tensor in outcome.writes]

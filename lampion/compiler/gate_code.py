@@ -52,9 +52,11 @@ class OutputRecord(ctypes.Structure):
 
 
 class StoreRecord(ctypes.Structure):
-    """An object, the name of an attribute, and the place of its new value among the outputs."""
+    """An object, the name of an attribute, and its new value: an object, or if that is 0 the one at
+    a place among the outputs.
+    """
 
-    _fields_ = [(n, ctypes.c_int64) for n in ("holder", "name", "output")]
+    _fields_ = [(n, ctypes.c_int64) for n in ("holder", "name", "value", "output")]
 
 
 class StorageRecord(ctypes.Structure):
@@ -217,7 +219,7 @@ def write_outputs(module: Module) -> None:
 
 
 def write_publish(module: Module) -> None:
-    """Writes `publish(context, made) -> object`: sets attributes to outputs, counts versions of
+    """Writes `publish(context, made) -> object`: sets attributes, counts versions of
     written memory, and gives what the call returns; takes the reference to the tuple of outputs.
     """
     s = begin(module, "publish", "ptr", context="ptr", made="ptr")
@@ -227,8 +229,10 @@ def write_publish(module: Module) -> None:
     with f.loop(0, context(f, "store_count")) as i:
         record = f.at(table, i * ctypes.sizeof(StoreRecord))
         holder, name = (get(f, record, StoreRecord, n, "ptr") for n in ("holder", "name"))
-        output = f.load("ptr", items, get(f, record, StoreRecord, "output", "i64"))
-        with f.when(f.call("i32", "PyObject_SetAttr", holder, name, output).differs(0)):
+        value = f.variable("ptr", get(f, record, StoreRecord, "value", "ptr"))
+        with f.when(value.get().equals(s.null())):
+            value.set(f.load("ptr", items, get(f, record, StoreRecord, "output", "i64")))
+        with f.when(f.call("i32", "PyObject_SetAttr", holder, name, value.get()).differs(0)):
             s.drop(f["made"])
             f.ret(s.null())
     f.call("void", "count_versions", f["context"])

@@ -198,12 +198,13 @@ def test_outputs_fill_slots():
     parameter = lampion.nn.Parameter(lampion.zeros(N))
     parameter.grad = old = lampion.ones(N)
     count = sys.getrefcount(old)
-    outcome = gates.Outcome((), stores=[(parameter, "_grad", 0)])
+    parameter.note = "before"
+    outcome = gates.Outcome((), stores=[(parameter, "_grad", 0), (parameter, "note", "after")])
     inputs = [None, s.state._data, np.float64(1.0)]
     gate = Gate(s.program, inputs, (Given(0), Number(2)), s.words, s.state, outcome)
     x = lampion.arange(float(N))
     assert gate.call(x, 1.0) == ()
-    assert sys.getrefcount(old) == count - 1
+    assert sys.getrefcount(old) == count - 1 and parameter.note == "after"
     assert parameter.grad.tolist() == [-1, 0, 1, 2, 3, 4]
     first = parameter.grad
     assert gate.call(x, 1.0) == ()
