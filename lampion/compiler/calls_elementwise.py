@@ -80,7 +80,8 @@ def larger(a: Value, b: Any) -> Value:
 def has_loops(op: Op) -> bool:
     """Whether the operator's formula is plain arithmetic, which rounds as NumPy does."""
     names = set(compile(op.formula, op.name, "eval").co_names)
-    return names <= {*op.inputs, "maximum"} and set(op.formula) <= PLAIN
+    known = {*op.inputs} if len(op.inputs) > 1 else {*op.inputs, "maximum"}
+    return names <= known and set(op.formula) <= PLAIN
 
 
 def write_loops(module: Module, op: Op) -> None:

@@ -54,6 +54,7 @@ OTHERS: dict[str, list[tuple[str, str]]] = {
     "cross_entropy": [("functional", "cross_entropy")],
     "cat": [("torch", "cat")],
 }
+REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that was there
 
 
 def install() -> bool:
@@ -66,7 +67,8 @@ def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> 
     """Replaces what is published at a place."""
     space, name = place
     owner: Any = Tensor if space == "Tensor" else sys.modules[MODULES[space]]
-    setattr(owner, name, make(getattr(owner, name), Tensor if space == "Tensor" else None))
+    python = REPLACED.setdefault(place, getattr(owner, name))
+    setattr(owner, name, make(python, Tensor if space == "Tensor" else None))
 
 
 def setting() -> str:

@@ -1,0 +1,423 @@
+"""Compiled calls against the Python functions they stand for: same results, graphs and errors."""
+
+import gc
+import math
+import os
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import lampion as torch
+from lampion.compiler import objects, runtime
+from lampion.core.graph import KNOWN
+from lampion.core.tensor import Tensor
+from lampion.ops import compiled_calls
+
+pytestmark = pytest.mark.skipif(
+    not (runtime.available() and objects.known_layout()), reason="needs llvmlite and CPython"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    if not compiled_calls.REPLACED:
+        assert compiled_calls.install()
+
+
+def tensors(seed=0):
+    """Tensors of all kinds that calls meet, the same at each call."""
+    rng = np.random.default_rng(seed)
+
+    def made(*shape, dtype=torch.float32):
+        return torch.from_numpy(rng.standard_normal(shape)).to(dtype)
+
+    class Special(Tensor):
+        pass
+
+    given = {
+        "matrix": made(4, 4),
+        "other": made(4, 4),
+        "double": made(4, 4, dtype=torch.float64),
+        "wide": made(3, 17),
+        "tall": made(17, 3),
+        "cube": made(2, 3, 4),
+        "row": made(4),
+        "column": made(4, 1),
+        "number": made(),
+        "empty": made(0, 4),
+        "large": made(70, 70),
+        "half": made(4, 4, dtype=torch.float16),
+        "whole": torch.arange(16).reshape(4, 4),
+        "truth": made(4, 4) > 0,
+        "strided": made(4, 8)[:, ::2],
+        "transposed": made(4, 4).t(),
+        "nan": torch.tensor([[1.0, math.nan], [-0.0, -math.inf]]),
+        "special": made(4, 4).as_subclass(Special),
+    }
+    for name in ("matrix", "double", "wide", "cube", "number", "large", "row"):
+        given[f"{name} grad"] = given[name].clone().requires_grad_()
+    given["parameter"] = torch.nn.Parameter(given["matrix"].clone())
+    given["result"] = given["matrix grad"] * 2
+    return given
+
+
+NAMES = list(tensors())
+F = "functional"
+CALLS = {
+    **{name: ("torch", name) for name in ("neg", "relu", "exp", "log", "tanh", "sqrt", "abs")},
+    "sum": ("torch", "sum"),
+    "mean": ("Tensor", "mean"),
+}
+PAIRS = {name: ("torch", name) for name in ("add", "sub", "mul", "div", "maximum", "matmul")}
+OPERATORS = ["__add__", "__radd__", "__rsub__", "__mul__", "__truediv__", "__matmul__"]
+PAIRS |= {name: ("Tensor", name) for name in OPERATORS}
+PARTNERS = ["other", "double", "row", "number", "transposed", "tall", "matrix grad", "parameter"]
+NUMBERS = [2.0, 2, 0.0, -0.0, True, math.nan, 1 << 80, 2j, None, "x"]
+
+
+def native(place):
+    """The compiled call at a place."""
+    space, name = place
+    owner = Tensor if space == "Tensor" else sys.modules[compiled_calls.MODULES[space]]
+    return vars(owner)[name]
+
+
+def outcome(function, args, kwargs):
+    """What a call gives, or the error it raises."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        return type(error), str(error)
+
+
+def check(place, make_args, **kwargs):
+    """Both functions on the same arguments."""
+    ours, theirs = make_args(), make_args()
+    found = outcome(native(place), ours, kwargs)
+    wanted = outcome(compiled_calls.REPLACED[place], theirs, kwargs)
+    same_result(found, wanted, ours, theirs)
+
+
+def same_result(found, wanted, ours=(), theirs=()):
+    """Equal results, and equal gradients of the arguments, twice over."""
+    assert type(found) is type(wanted)
+    if not isinstance(wanted, Tensor):
+        assert found == wanted
+        return
+    assert found.dtype is wanted.dtype and found.shape == wanted.shape
+    assert found.stride() == wanted.stride() and found.is_leaf == wanted.is_leaf
+    same_numbers(found, wanted)
+    assert found.requires_grad == wanted.requires_grad
+    assert found._is_view() == wanted._is_view() and found._version == wanted._version
+    assert (found._storage is None) == (wanted._storage is None)
+    if not wanted.requires_grad or wanted.is_complex():
+        return
+    assert found.grad_fn.name() == wanted.grad_fn.name()
+    assert found.grad_fn.params == wanted.grad_fn.params
+    assert [e is None for e, _ in found.grad_fn.next_functions] == [
+        e is None for e, _ in wanted.grad_fn.next_functions
+    ]
+    leaves = [leaves_of(args) for args in (ours, theirs)]
+    grads = [
+        torch.autograd.grad((y * y).sum(), x, create_graph=True)
+        for y, x in zip((found, wanted), leaves, strict=True)
+    ]
+    for g, h in zip(*grads, strict=True):
+        same_numbers(g, h)
+    sums = [sum((g * g).sum() for g in both) for both in grads]
+    if sums[1].requires_grad:
+        twice = [
+            torch.autograd.grad(s, x, allow_unused=True) for s, x in zip(sums, leaves, strict=True)
+        ]
+        for g, h in zip(*twice, strict=True):
+            assert (g is None) == (h is None)
+            if g is not None:
+                same_numbers(g, h)
+
+
+def leaves_of(args):
+    """The leaves that require grad behind the arguments."""
+    listed = [t for a in args for t in (a if isinstance(a, (list, tuple)) else [a])]
+    found = {}
+    for t in listed:
+        if isinstance(t, Tensor) and t.requires_grad:
+            leaf = t if t.is_leaf else t.grad_fn.next_functions[0][0].variable
+            found[id(leaf)] = leaf
+    return list(found.values())
+
+
+def same_numbers(a, b):
+    x, y = a.detach().numpy(), b.detach().numpy()
+    tolerance = 2e-5 if x.dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_one_input(name):
+    for kind in NAMES:
+        check(CALLS[name], lambda kind=kind: (tensors()[kind],))
+    for wrong in ((), (3,), (None,), (np.zeros(2),)):
+        if CALLS[name][0] == "torch":
+            check(CALLS[name], lambda wrong=wrong: wrong)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_inputs(name):
+    for kind in NAMES:
+        for partner in PARTNERS:
+            check(PAIRS[name], lambda: [tensors()[k] for k in (kind, partner)])
+    for kind in ("matrix", "double grad", "whole", "number grad"):
+        for number in NUMBERS:
+            check(PAIRS[name], lambda: (tensors()[kind], number))
+
+
+def test_keywords():
+    given = tensors()
+    a, b = given["matrix"], given["other"]
+    same_result(torch.add(input=a, other=b), a + b)
+    same_result(torch.add(a, b, alpha=2), a + b * 2)
+    same_result(torch.nn.functional.softmax(a, dim=1), torch.softmax(a, 1))
+    with pytest.raises(TypeError):
+        torch.add(a, other=b, input=a)
+    with pytest.raises(TypeError):
+        torch.add(a, b, wrong=1)
+
+
+INDICES = [
+    0, -1, 3, 4, -5, slice(1, 3), slice(None), slice(-2, None), slice(3, 1), slice(0, 99), None,
+    ..., slice(0, 4, 2), (0, 1), (slice(None), 1), (1, slice(1, 3)), (0, 9), (0, 0, 0, 0), (..., 0),
+    True, (slice(1, 3), slice(0, 2)), (), [0, 1], slice("a", None), 1.5, 1 << 70,
+    (0, 1 << 70), (None, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", INDICES, ids=repr)
+def test_brackets(index):
+    for kind in NAMES:
+        check(("Tensor", "__getitem__"), lambda kind=kind: (tensors()[kind], index))
+
+
+SIZES = [
+    (16,), (2, 8), (-1,), (2, -1), (-1, 3), (3, -1), (-1, -1), (0, 4), (-1, 0), ((4, 4),),
+    ([2, 8],),    (torch.Size([8, 2]),), (), ((),), (1 << 70,), (2.0, 8), (-2, 8), (torch.float64,), (True, 16),
+    (2, 2, 2, 2), (1,) * 9,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=repr)
+@pytest.mark.parametrize("place", [("Tensor", "view"), ("Tensor", "reshape"), ("torch", "reshape")])
+def test_sizes(place, sizes):
+    for kind in NAMES:
+        check(place, lambda kind=kind: (tensors()[kind], *sizes))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax(name):
+    for kind in NAMES:
+        for dim in (-1, 0, 1, 5, None, 1.0):
+            check((F, name), lambda: (tensors()[kind], dim))
+    check((F, name), lambda: (tensors()["matrix grad"],), dim=-1, dtype=torch.float64)
+
+
+def test_layer_norm():
+    weights = [
+        (None, None), ("row", "row"), ("row grad", "row grad"), ("row grad", None), (None, "row"),
+        ("double", None), ("column", None),
+    ]  # fmt: skip
+    for kind in NAMES:
+        for w, b in weights:
+
+            def arguments(kind=kind, w=w, b=b):
+                given = tensors()
+                row = [None if n is None else given[n].detach().clone() for n in (w, b)]
+                row = [r.requires_grad_() if n and "grad" in n else r for n, r in zip((w, b), row)]
+                return given[kind], (given[kind].shape[-1:] or (1,))[0:1], *row
+
+            check((F, "layer_norm"), arguments)
+            check((F, "layer_norm"), arguments, eps=0.1)
+    for shape in ((5,), (4, 4), [4], 4, ()):
+        check((F, "layer_norm"), lambda shape=shape: (tensors()["matrix"], shape))
+
+
+def test_cross_entropy():
+    labels = [[0, 1, 2, 3], [3, 3, 0, 0], [0, 1, 2, 4], [0, 1, 2, -1], [0, -100, 2, 1], [0, 1]]
+    options = [
+        {}, {"reduction": "mean"}, {"reduction": "sum"}, {"reduction": "no"},
+        {"ignore_index": -100},        {"ignore_index": 1}, {"label_smoothing": 0.1}, {"label_smoothing": 0.0},
+        {"size_average": 1},
+    ]  # fmt: skip
+    for kind in NAMES:
+        for label in labels:
+            check((F, "cross_entropy"), lambda: (tensors()[kind], torch.tensor(label)))
+    for option in options:
+        check((F, "cross_entropy"), lambda: (tensors()["matrix grad"], torch.arange(4)), **option)
+
+
+def test_linear():
+    for kind in NAMES:
+        for weight in ("matrix", "double", "wide", "tall", "parameter", "strided", "row"):
+            for bias in (None, "row", "row grad", "number"):
+
+                def arguments(kind=kind, weight=weight, bias=bias):
+                    given = tensors()
+                    return given[kind], given[weight], bias and given[bias]
+
+                check((F, "linear"), arguments)
+
+
+def test_cat():
+    lists = [
+        ("matrix", "other"), ("matrix grad", "other"), ("matrix", "result", "parameter"), ("cube",),
+        ("matrix", "wide"), ("matrix", "double"), ("row", "row"), ("whole", "whole"), ("number",),
+        ("matrix", "strided"), ("empty", "matrix"), (), ("large grad", "large"), ("matrix",) * 40,
+    ]  # fmt: skip
+    for names in lists:
+        for dim in (0, 1, -1, 7, 1.0):
+
+            def arguments(names=names, dim=dim):
+                given = tensors()
+                return [given[n] for n in names], dim
+
+            check(("torch", "cat"), arguments)
+    check(("torch", "cat"), lambda: (tuple(tensors()[n] for n in ("matrix", "other")),))
+
+
+def test_modes():
+    """Compiled calls follow the switches of their thread, and interpreters get what is theirs."""
+    x = torch.ones(3, requires_grad=True)
+    assert (x + 1).requires_grad
+    with torch.no_grad():
+        assert not (x + 1).requires_grad and not x[0].requires_grad
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append((x * 2).requires_grad))
+        thread.start()
+        thread.join()
+        assert seen == [True]
+        assert not (x + 1).requires_grad
+    assert (x + 1).requires_grad
+    with torch.inference_mode():
+        assert (x + 1).is_inference()
+    assert torch.func.vmap(lambda t: t + 1)(torch.zeros(2, 3)).shape == (2, 3)
+    assert torch.func.grad(lambda t: (t * t).sum())(torch.ones(2)).tolist() == [2, 2]
+
+
+def test_a_new_thread_does_not_inherit_what_is_known():
+    def off():
+        torch.set_grad_enabled(False)
+        assert not (torch.ones(2, requires_grad=True) + 1).requires_grad
+
+    x, seen = torch.ones(2, requires_grad=True), []
+    for _ in range(50):  # a later thread may get the memory of an earlier one
+        for target in (off, lambda: seen.append((x + 1).requires_grad)):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+    assert all(seen) and len(seen) == 50
+
+
+def test_saved_tensors_are_watched():
+    x = torch.ones(3, requires_grad=True)
+    y = (x * 1).relu()
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="ReluBackward0.*mul_"):
+        (y.sum()).backward()
+    w = torch.ones(2, 2)
+    z = torch.nn.functional.linear(x[None, :2], w)
+    w.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        z.sum().backward()
+
+
+def test_in_place_through_compiled_views():
+    x = torch.ones(4, requires_grad=True)
+    y = x * 1
+    view, other = y[1:3], y.view(2, 2)
+    view.mul_(3)
+    assert other.grad_fn.name() == "ViewBackward0" and y.grad_fn.name() == "CopySlices"
+    other.sum().backward()
+    assert x.grad.tolist() == [1, 3, 3, 1]
+
+
+def test_short_views_leave_nothing_behind():
+    x = torch.ones(4, 4)
+    for _ in range(1000):
+        x[1]
+    assert len(x._storage.views) <= 2
+    kept = [x[i % 4] for i in range(100)]
+    assert len([v for v in x._storage.views if v() is not None]) == len(kept)
+
+
+def each_call():
+    """One of every compiled call, recorded and not."""
+    given = tensors()
+    a, g, row = given["matrix"], given["matrix grad"], given["row grad"]
+    labels, functional = torch.arange(4), torch.nn.functional
+    for x in (a, g):
+        yield from (
+            lambda x=x: x + a, lambda x=x: x * 2.0, lambda x=x: torch.relu(x), lambda x=x: x.exp(),
+            lambda x=x: x[1], lambda x=x: x[1:3, 0], lambda x=x: x.view(2, 8), lambda x=x: x @ a,
+            lambda x=x: torch.cat([x, a]), lambda x=x: functional.softmax(x, -1),
+            lambda x=x: functional.layer_norm(x, (4,), row, row), lambda x=x: x.sum(),
+            lambda x=x: functional.cross_entropy(x, labels),
+            lambda x=x: functional.linear(x, a, row),
+        )  # fmt: skip
+
+
+def test_nothing_leaks():
+    """Objects, memory and references to what all calls share."""
+    shared = [None, True, False, 0, 16, Tensor, np.ndarray, np.dtype(np.float32)]
+
+    def attempt(call, times):
+        for _ in range(times):
+            call()
+
+    def failing():
+        with pytest.raises(RuntimeError):
+            torch.ones(4, 4) + torch.ones(3)
+
+    for call in (*each_call(), failing):
+        attempt(call, 20)
+        gc.collect()
+        tracemalloc.start()
+        attempt(call, 20)
+        counts, memory = [sys.getrefcount(s) for s in shared], tracemalloc.get_traced_memory()[0]
+        attempt(call, 600)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - memory
+        tracemalloc.stop()
+        assert grown < 1000
+        for before, thing in zip(counts, shared, strict=True):
+            assert abs(sys.getrefcount(thing) - before) < 100, thing
+
+
+def test_small_calls_enter_no_python():
+    """What makes them fast, counted: no Python function runs."""
+    for call in each_call():
+        entered = []
+        sys.setprofile(lambda frame, event, arg: entered.append(frame) if event == "call" else None)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+        assert [frame.f_code.co_name for frame in entered] == ["<lambda>"]
+
+
+def test_after_fork():
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        x = torch.ones(3, requires_grad=True)
+        os.write(writer, str((x * 2).sum().item()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 100) == b"6.0"
+
+
+def test_mode_is_read_again_after_each_change():
+    torch.ones(2) + 1
+    assert KNOWN[0] != 0
+    with torch.no_grad():
+        assert KNOWN[0] == 0
