@@ -20,7 +20,7 @@ from ..core.memory import Storage, root_array, tick
 from ..core.tensor import Tensor, wrap
 from .captured import Backward, Captured, Gradient, Result, like
 from .execute import Executable, laid_out
-from .graph import Graph, contiguous_strides
+from .graph import Graph, Value, contiguous_strides
 from .guards import Guards, Hooks
 from .structure import unflatten
 from .trace import Source
@@ -52,6 +52,11 @@ class Program:
         after = (g for g in captured.gradients if isinstance(g.after, int))
         self.set = sorted(after, key=lambda g: g.after)  # the gradients that are set
         self.grads = [GradientMemory(g) for g in self.set]
+        self.spent = {
+            r.place: spent_node(captured.graph.outputs[r.place])
+            for r in captured.results
+            if r.spent
+        }
         self.backward = None
         if captured.backward is not None:
             self.backward = BackwardProgram(captured.backward, build)
@@ -107,17 +112,23 @@ class Program:
         captured = self.captured
         arrays = [self.array_of(source, leaves) for source in captured.sources]
         outputs = self.executable.run(arrays)
-        for i, value in self.transposed:
-            outputs[i] = laid_out(outputs[i], value)
         self.note_writes(leaves)
         for gradient in captured.gradients:
             after = gradient.after
             if after != "kept":
                 grad = self.grads[after].tensor if isinstance(after, int) else None
                 self.owner_of(gradient, leaves)._grad = grad
+        return self.assemble(outputs, leaves)
+
+    def assemble(self, outputs: list[ndarray], leaves: Sequence[Tensor]) -> Any:
+        """The result, of a run's outputs."""
+        captured = self.captured
+        for i, value in self.transposed:
+            outputs[i] = laid_out(outputs[i], value)
         node = None
         if self.backward is not None:
-            node = self.backward.node(leaves, arrays, outputs)
+            inputs = [self.array_of(captured.sources[i], leaves) for i in self.backward.inputs]
+            node = self.backward.node(leaves, inputs, outputs)
         made = [self.result(r, leaves, outputs, node) for r in captured.results]
         return unflatten(captured.structure, iter(made))
 
@@ -155,7 +166,7 @@ class Program:
         if r.grad is not None:
             t._requires_grad, t.grad_fn = True, Slot(node, r.grad, t._data)  # type: ignore[arg-type]
         elif r.spent:
-            t._requires_grad, t.grad_fn = True, spent_node(t)
+            t._requires_grad, t.grad_fn = True, self.spent[r.place]
         return t
 
 
@@ -216,10 +227,10 @@ class Compiled(Node):
         return self.program.run(g, self.saved)
 
 
-def spent_node(t: Tensor) -> Node:
+def spent_node(value: Value) -> Node:
     """What is left behind a result whose backward ran inside the call."""
     node = Compiled(None, 1)
-    node.saved, node.shape, node.dtype = None, t._data.shape, t._data.dtype
+    node.saved, node.shape, node.dtype = None, value.shape, value.dtype
     return node
 
 
@@ -229,15 +240,20 @@ class BackwardProgram:
     def __init__(self, backward: Backward, build: Build) -> None:
         self.backward = backward
         self.executable = build(backward.graph)
+        self.inputs = [i for kind, i in backward.saved if kind == "input"]
         self.constants = [i.data for i in backward.graph.inputs if i.data is not None]
 
-    def node(self, leaves: Sequence[Tensor], inputs: list, outputs: list[ndarray]) -> Node:
-        """The node for one call: holds what the backward needs."""
+    def node(self, leaves: Sequence[Tensor], inputs: list[ndarray], outputs: list[ndarray]) -> Node:
+        """The node for one call: holds what the backward needs, of the program's inputs those
+        whose numbers are `self.inputs`.
+        """
         backward = self.backward
         node = Compiled(self, len(backward.roots))
         node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
-        places = {"output": outputs, "input": inputs}
-        node.saved = tuple([places[kind][i] for kind, i in backward.saved])
+        given = iter(inputs)
+        node.saved = tuple(
+            [outputs[i] if kind == "output" else next(given) for kind, i in backward.saved]
+        )
         return node
 
     def run(self, cotangents: list, saved: tuple) -> list[Tensor | None]:

@@ -22,6 +22,7 @@ from ..settings import settings
 from . import program, runtime
 from .bound import Build, Program
 from .captured import capture
+from .entrance import Entrance, entrance
 from .execute import Executable, Interpreter
 from .graph import Graph
 from .guards import PLAIN, guards_of, is_module
@@ -110,12 +111,23 @@ class Function:
         self.programs: dict[Any, list[Program]] = {}
         self.eager: set[Any] = set()  # keys of calls that can't be traced
         self.count = 0
+        self.entrances: dict[Program, Entrance | None] = {}
+        self.enter: Callable[..., Any] | None = None  # the short way into the last program
+        self.result: Callable[[tuple, tuple], Any]
         FUNCTIONS.add(self)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.enter is not None and not kwargs:
+            made = self.enter(*args)
+            if made is not None:
+                return self.result(made, args)
+        return self.long_way(args, kwargs)
+
+    def long_way(self, args: tuple, kwargs: dict) -> Any:
+        """A call whose program has to be found, or made."""
         if STATE.interpreters or STATE.observers or STATE.saved_hooks or STATE.anomaly:
             return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
@@ -124,12 +136,23 @@ class Function:
         for made in self.programs.get(key, ()):
             if made.fits(tensors) and made.busy.acquire(blocking=False):
                 try:
-                    return made.run(tensors)
+                    result = made.run(tensors)
+                    self.open(made, key, leaves, structure)
                 finally:
                     made.busy.release()
+                return result
         if key in self.eager or DISABLED.depth:
             return self.function(*args, **kwargs)
         return self.first_call(key, leaves, tensors, args, kwargs)
+
+    def open(self, program: Program, key: Any, leaves: list, structure: Structure) -> None:
+        """Makes the program the one that the next call tries first."""
+        if program not in self.entrances:
+            self.entrances[program] = entrance(program, leaves, structure)
+        way = self.entrances[program]
+        if way is not None:
+            way.settle()
+            self.enter, self.result = way.call, way.result
 
     def first_call(
         self, key: Any, leaves: list, tensors: list[Tensor], args: tuple, kwargs: dict
@@ -323,5 +346,7 @@ def reset() -> None:
     """Forgets all programs: functions are traced anew."""
     for function in list(FUNCTIONS):
         function.programs.clear()
+        function.entrances.clear()
+        function.enter = None
         function.eager.clear()
         function.count = 0

@@ -49,7 +49,7 @@ class Source(NamedTuple):
 
     kind    "argument": its number is `place`; "state": `array`, which `tensor` shows;
             "gradient": `tensor.grad`; "memory": what the gradient number `place` is written
-            to; "number": what `read()` returns; "constant"
+            to; "number": what `read()` returns, which is `where`; "constant"
     """
 
     kind: str
@@ -57,6 +57,7 @@ class Source(NamedTuple):
     tensor: Tensor | None = None
     array: ndarray | None = None
     read: Callable[[], float] | None = None
+    where: tuple[dict, str] | None = None
 
 
 class Before(NamedTuple):
@@ -159,7 +160,7 @@ class Tracer:
         traced = dict(group)
         for name, option in group.items():
             if name == "lr" and isinstance(option, float):
-                traced[name] = self.add_number(lambda: float(group["lr"]))
+                traced[name] = self.add_number(group, name)
             elif name != "params":
                 self.facts.append(Fact(group, name, option))
         return traced
@@ -176,10 +177,12 @@ class Tracer:
         else:
             self.attempt(self.value_of, t)
 
-    def add_number(self, read: Callable[[], float]) -> Tensor:
+    def add_number(self, holder: dict, key: str) -> Tensor:
         """A 0-dim float64 tensor of a number that is read anew at each call."""
-        t = wrap(np.array(read(), np.float64))
-        self.attempt(self.add_input, t, "number", Source("number", array=t._data, read=read))
+        t = wrap(np.array(holder[key], np.float64))
+        read = lambda: float(holder[key])  # noqa: E731
+        source = Source("number", array=t._data, read=read, where=(holder, key))
+        self.attempt(self.add_input, t, "number", source)
         return t
 
     def add_input(self, t: Tensor, role: str, source: Source) -> Region:
