@@ -202,7 +202,8 @@ def test_brackets(index):
 
 SIZES = [
     (16,), (2, 8), (-1,), (2, -1), (-1, 3), (3, -1), (-1, -1), (0, 4), (-1, 0), ((4, 4),),
-    ([2, 8],),    (torch.Size([8, 2]),), (), ((),), (1 << 70,), (2.0, 8), (-2, 8), (torch.float64,), (True, 16),
+    ([2, 8],), (torch.Size([8, 2]),), (), ((),), (1 << 70,), (2.0, 8), (-2, 8),
+    (torch.float64,), (True, 16),
     (2, 2, 2, 2), (1,) * 9,
 ]  # fmt: skip
 
@@ -246,7 +247,8 @@ def test_cross_entropy():
     labels = [[0, 1, 2, 3], [3, 3, 0, 0], [0, 1, 2, 4], [0, 1, 2, -1], [0, -100, 2, 1], [0, 1]]
     options = [
         {}, {"reduction": "mean"}, {"reduction": "sum"}, {"reduction": "no"},
-        {"ignore_index": -100},        {"ignore_index": 1}, {"label_smoothing": 0.1}, {"label_smoothing": 0.0},
+        {"ignore_index": -100}, {"ignore_index": 1}, {"label_smoothing": 0.1},
+        {"label_smoothing": 0.0},
         {"size_average": 1},
     ]  # fmt: skip
     for kind in NAMES:
