@@ -20,6 +20,7 @@ from .conv_plan import (
     divide,
     forward_view,
     input_view,
+    plain,
     pointwise,
     register_tile,
     strip_length,
@@ -56,16 +57,6 @@ def problem(x: Layout, w: Layout, y: Layout, steps: Any) -> Problem:
         n, c, o, steps.groups, three(tuple(size), 1), three(tuple(kernel), 1), three(out, 1),
         three(steps.stride, 1), three(steps.padding, 0), three(steps.dilation, 1),
     )  # fmt: skip
-
-
-def plain(layout: Layout) -> bool:
-    """Whether the array is contiguous, the last dimension first."""
-    step = 1
-    for n, stride in zip(reversed(layout.shape), reversed(layout.strides), strict=True):
-        if n != 1 and stride != step:
-            return False
-        step *= n
-    return True
 
 
 @cache

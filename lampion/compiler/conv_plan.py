@@ -1,4 +1,4 @@
-"""How a convolution is laid out for its kernels: views, tables of offsets, tiles. Imports nothing.
+"""How a convolution is laid out for its kernels: views, tables of offsets, tiles. Imports stages.
 
 A `View` says in one form what the forward pass and the gradient of the input have in common: a
 framed source that a set of taps moves over, and where results go. The gradient of the input has one
@@ -12,6 +12,8 @@ import math
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from .stages import Layout
 
 Three = tuple[int, int, int]
 WORKSPACE = 1 << 20  # bytes of the copy that a thread works on: half of its second-level cache
@@ -77,6 +79,16 @@ class View(NamedTuple):
     def framed(self) -> bool:
         """Whether the frame is more than a part of the source."""
         return any(self.low) or any(f > s for f, s in zip(self.frame, self.source, strict=True))
+
+
+def plain(layout: Layout) -> bool:
+    """Whether the array is contiguous, the last dimension first."""
+    step = 1
+    for n, stride in zip(reversed(layout.shape), reversed(layout.strides), strict=True):
+        if n != 1 and stride != step:
+            return False
+        step *= n
+    return True
 
 
 def words(names: tuple[str, ...], values: dict[str, int]) -> bytes:

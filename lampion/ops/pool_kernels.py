@@ -1,9 +1,9 @@
 """Pooling on arrays, over the last dimensions: windows, their sums and maxima, and where a maximum
-was. Imports NumPy, rules and conv_kernels only.
+was. Imports NumPy, rules, large and conv_kernels only.
 
-Sums and maxima are taken dimension by dimension, so a window of k x k costs 2 k passes and not k^2.
-What is remembered of a maximum is the number of the window's element that it was, found when a
-gradient or an index is wanted.
+Large arrays of floats are pooled by compiled kernels. Sums and maxima are taken dimension by
+dimension, so a window of k x k costs 2 k passes and not k^2. What is remembered of a maximum is the
+number of the window's element that it was, found when a gradient or an index is wanted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import numpy as np
 from numpy import ndarray
 
 from .conv_kernels import Steps, taps
+from .large import F32, F64, engine
 from .rules import in_float32
+
+COMPILED_FROM = 1 << 12  # elements of an image from which compiled kernels are worth it
+WIDEST = 1 << 14  # columns of an image that they have room for
 
 
 class Windows(NamedTuple):
@@ -40,6 +44,17 @@ def window_count(
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (room + (stride - 1) * ceil_mode) // stride + 1
     return count - (ceil_mode and (count - 1) * stride >= size + padding)
+
+
+def compiled(x: ndarray, plan: Windows, *others: ndarray) -> Any:
+    """The compiled kernels, if they are made for such arrays and worth it, else None."""
+    columns = plan.size[-1] + plan.kernel[-1] * plan.steps.dilation[-1] + 64 * plan.steps.stride[-1]
+    elements = math.prod(x.shape[: x.ndim - len(plan.size)]) * math.prod(plan.size)
+    if elements < COMPILED_FROM or columns > WIDEST or x.dtype not in (F32, F64) or not x.size:
+        return None
+    if any(other.shape != x.shape for other in others):
+        return None
+    return engine("pool_arrays")
 
 
 def padded(x: ndarray, plan: Windows, fill: float) -> ndarray:
@@ -108,6 +123,9 @@ def divisors(plan: Windows, dtype: np.dtype) -> ndarray:
 @in_float32
 def average(x: ndarray, plan: Windows) -> ndarray:
     """The mean of each window; of integers, cut to integers."""
+    native = compiled(x, plan)
+    if native is not None:
+        return native.reduced("average", x, plan)
     y = reduce_windows(x, plan, np.add, 0)
     if y.dtype.kind in "iu":
         return np.trunc(y / divisors(plan, np.dtype(float))).astype(y.dtype)
@@ -118,6 +136,9 @@ def average(x: ndarray, plan: Windows) -> ndarray:
 @in_float32
 def spread(g: ndarray, plan: Windows) -> ndarray:
     """The adjoint of `average`: each window's share goes to all of its elements."""
+    native = compiled(g, plan)
+    if native is not None:
+        return native.spread(g, plan)
     x = g / divisors(plan, g.dtype)
     shape = list(x.shape)
     for dim in reversed(range(len(plan.size))):
@@ -142,6 +163,9 @@ def lowest(dtype: np.dtype) -> float:
 
 def maximum(x: ndarray, plan: Windows) -> ndarray:
     """The largest element of each window; NaN if there is one."""
+    native = compiled(x, plan)
+    if native is not None:
+        return native.reduced("maximum", x, plan)
     return reduce_windows(x, plan, np.maximum, lowest(x.dtype))
 
 
@@ -149,6 +173,9 @@ def winners(x: ndarray, y: ndarray, plan: Windows) -> ndarray:
     """The number of the element of each window that is its maximum: the first of equal ones, the
     last NaN.
     """
+    native = compiled(x, plan)
+    if native is not None:
+        return native.winners(x, y, plan)
     dtype: Any = np.dtype(np.uint8 if math.prod(plan.kernel) < 255 else np.uint32)
     unset = np.iinfo(dtype).max
     chosen = np.full(y.shape, unset, dtype)
@@ -199,6 +226,9 @@ def masked(x: ndarray, mask: ndarray) -> ndarray:
 
 def put_at(g: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
     """Adds each window's value to the element that was chosen; the adjoint of `take_at`."""
+    native = compiled(g, plan, chosen)
+    if native is not None:
+        return native.put_at(g, chosen, plan)
     y = padded(np.zeros((*g.shape[: g.ndim - len(plan.size)], *plan.size), g.dtype), plan, 0)
     apart = all(
         s > d * (k - 1) for s, d, k in zip(plan.steps.stride, plan.steps.dilation, plan.kernel)
