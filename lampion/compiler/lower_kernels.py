@@ -63,9 +63,13 @@ class Writer:
 
     def under(self, mask: Node) -> Reader:
         """See Reader."""
+        return self.masked(mask if self.mask is None else self.mask & mask)
+
+    def masked(self, mask: Node | None) -> Writer:
+        """This writer with another mask."""
         inner = Writer.__new__(Writer)
         inner.__dict__.update(self.__dict__)
-        inner.mask = mask if self.mask is None else self.mask & mask
+        inner.mask = mask
         return inner
 
     def node(self, index: Index) -> Node:
@@ -125,8 +129,8 @@ class Writer:
         return found
 
     def reduced(self, value: Value, how: Reduction) -> Node:
-        """A reduction over the loops that are not kept."""
-        element = how.prepare(self.read(how.source, self.full))
+        """A reduction over the loops that are not kept: of all elements, whoever asks for it."""
+        element = how.prepare(self.masked(None).read(how.source, self.full))
         result = reduce(element, self.ranges, how.kind, "reassoc")
         return rounded(result, how.dtype)
 
