@@ -36,7 +36,7 @@ def var_kernel(x: ndarray, dim: Any, correction: float, keepdim: bool) -> Any:
     if x.dtype.kind == "c":
         squares = deviation.real**2 + deviation.imag**2
     else:
-        squares = np.multiply(deviation, deviation, out=deviation)
+        squares = np.square(deviation, out=deviation if deviation.ndim else None)
     return add_up(squares, dim, keepdim) / freedom(x.shape, dim, correction)
 
 
