@@ -10,9 +10,10 @@ from __future__ import annotations
 import ctypes
 import struct
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
+from weakref import ref
 
 import numpy as np
 from numpy import ndarray
@@ -41,13 +42,15 @@ class Native(NamedTuple):
 class Instance:
     """A program's memory: arena, jobs, and the addresses of operands. One call runs in it at a
     time.
+
+    known  states that were here at the call before; they are not kept alive
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.arena = Arena(program.placement.size)
         self.operands = (ctypes.c_int64 * max(len(program.moving), 1))()
-        self.known: list[ndarray | None] = [None] * len(program.inputs)  # states that were here
+        self.known: list[Callable[[], ndarray | None]] = [nothing] * len(program.inputs)
         self.spans: Spans = ([], [])
         self.arrays: dict[Buffer, ndarray] = {}  # what host functions see
         for buffer, offset in program.placement.offsets.items():
@@ -94,7 +97,7 @@ class Instance:
         """
         program = self.program
         arrays = list(originals)
-        new = [i for i, array in enumerate(originals) if array is not self.known[i]]
+        new = [i for i, array in enumerate(originals) if array is not self.known[i]()]
         for i in new:
             arrays[i] = fit(originals[i], program.inputs[i])
         if any(program.is_written[i] for i in new):
@@ -105,7 +108,7 @@ class Instance:
                 arrays[i] = arrays[i].copy()
             self.operands[i] = address(arrays[i])
             lasting = program.inputs[i].role == "state" and arrays[i] is originals[i]
-            self.known[i] = arrays[i] if lasting else None
+            self.known[i] = ref(arrays[i]) if lasting else nothing
         for i, array in enumerate(outputs, len(arrays)):
             self.operands[i] = address(array)
         return arrays + outputs
@@ -217,6 +220,10 @@ def fit(array: ndarray, buffer: Buffer) -> ndarray:
     if array.shape != buffer.shape:
         raise ValueError(f"[program] expects {buffer!r}, got an array of shape {array.shape}")
     return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
+
+
+def nothing() -> None:
+    """A reference to no array."""
 
 
 def address(array: ndarray) -> int:

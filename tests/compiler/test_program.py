@@ -3,6 +3,7 @@ tiles, threads, host functions, states, outputs.
 """
 
 import os
+import sys
 import threading
 
 import numpy as np
@@ -365,3 +366,11 @@ def test_an_object_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "build", None)  # would fail
     accumulation()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_programs_do_not_keep_what_they_are_given():
+    program = accumulation()
+    x, state = np.zeros(N, np.int64), np.zeros(N, np.int64)
+    before = sys.getrefcount(x), sys.getrefcount(state)
+    program.run([x, state])
+    assert (sys.getrefcount(x), sys.getrefcount(state)) == before
