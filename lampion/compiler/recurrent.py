@@ -1,5 +1,6 @@
 """Whole layers of LSTM and GRU on arrays: per step one product and one kernel for all that is
-elementwise. Imports product, kernel and mathematics.
+elementwise. Imports product, sums, kernel and
+mathematics.
 
 The signatures are those of lampion/ops/recurrent_kernels.py, whose NumPy code says what is
 computed; `x` is the input's share of the gates (T, N, gates * H), all arrays are of one float type.
@@ -18,8 +19,8 @@ from . import mathematics
 from .ir import Node, loop, store
 from .kernel import Kernel, Loops
 from .product import gemm
+from .sums import sum_over
 
-COST = 4  # an element of a gate is worth so many of a sum
 TYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 
@@ -62,9 +63,11 @@ def slope(s: Node) -> Node:
 
 
 def lstm_step(pointers: list[Node], unit: Node, gate: Callable[[int], Node]) -> list[tuple]:
-    """gates: the state's share before, the activated gates after."""
-    gates, cells, out, x, c = pointers
-    i, f, g, o = (added([gates, x], gate(k)) for k in range(4))
+    """share: the state's of all gates. It is an array of its own: LLVM could not tell that a gate
+    that is stored is not one that is still to be loaded.
+    """
+    gates, cells, out, x, share, c = pointers
+    i, f, g, o = (added([share, x], gate(k)) for k in range(4))
     i, f, o = (mathematics.sigmoid(s) for s in (i, f, o))
     g = mathematics.tanh(g)
     cell = f * c.load(unit) + i * g
@@ -115,7 +118,7 @@ def gru_step_back(pointers: list[Node], unit: Node, gate: Callable[[int], Node])
 
 
 KERNELS: dict[str, tuple[int, int, Callable]] = {  # gates, arrays, body
-    "lstm": (4, 5, lstm_step),
+    "lstm": (4, 6, lstm_step),
     "lstm_back": (4, 7, lstm_step_back),
     "gru": (3, 6, gru_step),
     "gru_back": (3, 8, gru_step_back),
@@ -129,7 +132,7 @@ def kernel(name: str, dtype: np.dtype) -> Callable[..., None]:
     made = Kernel(name, [TYPES[dtype]] * arrays, ["i64"], rows(gates, body))
 
     def call(width: int, *arrays: ndarray) -> None:
-        made(arrays, [width], len(arrays[0]), COST * gates * width)
+        made(arrays, [width], len(arrays[0]), gates * width)
 
     return call
 
@@ -150,7 +153,10 @@ def before(out: ndarray, start: ndarray, backwards: bool) -> ndarray:
 def weight_gradients(d: ndarray, h: ndarray, b: Any) -> tuple[ndarray, ndarray | None]:
     """The gradients of w and b from those of the gates (T, N, G) and the states before them."""
     flat = d.reshape(-1, d.shape[-1])
-    return gemm(flat.T, h.reshape(len(flat), -1)), None if b is None else flat.sum(0)
+    gb = None if b is None else sum_over(flat, (0,))
+    if b is not None and gb is None:
+        gb = flat.sum(0)
+    return gemm(flat.T, h.reshape(len(flat), -1)), gb
 
 
 def lstm(x: ndarray, w: ndarray, b: Any, h: ndarray, c: ndarray, backwards: bool) -> tuple:
@@ -158,11 +164,11 @@ def lstm(x: ndarray, w: ndarray, b: Any, h: ndarray, c: ndarray, backwards: bool
     x, b, h, c = in_rows(x, b, h, c)
     gates, out = np.empty_like(x), np.empty((*x.shape[:2], h.shape[1]), x.dtype)
     cells, step, width, turned = np.empty_like(out), kernel("lstm", x.dtype), h.shape[1], w.T
+    share = np.empty(x.shape[1:], x.dtype)
     for t in steps(len(x), backwards):
-        own = gemm(h, turned, gates[t], bias=b)
-        h, new = out[t], cells[t]
-        step(width, own, new, h, x[t], c)
-        c = new
+        gemm(h, turned, share, bias=b)
+        step(width, gates[t], cells[t], out[t], x[t], share, c)
+        h, c = out[t], cells[t]
     return out, c.copy(), gates, cells
 
 
