@@ -122,7 +122,7 @@ def machine(target: Target, jit: bool = False) -> Any:
     """LLVM's machine for the target."""
     kind = llvm().Target.from_triple(target.triple)
     return kind.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, jit=jit, codemodel="default"
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", jit=jit, codemodel="default"
     )
 
 
@@ -167,5 +167,5 @@ def load_by(
     """`load` for IR that is written only where nothing is stored: `decides` says what it is."""
     target = target or host()
     version = importlib.import_module("llvmlite").__version__
-    name = disk.key(__version__, version, *map(str, target), *decides)
+    name = disk.key(__version__, version, "pic", *map(str, target), *decides)
     return Native(disk.fetch(name, lambda: build(text(), target)))
