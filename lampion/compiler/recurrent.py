@@ -1,6 +1,5 @@
 """Whole layers of LSTM and GRU on arrays: per step one product and one kernel for all that is
-elementwise. Imports product, sums, kernel and
-mathematics.
+elementwise. Imports product, sums, kernel and mathematics.
 
 The signatures are those of lampion/ops/recurrent_kernels.py, whose NumPy code says what is
 computed; `x` is the input's share of the gates (T, N, gates * H), all arrays are of one float type.

@@ -19,6 +19,7 @@ from .rowwise import TYPES, Row, by_rows, channel, total
 
 BLOCK = 4  # rows that are added before they are added to the sum
 SHORTEST = 16  # elements of a row that are worth a compiled loop
+STRIP = 64  # columns that one thread adds to
 LONGEST, MANY = 1 << 13, 64  # columns that stay in the first-level cache, rows to be added up
 
 
@@ -62,11 +63,25 @@ def of_channel(pointers: list[Node], numbers: list[Node], start: Node, stop: Nod
     return [loop(number, store(sums, number, total(x.load(at), n, i)))]
 
 
+def into_rows(
+    pointers: list[Node], numbers: list[Node], start: Node, stop: Node
+) -> list[Node]:
+    """table[index[r]] += x[r] for all rows, in their order; an item is a strip of columns."""
+    table, x, index = pointers
+    count, columns = numbers
+    loops = Loops()
+    row = loops(0, count)
+    c = loops(start * STRIP, (stop * STRIP).min(columns), "vector")
+    at = index.load(row) * columns + c
+    return [loop(row, loop(c, store(table, at, table.load(at) + x.load(row * columns + c))))]
+
+
 KERNELS: dict[str, tuple[int, Callable]] = {  # how many numbers, the body
     "everything": (1, everything),
     "rows": (1, by_rows(of_row)),
     "across": (2, across),
     "channels": (3, of_channel),
+    "into_rows": (2, into_rows),
 }
 
 
@@ -74,7 +89,24 @@ KERNELS: dict[str, tuple[int, Callable]] = {  # how many numbers, the body
 def kernel(name: str, dtype: np.dtype) -> Kernel:
     """The compiled kernel for a type."""
     numbers, body = KERNELS[name]
-    return Kernel(f"sum_{name}", [TYPES[dtype]] * 2, ["i64"] * numbers, body)
+    arrays = [TYPES[dtype]] * 2 + ["i64"] * (name == "into_rows")
+    return Kernel(f"sum_{name}", arrays, ["i64"] * numbers, body)
+
+
+def add_rows(x: ndarray, index: ndarray, rows: int) -> ndarray | None:
+    """The table (rows, columns) to which each row of x is added at its number; None for arrays
+    that this is not made for.
+    """
+    if x.dtype not in TYPES or index.dtype != np.int64 or not x.size:
+        return None
+    if index.min() < 0 or index.max() >= rows:
+        return None
+    columns = x.size // index.size
+    table = np.zeros((rows, columns), x.dtype)
+    arrays = [table, np.ascontiguousarray(x), np.ascontiguousarray(index)]
+    strips = -(-columns // STRIP)
+    kernel("into_rows", x.dtype)(arrays, [index.size, columns], strips, index.size * STRIP)
+    return table
 
 
 @lru_cache(1024)

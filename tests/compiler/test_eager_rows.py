@@ -145,3 +145,13 @@ def test_operators_take_them(monkeypatch):
         for p, q in zip(a, b, strict=True):
             assert np.shape(p) == np.shape(q) and np.asarray(p).dtype == np.asarray(q).dtype
             np.testing.assert_allclose(p, q, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(300, 100), (1, 1), (50, 64), (700, 65)])
+def test_rows_are_added_at_their_numbers(make, count, columns):
+    x, index = make(count, columns), np.random.default_rng(3).integers(0, 9, count)
+    wanted = np.zeros((9, columns), np.float64)
+    np.add.at(wanted, index, x)
+    tolerance = 1e-5 if x.dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(sums.add_rows(x, index, 9), wanted, atol=tolerance * 10)
+    assert sums.add_rows(x, index - 1, 5) is None
