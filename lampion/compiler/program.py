@@ -128,11 +128,12 @@ class Instance:
             np.copyto(self.array(buffer, given), result)
 
     def array(self, buffer: Buffer, given: list[ndarray]) -> ndarray:
-        """The array of a buffer."""
+        """The array of a buffer; what shares its memory may have another shape."""
         memory = self.program.placement.memory(buffer)
-        if memory in self.arrays:
-            return self.arrays[memory]
-        return given[self.program.moving[memory]]
+        found = self.arrays.get(memory)
+        if found is None:
+            found = given[self.program.moving[memory]]
+        return found if found.shape == buffer.shape else found.reshape(buffer.shape)
 
 
 class Program:
