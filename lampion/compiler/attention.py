@@ -8,10 +8,14 @@ exponentials are kept, from which the way back makes the scores again, block by 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+from numpy import ndarray
+
 from ..errors import check
-from . import runtime
+from . import runtime, stages
 from .attention_code import (
     ADDED,
     JOB,
@@ -22,6 +26,7 @@ from .attention_code import (
     write_forward,
 )
 from .gemm import BATCH_DIMS, DEPTH, kernels, shape_for
+from .product import aligned
 from .product_jobs import merge, spread
 from .stages import Call, Layout
 
@@ -198,3 +203,74 @@ def batch_fields(lead: tuple[int, ...], steps: dict[str, list[int]]) -> dict[str
         for name, own in zip(steps, merged, strict=True):
             fields[f"{name}_batch{i}"] = own[i - padding] if i >= padding else 0
     return fields
+
+
+# -- for eager operators -----------------------------------------------------------------------
+
+
+def run(calls: tuple[Call, ...], arrays: Sequence[ndarray | None]) -> None:
+    """Runs the calls on the arrays, those that are None left out."""
+    stages.run(calls, [x.ctypes.data for x in arrays if x is not None])
+
+
+def empty(shape: tuple[int, ...], like: ndarray) -> ndarray:
+    """A new array, with its dimensions in the order in memory that they have in `like`."""
+    if shape == like.shape and like.strides[-1] == like.itemsize:
+        return np.empty_like(like)
+    return np.empty(shape, like.dtype)
+
+
+def layout(x: ndarray | None) -> Layout | None:
+    """The layout of an array."""
+    return None if x is None else Layout.of(x)
+
+
+def usable(*arrays: ndarray | None) -> bool:
+    """Whether kernels are made for such arrays; what layouts do not tell is checked here."""
+    given = [x for x in arrays if x is not None]
+    matrices = [x for x in given if x.dtype.name == "float32"]
+    return all(aligned(x) for x in given) and all(
+        x.shape[-1] == 1 or x.strides[-1] == x.itemsize for x in matrices
+    )
+
+
+def attend(
+    q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, scale: float, causal: bool
+) -> tuple[ndarray, ndarray, ndarray] | None:
+    """`softmax(q @ k.T * scale + mask) @ v`, and each query's largest score and sum of
+    exponentials; None where no kernel is made for the arrays.
+    """
+    if not usable(q, k, v):
+        return None
+    masks = () if mask is None else mask.shape[:-2]
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], masks)
+    y = empty((*lead, q.shape[-2], v.shape[-1]), q)
+    largest, total = np.empty(y.shape[:-1], y.dtype), np.empty(y.shape[:-1], y.dtype)
+    layouts = (*map(Layout.of, (q, k, v)), layout(mask), Layout.of(y))
+    try:
+        calls = attention_calls(*layouts, scale=scale, causal=causal)
+    except ValueError:
+        return None
+    run(calls, (q, k, v, mask, y, largest, total))
+    return y, largest, total
+
+
+def attend_back(
+    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, y: ndarray,
+    largest: ndarray, total: ndarray, scale: float, causal: bool,
+) -> list[ndarray] | None:  # fmt: skip
+    """The gradients of q, k and v, with all the batches of y; None where no kernel is made."""
+    if g.strides[-1] != g.itemsize:
+        g = np.ascontiguousarray(g)
+    if not usable(g, q, k, v, y):
+        return None
+    lead = y.shape[:-2]
+    gradients = [empty((*lead, *x.shape[-2:]), x) for x in (q, k, v)]
+    layouts = (*map(Layout.of, (g, q, k, v)), layout(mask), *map(Layout.of, (y, *gradients)))
+    try:
+        calls = attention_gradient_calls(*layouts, scale=scale, causal=causal)
+    except ValueError:
+        return None
+    largest, total = map(np.ascontiguousarray, (largest, total))
+    run(calls, (g, q, k, v, mask, y, largest, total, *gradients))
+    return gradients

@@ -10,14 +10,23 @@ from __future__ import annotations
 import struct
 from functools import cache
 
+import ml_dtypes
+import numpy as np
+from numpy import ndarray
+
 from ..errors import check
 from . import pool, stages
 from .gemm import BATCH_DIMS, JOB
-from .product import kernel
+from .product import aligned, kernel
 from .product_jobs import descriptions
 from .stages import Call, Layout
 
 SUMS = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}  # the type of sums
+TYPES = {
+    np.dtype(np.float32): "float32",
+    np.dtype(np.float64): "float64",
+    np.dtype(ml_dtypes.bfloat16): "bfloat16",
+}
 
 
 def matmul_calls(
@@ -112,3 +121,30 @@ def check_layouts(a: Layout, b: Layout, out: Layout, bias: Layout | None) -> Non
             lambda: f"[matmul] expects a bias of {wanted}, got {bias}",
             ValueError,
         )
+
+
+# -- for eager operators -----------------------------------------------------------------------
+
+
+def multiply(a: ndarray, b: ndarray, bias: ndarray | None = None) -> ndarray | None:
+    """`a @ b + bias`, (..., M, K) by (..., K, N), in a new array of the operands' type; None where
+    no kernel is made for them.
+    """
+    dtype = a.dtype
+    name = TYPES.get(dtype) if dtype == b.dtype and (bias is None or bias.dtype == dtype) else None
+    if name is None:
+        return None
+    stages.settle()
+    if a.ndim == b.ndim == 2 and name != "bfloat16":
+        return kernel(name).call(a, b, np.empty((a.shape[0], b.shape[1]), dtype), bias, False)
+    given = [a, b] if bias is None else [a, b, bias]
+    if bias is not None and (name == "bfloat16" or bias.strides != (bias.itemsize,)):
+        return None
+    if not all(aligned(x) for x in given):
+        return None
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    out = np.empty((*lead, a.shape[-2], b.shape[-1]), dtype)
+    of_bias = None if bias is None else Layout.of(bias)
+    calls = matmul_calls(Layout.of(a), Layout.of(b), Layout.of(out), bias=of_bias)
+    stages.run(calls, [x.ctypes.data for x in (*given, out)])
+    return out

@@ -20,6 +20,7 @@ from ..core.graph import DIRECT, STATE
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
+from .large import engine
 from .matmul import SCALAR_NAMES
 from .rules import EXPORTS, batch_elementwise, wide
 
@@ -74,6 +75,34 @@ def scores(
     return s
 
 
+LARGE = 1 << 16  # multiplications in the scores from which compiled kernels are faster
+
+
+def large_attention(
+    q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, scale: float, is_causal: bool
+) -> tuple[ndarray, ndarray, ndarray] | None:
+    """`attention_kernel` by compiled kernels where they are faster, else None."""
+    if q.dtype != np.float32 or q.size * k.shape[-2] < LARGE:
+        return None
+    compiler = engine("attention")
+    return None if compiler is None else compiler.attend(q, k, v, mask, scale, is_causal)
+
+
+def large_attention_gradient(
+    g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None,
+    y: ndarray, largest: ndarray, total: ndarray, scale: float, is_causal: bool,
+) -> list | None:  # fmt: skip
+    """The gradients of q, k and v, and None for the mask's, by compiled kernels; or None."""
+    if q.dtype != np.float32 or g.dtype != q.dtype or q.size * k.shape[-2] < LARGE:
+        return None
+    compiler = engine("attention")
+    if compiler is None:
+        return None
+    results = y, largest, total
+    made = compiler.attend_back(g, q, k, v, mask, *results, scale, is_causal)
+    return None if made is None else [*made, None]
+
+
 def attention_kernel(
     q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None, scale: float, is_causal: bool
 ) -> tuple[ndarray, ndarray, ndarray]:
@@ -81,6 +110,9 @@ def attention_kernel(
 
     A query that sees nothing gives zeros.
     """
+    made = large_attention(q, k, v, mask, scale, is_causal)
+    if made is not None:
+        return made
     given = q.dtype
     q, k, v, mask = spread_out(q, k, v, mask)
     y = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
@@ -100,10 +132,14 @@ def attention_kernel(
 
 def attention_gradient_kernel(
     g: ndarray, q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None,
-    largest: ndarray, total: ndarray,
+    y: ndarray, largest: ndarray, total: ndarray,
     scale: float, is_causal: bool, needs: tuple,
 ) -> list:  # fmt: skip
     """The gradients of q, k, v and a floating mask, from scores made again block by block."""
+    if not needs[3]:
+        made = large_attention_gradient(g, q, k, v, mask, y, largest, total, scale, is_causal)
+        if made is not None:
+            return made
     given = q.dtype
     q, k, v, mask = spread_out(q, k, v, mask)
     g = g.astype(q.dtype, copy=False)
@@ -152,12 +188,13 @@ def safe_softmax(s: Tensor) -> Tensor:
     return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
 
 
-def attention_gradient(g, q, k, v, mask, largest, total, scale, is_causal, needs):  # type: ignore[no-untyped-def]
+def attention_gradient(g, q, k, v, mask, y, largest, total, scale, is_causal, needs):  # type: ignore[no-untyped-def]
     """The gradients: fast on arrays, or with public operators where they are recorded."""
     if STATE.mode == DIRECT:
-        tensors = (g, q, k, v, mask, largest, total)
-        g, q, k, v, mask, largest, total = [None if t is None else t._data for t in tensors]
-        grads = attention_gradient_kernel(g, q, k, v, mask, largest, total, scale, is_causal, needs)
+        tensors = (g, q, k, v, mask, y, largest, total)
+        g, q, k, v, mask, y, largest, total = [None if t is None else t._data for t in tensors]
+        results = y, largest, total
+        grads = attention_gradient_kernel(g, q, k, v, mask, *results, scale, is_causal, needs)
         return [None if a is None else wrap(a) for a in grads]
     p = safe_softmax(masked_scores(q, k, mask, scale, is_causal))
     gp = g @ v.mT

@@ -15,12 +15,16 @@ from ..core.memory import tick
 from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
-from .matmul import as_rows, matmul_kernel, product, same_type
+from .matmul import as_rows, large_product, matmul_kernel, product, same_type
 from .rules import EXPORTS, F32, F64, move_to_front
 
 
 def linear_kernel(x: ndarray, w: ndarray, b: ndarray | None) -> ndarray:
     """x @ w.T + b; a weight of one dimension gives one number per row."""
+    if b is not None and b.shape == w.shape[:1]:
+        made = large_product(x, w.T, b)
+        if made is not None:
+            return made
     y = matmul_kernel(x, w.T)
     if b is None:
         return y
@@ -112,11 +116,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         return general_linear(input, weight, bias)
     try:
-        y = x.dot(w.T)
+        y = linear_kernel(x, w, b)
     except ValueError:
         raise features_differ(x, w) from None
-    if b is not None:
-        y += b
     t = wrap(y)
     if mode:
         mask = input._requires_grad + 2 * weight._requires_grad

@@ -1,7 +1,8 @@
 """Products of matrices and vectors. May import rules, earlier families, core and the base.
 
-Every product ends in one BLAS call (or one per matrix of a batch). PyTorch's matmul rules: a vector
-counts as a row on the left and as a column on the right, dimensions before the last two broadcast.
+Large products are compiled kernels, others one BLAS call (or one per matrix of a batch). PyTorch's
+matmul rules: a vector counts as a row on the left and as a column on the right, dimensions before
+the last two broadcast.
 Half-precision types are computed in float32 and rounded once.
 """
 
@@ -21,13 +22,32 @@ from ..core.memory import tick
 from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
+from .large import engine
 from .rules import EXPORTS, F32, F64, batch_elementwise, move_to_front, public
 
 # -- kernels -----------------------------------------------------------------------------------
 
 
+LARGE = 1 << 16  # multiplications from which compiled products are faster than BLAS
+FEW = 8  # rows below which they are not
+
+
+def large_product(a: ndarray, b: ndarray, bias: ndarray | None = None) -> ndarray | None:
+    """`a @ b + bias` by a compiled kernel where that is faster than BLAS, else None."""
+    inner = a.shape[-1]
+    if a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < LARGE or a.size < FEW * inner:
+        return None
+    if inner != b.shape[-2]:
+        return None
+    compiler = engine("matmul")
+    return None if compiler is None else compiler.multiply(a, b, bias)
+
+
 def matmul_kernel(a: ndarray, b: ndarray) -> ndarray:
     """The matrix product over the last two dimensions; (..., n, k) @ (k, m) is one call of BLAS."""
+    made = large_product(a, b)
+    if made is not None:
+        return made
     if a.dtype.itemsize < 4 and a.dtype.kind in "fV":
         return matmul_kernel(a.astype(F32), b.astype(F32)).astype(a.dtype)
     if b.ndim <= 2 and (a.ndim <= 2 or a.flags.c_contiguous):
@@ -164,7 +184,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     ):
         return general_matmul(input, other)
     try:
-        t = wrap(x.dot(y))
+        t = wrap(matmul_kernel(x, y))
     except ValueError:
         raise sizes_differ(x, y) from None
     if mode:
