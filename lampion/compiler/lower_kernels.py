@@ -15,6 +15,7 @@ import numpy as np
 
 from .graph import Value
 from .ir import (
+    FLOATS,
     Node,
     constant,
     loop,
@@ -29,7 +30,7 @@ from .kernels import Buffer, Generated, Kernel
 from .lower_index import Counter, Index, as_node, broadcast, count, digits
 from .lower_maps import Alias, Map, Reader
 from .lower_program import Definitions
-from .lower_reduce import COMBINE, Reduction, is_column
+from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered, is_column
 from .lower_scalar import rounded, storage_type, value_type
 from .passes.fuse import Group, is_simple_column, space
 
@@ -131,6 +132,9 @@ class Writer:
     def reduced(self, value: Value, how: Reduction) -> Node:
         """A reduction over the loops that are not kept: of all elements, whoever asks for it."""
         element = how.prepare(self.masked(None).read(how.source, self.full))
+        if how.kind in ("max", "min") and element.dtype in FLOATS:
+            key = reduce(as_ordered(element, how.kind), self.ranges, how.kind, "reassoc")
+            return rounded(from_ordered(key, element.dtype), how.dtype)
         result = reduce(element, self.ranges, how.kind, "reassoc")
         return rounded(result, how.dtype)
 

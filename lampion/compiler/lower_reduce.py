@@ -8,6 +8,7 @@ added in order, so results are the same bits for any number of threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 
 from .formula import Unsupported
 from .graph import Step, Value
-from .ir import FLOATS, Node, reduction_identity
+from .ir import FLOATS, Node, constant, reduction_identity, where
 from .lower_index import Index, count, digits
 from .lower_maps import Map, Reader
 from .lower_scalar import rounded, value_type
@@ -142,6 +143,31 @@ def one_each(source: Value, prepare: Callable[[Node], Node], out: Value) -> Map:
         return rounded(prepare(reader.read(source, index)), out.dtype)
 
     return Map(element, 1)
+
+
+# -- extremes of floats ------------------------------------------------------------------------
+
+SIGNS = {"f32": ("i32", 31), "f64": ("i64", 63)}
+
+
+def as_ordered(x: Node, kind: str) -> Node:
+    """A float as an integer of the same order, nan beyond all: integers reduce faster, and LLVM
+    does not fold the identity of their extremes into branches.
+    """
+    bits, sign = SIGNS[x.dtype]
+    key = flipped(x.bitcast(bits), sign)
+    nan = constant(math.nan, x.dtype).bitcast(bits)
+    return where(x.differs(x), nan if kind == "max" else flipped(nan ^ (-1 << sign), sign), key)
+
+
+def from_ordered(key: Node, dtype: str) -> Node:
+    """The float again."""
+    return flipped(key, SIGNS[dtype][1]).bitcast(dtype)
+
+
+def flipped(bits: Node, sign: int) -> Node:
+    """All bits but the sign turned where it is set."""
+    return bits ^ ((bits >> sign) & ((1 << sign) - 1))
 
 
 # -- blocks ------------------------------------------------------------------------------------
