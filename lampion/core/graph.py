@@ -54,6 +54,13 @@ class State(threading.local):
         )
         self.switch(GENERAL if rare or self.observers else TAPE if self.grad else DIRECT)
 
+    def only_observed(self) -> bool:
+        """Whether `mode` is GENERAL for the sake of observers alone: operators may be as large as
+        they are without them.
+        """
+        other = self.interpreters or self.autocast or self.saved_hooks or self.anomaly
+        return bool(self.observers) and not other
+
     def switch(self, mode: int) -> None:
         """Changes `mode`, and has compiled calls read it again."""
         self.mode = mode

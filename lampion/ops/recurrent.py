@@ -198,11 +198,12 @@ def walk(
 def layer_gradients(kind: str, g: Any, inputs: tuple, kept: tuple, backwards: bool) -> list:
     """The gradients of a fused layer: on arrays, or of the same steps in public operators."""
     given = g[:2] if isinstance(g, list) else [g]  # of an LSTM: outputs and last c
-    if STATE.mode != DIRECT:
+    whole = STATE.mode == DIRECT or (STATE.only_observed() and not STATE.grad)
+    if not whole:
         return stepwise_gradients(kind, given, inputs, backwards)
-    arrays = [None if t is None else t._data for t in (*given, *inputs, *kept)]
-    grads = LAYER_GRADIENTS[kind](*arrays, backwards=backwards)
-    return [None if a is None else wrap(a) for a in grads]
+    grads = apply(LAYER_GRADIENTS[kind], *given, *inputs, *kept, backwards=backwards)
+    found = iter(grads)
+    return [None if t is None else next(found) for t in inputs]
 
 
 def stepwise_gradients(kind: str, given: list, inputs: tuple, backwards: bool) -> list:
@@ -266,11 +267,31 @@ LAYERS = {
     "rnn_tanh": simple_layer("rnn_tanh", False),
     "rnn_relu": simple_layer("rnn_relu", True),
 }
-LAYER_GRADIENTS: dict[str, Callable] = {
-    "lstm": kernels.lstm_gradient,
-    "gru": kernels.gru_gradient,
-    "rnn_tanh": functools.partial(kernels.simple_gradient, relu=False),
-    "rnn_relu": functools.partial(kernels.simple_gradient, relu=True),
+
+
+def layer_gradient(kind: str, gradients: Callable) -> Op:
+    """The record of a fused layer's gradients: those of the inputs that there are."""
+
+    def kernel(*arrays: ndarray | None, backwards: bool) -> tuple:
+        found = gradients(*arrays, backwards=backwards)
+        return tuple([a for a in found if a is not None])
+
+    given = ("g", "gc") if kind == "lstm" else ("g",)
+    layer = LAYERS[kind]
+    return Op(
+        f"{kind}_layer_gradient",
+        (*given, *layer.inputs, *layer.outputs),
+        kernel,
+        kind="fused",
+        outputs=("gradients", ...),
+    )
+
+
+LAYER_GRADIENTS = {
+    "lstm": layer_gradient("lstm", kernels.lstm_gradient),
+    "gru": layer_gradient("gru", kernels.gru_gradient),
+    "rnn_tanh": layer_gradient("rnn_tanh", functools.partial(kernels.simple_gradient, relu=False)),
+    "rnn_relu": layer_gradient("rnn_relu", functools.partial(kernels.simple_gradient, relu=True)),
 }
 
 
@@ -282,7 +303,7 @@ def run_layer(
     tensors = [t for t in (x, w, b, *start) if t is not None]
     types = {t._data.dtype for t in tensors}
     if (
-        STATE.mode == GENERAL
+        (STATE.mode == GENERAL and not STATE.only_observed())
         or w_hr is not None
         or len(set(sizes)) != 1
         or types not in FUSED_TYPES
