@@ -144,6 +144,7 @@ ORDER = {
         "calls_elementwise",
         "calls_views",
         "calls_fused",
+        "calls_inplace",
         "builtins",
         "__init__",
     ],

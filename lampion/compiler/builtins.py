@@ -9,7 +9,16 @@ from functools import partial
 from typing import Any
 
 from ..core.op import OPS
-from . import calls, calls_elementwise, calls_fused, calls_views, objects, recording, runtime
+from . import (
+    calls,
+    calls_elementwise,
+    calls_fused,
+    calls_inplace,
+    calls_views,
+    objects,
+    recording,
+    runtime,
+)
 from .calls import Entry
 from .emit import Module
 
@@ -45,6 +54,25 @@ OTHERS: dict[str, tuple[str, str]] = {
 }
 
 
+# In place: name -> (the core, the operator's record, the parameters).
+IN_PLACE: dict[str, tuple[str, str, str]] = {
+    "add_": ("scaled_sum_", "add", "self other alpha"),
+    "sub_": ("arithmetic_", "sub", "self other alpha"),
+    "mul_": ("arithmetic_", "mul", "self other"),
+    "div_": ("arithmetic_", "div", "self other"),
+    "fill_": ("fill_", "", "self value"),
+    "zero_": ("zero_", "", "self"),
+    "copy_": ("copy_", "", "self src"),
+}
+
+
+def in_place_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a call in place."""
+    core, operator, parameters = IN_PLACE[name]
+    context = calls_inplace.context_of(operator, name)
+    return Entry(core, tuple(parameters.split()), tuple(places), context)
+
+
 def other_entry(core: str, places: Sequence[Place]) -> Entry:
     """The entry of an operator that has a core of its own."""
     name, parameters = OTHERS[core]
@@ -62,6 +90,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
         *calls_elementwise.SHARED,
         *calls_views.SHARED,
         *calls_fused.SHARED,
+        *calls_inplace.SHARED,
     ):
         write_function(module)
     for name in looped:
@@ -74,27 +103,28 @@ def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
 
 def install(
     elementwise: dict[str, Sequence[Place]],
+    in_place: dict[str, Sequence[Place]],
     others: dict[str, Sequence[Place]],
     publish: Callable[[Place, Callable[[Any, type | None], Any]], None],
 ) -> bool:
     """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
     missing, or objects lie in memory otherwise than expected.
 
-    `elementwise` maps names of operators to the places where they are published, `others` names of
-    cores. `publish(place,
-    make)` puts `make(python, cls)` into the place of the function `python`.
+    `elementwise` maps names of operators to the places where they are published, `in_place` and
+    `others` names of what is listed above. `publish(place, make)` puts `make(python, cls)` into the
+    place of the function `python`.
     """
     if not (runtime.available() and objects.known_layout()):
         return False
     entries = {name: elementwise_entry(name, places) for name, places in elementwise.items()}
     looped = [name for name in entries if calls_elementwise.has_loops(OPS[name])]
     everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
+    everything += [in_place_entry(*item) for item in in_place.items()]
     module = write(everything, looped)
     code = runtime.load(module.text())
     objects.fill_objects(code, module)
     for name in looped:
-        context: Any = entries[name].context
-        context.loop32, context.loop64 = [code.address(f"{name}_{bits}") for bits in (32, 64)]
+        calls_elementwise.fill_loops(code, OPS[name], [entry.context for entry in everything])
     for entry in everything:
         for place in entry.places:
             publish(place, partial(calls.builtin, code, entry, place))

@@ -10,6 +10,7 @@ it raises the errors.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -134,7 +135,8 @@ def builtin(
     """The entry as a Python built-in that takes the place of `general`: a method of the class, or
     a function if that is None.
     """
-    names: Any = (ctypes.py_object * len(entry.parameters))(*entry.parameters)  # type: ignore[misc]
+    interned = map(sys.intern, entry.parameters)  # as the names at call sites are
+    names: Any = (ctypes.py_object * len(entry.parameters))(*interned)  # type: ignore[misc]
     context = 0 if entry.context is None else ctypes.addressof(entry.context)
     known, size, bound = ctypes.addressof(names), len(entry.parameters), cls is not None
     call = Call(code.address(entry.core), context, id(general), known, size, bound)

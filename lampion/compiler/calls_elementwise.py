@@ -8,6 +8,7 @@ require grad the plan of the backward and what it saves.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..core.op import Op
 from .calls_loops import FLOAT_TYPES
 from .emit import Module, Value
 from .objects import ITEMS, SMALL, Scope, begin, begin_core
+from .runtime import Native
 
 PLAIN = set("abcxyzmaximum()0, +-*/")  # what formulas of plain arithmetic are spelled with
 
@@ -84,12 +86,20 @@ def has_loops(op: Op) -> bool:
     return names <= known and set(op.formula) <= PLAIN
 
 
+def fill_loops(code: Native, op: Op, contexts: Sequence[Any]) -> None:
+    """Tells all contexts of the operator where its loops are."""
+    for context in contexts:
+        own = getattr(context, "operator", context)
+        if isinstance(own, Context) and own.kernel == id(op.kernel):
+            own.loop32, own.loop64 = [code.address(f"{op.name}_{bits}") for _, bits in FLOAT_TYPES]
+
+
 def write_loops(module: Module, op: Op) -> None:
     """The operator's loops over rows of either type."""
     code = compile(op.formula, op.name, "eval")
     for type, bits in FLOAT_TYPES:
         f = module.function(
-            f"{op.name}_{bits}", "void", y="ptr noalias", a="ptr", b="ptr", n="i64", da="i64",
+            f"{op.name}_{bits}", "void", y="ptr", a="ptr", b="ptr", n="i64", da="i64",
             db="i64",
         )  # fmt: skip
         with f.loop(0, f["n"]) as i:

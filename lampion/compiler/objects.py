@@ -41,9 +41,11 @@ OBJECTS: dict[str, Any] = {
     "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
     "Ellipsis": ..., "EMPTY": (), "LAST": (-1,), "ALL": {"dim": None, "keepdim": False},
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
-    "ignored": -100, "averaged": "mean", "smooth": 0.0,
+    "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",
 } | {
-    name: name for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps")
+    name: name
+    for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps", "write",
+                 "_inference", "__name__")
 }  # fmt: skip
 
 
@@ -306,6 +308,6 @@ def begin_core(module: Module, name: str) -> Scope:
     return Scope(module.function(name, "ptr", context="ptr", given="ptr"))
 
 
-def begin(module: Module, name: str, result: str, **parameters: str) -> Scope:
+def begin(module: Module, name: str, result: str, /, **parameters: str) -> Scope:
     """Begins a function that other code of the module calls."""
     return Scope(module.function(name, result, True, **parameters))

@@ -40,6 +40,12 @@ ELEMENTWISE: dict[str, list[tuple[str, str]]] = {
     name: both(name)
     for name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "abs", "sigmoid", "maximum", "minimum")
 }
+IN_PLACE: dict[str, list[tuple[str, str]]] = {
+    "add_": [("Tensor", "add_"), ("Tensor", "__iadd__")],
+    "sub_": [("Tensor", "sub_"), ("Tensor", "__isub__")],
+    "mul_": [("Tensor", "mul_"), ("Tensor", "__imul__")],
+    "div_": [("Tensor", "div_")],
+} | {name: [("Tensor", name)] for name in ("fill_", "zero_", "copy_")}
 # Core of the compiler's -> where the function is published that it computes.
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
@@ -60,7 +66,7 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.builtins")
-    return builtins.install(ELEMENTWISE, OTHERS, publish)
+    return builtins.install(ELEMENTWISE, IN_PLACE, OTHERS, publish)
 
 
 def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> None:

@@ -423,3 +423,79 @@ def test_mode_is_read_again_after_each_change():
     assert KNOWN[0] != 0
     with torch.no_grad():
         assert KNOWN[0] == 0
+
+
+IN_PLACE = {
+    "add_": [(2.0,), (2,), (0.0,), ("other",), ("row",), ("number",), ("other", 0.5), (3, 2)],
+    "sub_": [(2.0,), ("other",), ("other", 0.5)],
+    "mul_": [(2.0,), ("other",), ("matrix grad",), (True,), ("double",), ("x",)],
+    "div_": [(2,), ("other",), ("whole",)],
+    "fill_": [(2.0,), (2,), ("number",), (math.nan,), (None,)],
+    "zero_": [()],
+    "copy_": [("other",), ("double",), ("row",), ("strided",), (1.0,), ("matrix grad",), ("wide",)],
+}
+
+
+def changed(function, kind, others, no_grad):
+    """What a call in place gives and leaves behind."""
+    given = tensors()
+    tensor = given[kind]
+    args = [given.get(o, o) for o in others[:1]]
+    options = {"alpha": others[1]} if len(others) > 1 else {}
+    with torch.set_grad_enabled(not no_grad):
+        result = outcome(function, (tensor, *args), options)
+    if isinstance(result, Tensor):
+        assert result is tensor
+        result = None
+    name = tensor.grad_fn and tensor.grad_fn.name()
+    storage = tensor._storage
+    writer = storage and storage.writer and (storage.writer[0], storage.writer_line()[1][-13:])
+    numbers = tensor.detach().numpy().tolist()
+    return result, numbers, name, tensor._version, tensor.requires_grad, writer
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place(name):
+    place = ("Tensor", name)
+    for kind in NAMES:
+        for others in IN_PLACE[name]:
+            for no_grad in (False, True):
+                found = changed(native(place), kind, others, no_grad)
+                wanted = changed(compiled_calls.REPLACED[place], kind, others, no_grad)
+                np.testing.assert_equal(found, wanted)
+
+
+def test_in_place_where_memory_is_shared():
+    for make in (
+        lambda x: x[1:].add_(x[:-1]), lambda x: x.mul_(x[2]), lambda x: x.add_(x),
+        lambda x: x[:2].copy_(x[1:3]), lambda x: x.expand(2, 6).add_(1.0),
+    ):  # fmt: skip
+        x, y = torch.arange(6.0), torch.arange(6.0)
+        outcome(make, (x,), {})
+        with_python(lambda: outcome(make, (y,), {}))
+        assert x.tolist() == y.tolist()
+    with torch.inference_mode():
+        made = torch.ones(3)
+    with pytest.raises(RuntimeError, match="inference"):
+        made.add_(1.0)
+
+
+def with_python(call):
+    """Runs a call with the Python functions in place."""
+    for place in IN_PLACE:
+        setattr(Tensor, place, compiled_calls.REPLACED[("Tensor", place)])
+    try:
+        call()
+    finally:
+        compiled_calls.install()
+
+
+def test_the_line_that_wrote_is_found():
+    x = torch.ones(3, requires_grad=True)
+    y = torch.ones(3)
+    z = x * y
+    y.add_(1.0)
+    with pytest.raises(RuntimeError, match=r"`add_` changed it at .*test_calls\.py:\d+") as error:
+        z.sum().backward()
+    line = int(str(error.value).split("test_calls.py:")[1].split(";")[0])
+    assert line == sys._getframe().f_lineno - 4
