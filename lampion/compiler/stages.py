@@ -81,6 +81,10 @@ class Encoded(NamedTuple):
 def encode(calls: Sequence[Call]) -> Encoded:
     """The program that runs the calls; its times go nowhere."""
     calls = [call for call in calls if call.tiles > 0]
+    check(len(calls) < MOST_STAGES, f"[stages] expects fewer than {MOST_STAGES} stages in a row")
+    for call in calls:
+        few = call.tiles < MOST_TILES
+        check(few, lambda: f"[stages] {call.name!r} expects fewer than {MOST_TILES} tiles")
     patch_count = sum(len(call.pointers) for call in calls)
     patches = 8 * (len(HEAD) + len(RECORD) * len(calls))
     start = patches + 8 * PATCH * patch_count
@@ -106,9 +110,12 @@ def encode(calls: Sequence[Call]) -> Encoded:
 
 # -- the driver ----------------------------------------------------------------------------------
 
-# The ticket is the number of the open stage times STAGE, plus the tiles left, plus SLACK: threads
-# that subtract in vain do not reach down into the stage's number.
-STAGE, SLACK = 1 << 32, 1 << 16
+# The ticket says which tiles nobody has taken: from its low end (bits 0 to 21) so many (bits 22 to
+# 43) of the open stage (bits 44 and up). Even threads take from the low end, odd ones from the
+# high end: so two threads meet in the middle, and each finds in its cache what it did in the stage
+# before. SLACK is added to the count: threads that take in vain do not reach the stage's number.
+LEFT, STAGE, SLACK = 1 << 22, 1 << 44, 1 << 16
+MOST_STAGES, MOST_TILES = 1 << 19, 1 << 21
 IDLE = -STAGE  # no stage is open
 
 
@@ -165,7 +172,7 @@ def write_advance(module: Module) -> None:
         f.call("void", stage.function, stage.job, zero, f["space"])
         number.set(number.get() + 1)
     tiles = read_stage(f, f["program"], number.get()).tiles
-    ticket = number.get() * STAGE + (tiles + SLACK)
+    ticket = number.get() * STAGE + (tiles + SLACK) * LEFT
     f.do(f"store atomic {ticket}, {field(f, 'ticket')} seq_cst, align 8")
     f.call("void", "post", f["pool"], Value(f, "ptr", "@take"), f["pool"])
     f.ret()
@@ -178,18 +185,21 @@ def write_take(module: Module) -> None:
     f = module.function("take", pool="ptr", thread="i64")
     start = f.load("ptr", field(f, "workspace"))
     space = f.at(start, f["thread"] * SHARE)
+    from_below = (f["thread"] & 1).equals(0)
+    step = f.select(from_below, f.constant("i64", 1 - LEFT), -LEFT)
     with f.forever() as done:
         ticket = f.emit("i64", f"load atomic i64, {field(f, 'ticket')} seq_cst, align 8")
-        with f.when((ticket % STAGE) <= SLACK, leave=done):
+        with f.when(ticket % STAGE < (SLACK + 1) * LEFT, leave=done):
             pass
-        ticket = f.emit("i64", f"atomicrmw sub {field(f, 'ticket')}, i64 1 seq_cst")
-        left = ticket % STAGE - SLACK
+        ticket = f.emit("i64", f"atomicrmw add {field(f, 'ticket')}, {step} seq_cst")
+        low, left = ticket % LEFT, ticket % STAGE / LEFT - SLACK
         with f.when(left <= 0, leave=done):
             pass
         number = ticket / STAGE
+        tile = f.select(from_below, low, low + left - 1)
         program = f.load("ptr", field(f, "program"))
         stage = read_stage(f, program, number)
-        f.call("void", stage.function, stage.job, stage.tiles - left, space)
+        f.call("void", stage.function, stage.job, tile, space)
         before = f.emit("i64", f"atomicrmw add {field(f, 'done')}, i64 1 seq_cst")
         with f.when((before + 1).equals(stage.tiles)):
             f.do(f"store atomic i64 0, {field(f, 'done')} seq_cst, align 8")
