@@ -22,6 +22,7 @@ from ..errors import check
 from .comparison import where
 from .large import LARGE, rowwise
 from .loss import F, chosen_reduction, reduced
+from .ranges import arange
 from .rules import move_to_front, wide
 from .shape import stack
 
@@ -332,9 +333,11 @@ def cross_entropy_gradient(g, x, target, w, lse, ignore_index, reduction):  # ty
         gx = cross_entropy_gradient_kernel(g, x, target, w, lse, ignore_index, reduction)
         return wrap(gx), None, None
     scale, classes = tensor_scale(g, target, w, ignore_index, reduction)
-    scale = scale.unsqueeze(1)
-    hot = x.new_zeros(x._data.shape).scatter(1, classes.unsqueeze(1), 1.0)
-    return (x.softmax(1) - hot) * scale, None, None
+    # lse has no derivative: it serves where the gradient is not differentiated in turn
+    p = x.softmax(1) if STATE.grad else (x - lse.unsqueeze(1)).exp()
+    numbers = arange(x._data.shape[1]).reshape(-1, *[1] * (x._data.ndim - 2))  # (C, 1 ...)
+    hot = classes.unsqueeze(1) == numbers
+    return where(hot, p - 1, p) * scale.unsqueeze(1), None, None
 
 
 CROSS_ENTROPY = Op(

@@ -40,8 +40,10 @@ def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, need
         shapes = (x.shape, None if w is None else w.shape, b_shape)
         return [None if a is None else wrap(a.reshape(s)) for a, s in zip(grads, shapes)]
     g, seen = seen_as(g, view), seen_as(x, view)
-    centred = seen - seen.mean(dims, keepdim=True)
-    scale = ((centred * centred).mean(dims, keepdim=True) + eps).rsqrt()
+    if STATE.grad:  # the statistics depend on x; those saved have no derivative
+        mean = seen.mean(dims, keepdim=True)
+        variance = ((seen - mean) * (seen - mean)).mean(dims, keepdim=True)
+    centred, scale = seen - mean, (variance + eps).rsqrt()
     n = centred * scale
     h = g if w is None else g * w.reshape(shape)
     gx = scale * (h - h.mean(dims, keepdim=True) - n * (h * n).mean(dims, keepdim=True))
