@@ -13,6 +13,7 @@ from .conv import conv_calls
 from .graph import Step, Value, contiguous_strides
 from .kernels import Buffer, Kernel, Library, Slice
 from .lower_program import Definitions
+from .lower_scatter import scatter
 from .matmul import SUMS, matmul_calls
 from .stages import Call, Layout
 
@@ -133,6 +134,7 @@ Template = Callable[[Definitions, Step, Buffers], list[Kernel] | None]
 TEMPLATES: dict[str, Template] = {
     **dict.fromkeys(("mm", "bmm", "matmul", "mv", "dot", "linear"), product),
     **dict.fromkeys(KINDS, convolution),
+    **dict.fromkeys(("embedding_gradient", "index_backward", "scatter", "scatter_add"), scatter),
 }
 
 
