@@ -323,8 +323,10 @@ class Tracer:
 
 
 def alive(x: Any) -> bool:
-    """Whether an object is a tensor with memory of its own."""
-    return isinstance(x, Tensor) and isinstance(getattr(x, "_data", None), ndarray)
+    """Whether an object is a tensor with memory of its own; asks its type, since to ask any object
+    for its `__class__` may run code.
+    """
+    return issubclass(type(x), Tensor) and isinstance(getattr(x, "_data", None), ndarray)
 
 
 def user_line() -> str:
