@@ -82,6 +82,9 @@ def conv_calls(
         return weight_calls(p, x.dtype, target)
     p = pointwise(p)
     view = forward_view(p) if kind == "forward" else input_view(p)
+    if p.depthwise:
+        view = view._replace(outputs=p.groups, deep=True)
+        p = p._replace(channels=1, groups=1)
     return direct_calls(p, view, kind, x.dtype, bias, epilogue, target)
 
 
@@ -93,8 +96,9 @@ def direct_calls(
     sizes = Sizes(numbers.lanes, target.registers, numbers.size)
     widths = [phase.counts[2] for phase in view.phases]
     rows = max(phase.counts[0] * phase.counts[1] for phase in view.phases)
-    columns, tall, vectors = register_tile(widths, rows * p.images, view.outputs, sizes)
-    tile = Tile(columns, tall, vectors, view.x_step[2], view.y_step[2] > 1)
+    outputs, unit = (sizes.lanes, sizes.lanes) if view.deep else (view.outputs, 1)
+    columns, tall, vectors = register_tile(widths, rows * p.images, outputs, sizes)
+    tile = Tile(columns, tall, vectors, view.x_step[2] * unit, view.y_step[2] > 1, view.deep)
     width = vectors * numbers.lanes
     blocks = -(-view.outputs // width)
     taps = math.prod(p.kernel)
@@ -102,12 +106,12 @@ def direct_calls(
     packed = blocks * p.groups * block_size * numbers.size
     if len(set(widths)) > 1:  # register tiles of the narrow phases read on
         view = view._replace(frame=(*view.frame[:2], view.frame[2] + columns))
-    division = divide(p, view, numbers.size, blocks, packed)
+    division = divide(p, view, numbers.size * unit, blocks, packed)
     frame = list(view.frame)
     if division.strip_dim >= 0:
         frame[division.strip_dim] = strip_length(view, division.strip_dim, division.strip)
-    slack = numbers.lanes + columns * view.x_step[2]
-    copy_size = division.images * view.channels * math.prod(frame) + slack
+    slack = numbers.lanes + columns * view.x_step[2] * unit
+    copy_size = division.images * view.channels * math.prod(frame) * unit + slack
     copy_size += -copy_size % 16
     copies = 0
     if view.framed:
@@ -122,7 +126,7 @@ def direct_calls(
     sizes_of = {
         "micro": direct(target, dtype, tile).address("direct"), "block_size": block_size,
         "blocks": blocks, "width": width, "copies": copies, "copy_size": copy_size,
-        "columns": columns, "rows": tall,
+        "columns": columns, "rows": tall, "deep": int(view.deep),
     }  # fmt: skip
     job = direct_job(p, view, division, (frame[0], frame[1], frame[2]), sizes_of)
     operands = {"x": 0, "weight": at + 1, "y": at}
@@ -168,8 +172,9 @@ def direct_job(
     plane = math.prod(inside)
     steps = (math.prod(inside[1:]), inside[2], 1)
     y_steps = (math.prod(view.target[1:]), view.target[2], 1)
-    held = plane * view.channels
-    image = held if given["copies"] else source * view.channels * p.groups
+    unit = given["width"] if view.deep else 1  # numbers of a position in the frame
+    channels = view.outputs if view.deep else view.channels * p.groups
+    image = plane * view.channels * unit if given["copies"] else source * channels
     folded = max(len(phase.taps) for phase in view.phases) <= FOLD and (
         view.channels * len(view.phases[0].taps) <= MOST_FOLDED
     )
@@ -185,7 +190,7 @@ def direct_job(
     records, memory = b"", b""
     for phase in view.phases:
         pairs = [
-            (sum(o * s for o, s in zip(place, steps, strict=True)), number * given["width"])
+            (sum(o * s * unit for o, s in zip(place, steps, strict=True)), number * given["width"])
             for place, number in phase.taps
         ]
         if folded:
@@ -198,10 +203,10 @@ def direct_job(
         total = counts[0] * counts[1]
         if strip_dim >= 0:
             counts[strip_dim] = min(strip, counts[strip_dim])
-        unit = counts[1] if strip_dim == 0 else 1
+        each = counts[1] if strip_dim == 0 else 1
         rows = [
             (
-                n * image + sum(i * a * b for i, a, b in zip(at, view.x_step, steps)),
+                n * image + sum(i * a * b * unit for i, a, b in zip(at, view.x_step, steps)),
                 n * target * view.outputs * p.groups
                 + sum(i * a * b for i, a, b in zip(at, view.y_step, y_steps)),
             )
@@ -211,7 +216,7 @@ def direct_job(
         record = {
             "taps": len(pairs), "tap_table": tables + len(memory),
             "row_table": tables + len(memory) + 16 * len(pairs),
-            "strip_rows": strip * unit if strip_dim >= 0 else total, "total_rows": total,
+            "strip_rows": strip * each if strip_dim >= 0 else total, "total_rows": total,
             "size": phase.counts[2],
             "y_start": sum(a * b for a, b in zip(phase.start, y_steps, strict=True)),
             "strip_y": strip * view.y_step[strip_dim] * y_steps[strip_dim] * (strip_dim >= 0),
@@ -225,7 +230,7 @@ def direct_job(
         "group_sets": -(-p.groups // division.groups), "images": p.images,
         "group_images": division.images, "groups": p.groups, "set_groups": division.groups,
         "group_blocks": division.blocks, "channels": view.channels,
-        "x_image": source * view.channels * p.groups, "x_channel": source,
+        "x_image": source * channels, "x_channel": source,
         "x_d": view.source[0], "x_h": view.source[1], "x_w": view.source[2],
         "to_d": frame[0], "to_h": frame[1], "to_w": frame[2],
         "low_d": view.low[0], "low_h": view.low[1], "low_w": view.low[2],
@@ -233,7 +238,7 @@ def direct_job(
         "outer": 1 if folded else view.channels, "outer_x": plane,
         "outer_w": taps * given["width"], "outputs": view.outputs,
         "y_image": target * view.outputs * p.groups, "y_channel": target,
-        "y_step": view.y_step[2], "x_step": view.x_step[2],
+        "y_step": view.y_step[2], "x_step": view.x_step[2] * unit,
         "strip_columns": (
             strip * view.y_step[strip_dim] * y_steps[strip_dim] if strip_dim >= 0 else target
         ),

@@ -26,7 +26,7 @@ DIRECT = (
     "to_d", "to_h", "to_w", "low_d", "low_h", "low_w", "strip_d", "strip_h", "copy_size",
     "copies", "outer", "outer_x", "outer_w", "block_size", "width", "outputs",
     "y_image", "y_channel", "y_step", "x_step", "strip_columns", "columns_total",
-    "columns", "rows", "phases", "phase_table",
+    "columns", "rows", "phases", "phase_table", "deep",
 )  # fmt: skip
 PHASE = (
     "taps", "tap_table", "strip_rows", "total_rows", "row_table", "size", "y_start", "strip_y",
@@ -53,7 +53,8 @@ class Numbers(NamedTuple):
 class Tile(NamedTuple):
     """A register tile of direct convolution: `rows` x `columns` positions, `vectors` of channels;
     `step` numbers of the image are between neighbouring positions; `apart`: not side by side in
-    the result.
+    the result; `deep`: each channel is of one input channel (a depthwise convolution), and a position
+    of the image is a vector of these.
     """
 
     columns: int
@@ -61,6 +62,7 @@ class Tile(NamedTuple):
     vectors: int
     step: int
     apart: bool
+    deep: bool
 
 
 def numbers_for(target: Target, dtype: str) -> Numbers:
@@ -111,8 +113,8 @@ def write_direct(module: Module, kind: Numbers, tile: Tile) -> None:
             w = [f.load(kind.vector, f.at(row, j, kind.type), align=kind.size) for j in spread]
             at = [f.at(start, offset, kind.type) for start in starts]
             for (r, q), total in zip(places, sums, strict=True):
-                number = f.load(kind.type, f.at(at[r], q * tile.step, kind.type))
-                a = f.splat(number, kind.lanes)
+                place = f.at(at[r], q * tile.step, kind.type)
+                a = broadcast(f, kind, place, tile.deep)
                 for j, part in enumerate(total):
                     part.set(f.fused(a, w[j], part.get()))
     results = [[part.get() for part in total] for total in sums]
@@ -120,6 +122,13 @@ def write_direct(module: Module, kind: Numbers, tile: Tile) -> None:
     for first in range(0, len(places), kind.lanes):
         store_chunk(f, kind, tile, results, first, y_rows)
     f.ret()
+
+
+def broadcast(f: Function, kind: Numbers, place: Value, deep: bool) -> Value:
+    """The number at a place in all lanes; with `deep` the vector there."""
+    if deep:
+        return f.load(kind.vector, place, align=kind.size)
+    return f.splat(f.load(kind.type, place), kind.lanes)
 
 
 def store_chunk(
@@ -238,6 +247,41 @@ def write_copy(module: Module, kind: Numbers) -> None:
     f.ret()
 
 
+def write_lay(module: Module, kind: Numbers) -> None:
+    """Writes `lay`: some channels of an image, at most as many as lanes, position by position into
+    a frame as `copy_plane` lays one. Vectors are written whole, in order of positions.
+    """
+    f = module.function(
+        "lay", "void", True, x="ptr noalias", channel="i64", left="i64", x_d="i64", x_h="i64",
+        x_w="i64", to="ptr noalias", to_d="i64", to_h="i64", to_w="i64", low_d="i64", low_h="i64",
+        low_w="i64", width="i64",
+    )  # fmt: skip
+    lanes = kind.lanes
+    ramp = Value(f, vector(lanes, "i64"), "<" + ", ".join(f"i64 {n}" for n in range(lanes)) + ">")
+    with f.loop(0, f["to_d"]) as i:
+        d = i - f["low_d"]
+        inside_d = (d >= 0) & (d < f["x_d"])
+        with f.loop(0, f["to_h"]) as j:
+            h = j - f["low_h"]
+            inside = inside_d & (h >= 0) & (h < f["x_h"])
+            size = f.splat(f.select(inside, f["x_w"], 0), lanes)
+            row = f.at(f["x"], (d * f["x_h"] + h) * f["x_w"] - f["low_w"], kind.type)
+            put = (i * f["to_h"] + j) * f["to_w"]
+            with f.loop(0, f["to_w"], lanes) as k:
+                place = ramp + f.splat(k - f["low_w"], lanes)
+                mask = f.emit(vector(lanes, "i1"), f"icmp ult {place}, {size.name}")
+                read = []
+                for channel in range(lanes):
+                    exists = f.splat(f["left"] > channel, lanes)
+                    start = f.at(row, f["channel"] * channel + k, kind.type)
+                    read.append(f.masked_load(kind.vector, start, mask & exists))
+                for n, value in enumerate(transposed(f, read, lanes)):
+                    to = f.at(f["to"], (put + k + n) * f["width"], kind.type)
+                    with f.when((k + n) < f["to_w"]):
+                        f.store(value, to, align=kind.size)
+    f.ret()
+
+
 # -- the tiles of a stage ----------------------------------------------------------------------
 
 
@@ -270,11 +314,14 @@ def write_tiles(module: Module, kind: Numbers) -> None:
     with f.loop(first_group, last_group) as group:
         channel = first_image * job["x_image"] + group * job["channels"] * job["x_channel"]
         source = f.at(job["x"], channel, kind.type)
-        with f.when(job["copies"].differs(0)):
+        deep = job["deep"].differs(0)
+        with f.when(job["copies"].differs(0) & deep.equals(0)):
             copy_images(f, kind, job, source, room, images, strip)
         direct = f.at(source, strip_start, kind.type)
         x = f.select(job["copies"].equals(0), direct, room)
         with f.loop(first_block, last_block) as block:
+            with f.when(deep):
+                lay_images(f, kind, job, source, room, images, strip, block)
             one_block(f, kind, job, x, (first_image, images, strip, group, block))
     f.ret()
 
@@ -285,9 +332,7 @@ def copy_images(
 ) -> None:  # fmt: skip
     """The padded copy of a strip of some images, all channels of a group."""
     plane = job["to_d"] * job["to_h"] * job["to_w"]
-    low = (
-        job["low_d"] - strip * job["strip_d"], job["low_h"] - strip * job["strip_h"], job["low_w"]
-    )  # fmt: skip
+    low = low_of(job, strip)
     with f.loop(0, images) as image:
         with f.loop(0, job["channels"]) as c:
             offset = image * job["x_image"] + c * job["x_channel"]
@@ -296,6 +341,29 @@ def copy_images(
                 job["x_w"], f.at(room, (image * job["channels"] + c) * plane, kind.type),
                 job["to_d"], job["to_h"], job["to_w"], *low,
             )  # fmt: skip
+
+
+def low_of(job: dict[str, Value], strip: Value) -> list[Value]:
+    """Where the source begins in a strip's frame."""
+    along = (strip * job["strip_d"], strip * job["strip_h"])
+    return [job["low_d"] - along[0], job["low_h"] - along[1], job["low_w"]]
+
+
+def lay_images(
+    f: Function, kind: Numbers, job: dict[str, Value], source: Value, room: Value,
+    images: Value, strip: Value, block: Value,
+) -> None:  # fmt: skip
+    """A strip of some images position by position, the channels of one block."""
+    plane = job["to_d"] * job["to_h"] * job["to_w"]
+    first = block * job["width"]
+    with f.loop(0, images) as image:
+        start = image * job["x_image"] + first * job["x_channel"]
+        f.call(
+            "void", "lay", f.at(source, start, kind.type), job["x_channel"],
+            job["outputs"] - first, job["x_d"], job["x_h"], job["x_w"],
+            f.at(room, image * plane * job["width"], kind.type), job["to_d"], job["to_h"],
+            job["to_w"], *low_of(job, strip), job["width"],
+        )  # fmt: skip
 
 
 def one_block(
@@ -345,6 +413,7 @@ def driver(target: Target, dtype: str) -> runtime.Native:
     """`tiles` and `pack`, for any convolution."""
     module, kind = Module(), numbers_for(target, dtype)
     write_copy(module, kind)
+    write_lay(module, kind)
     write_tiles(module, kind)
     write_pack(module, kind)
     return runtime.load(module.text(), target)

@@ -38,6 +38,11 @@ class Problem(NamedTuple):
     dilation: Three
 
     @property
+    def depthwise(self) -> bool:
+        """Whether each output channel is of one input channel of its own."""
+        return self.channels == self.outputs == self.groups > 3
+
+    @property
     def flops(self) -> int:
         """Multiplications and additions."""
         positions = self.images * math.prod(self.out) * math.prod(self.kernel)
@@ -63,6 +68,7 @@ class View(NamedTuple):
     x_step     between neighbouring positions in the frame
     target     sizes of the result, `outputs` channels of it per group
     y_step     between neighbouring positions of a phase in the result
+    deep       a depthwise convolution: `outputs` are all channels, each of one input channel
     """
 
     channels: int
@@ -74,11 +80,16 @@ class View(NamedTuple):
     target: Three
     y_step: Three
     phases: tuple[Phase, ...]
+    deep: bool = False
 
     @property
     def framed(self) -> bool:
-        """Whether the frame is more than a part of the source."""
-        return any(self.low) or any(f > s for f, s in zip(self.frame, self.source, strict=True))
+        """Whether the frame is more than a part of the source, or must be laid out anew."""
+        return (
+            self.deep
+            or any(self.low)
+            or any(f > s for f, s in zip(self.frame, self.source, strict=True))
+        )
 
 
 def plain(layout: Layout) -> bool:

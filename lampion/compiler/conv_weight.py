@@ -28,11 +28,13 @@ class Form(NamedTuple):
                with one number per column of the kernel
     numbers    that a register tile broadcasts
     vectors    in a register tile
+    deep       a depthwise convolution: both sides give vectors, of the same channels
     """
 
     of_image: bool
     numbers: int
     vectors: int
+    deep: bool = False
 
 
 class Side(NamedTuple):
@@ -73,6 +75,8 @@ def lines(p: Problem) -> Problem:
 def choose_form(p: Problem, sizes: Sizes) -> Form:
     """The register tile that takes the shortest time."""
     c, o, taps = p.channels // p.groups, p.outputs // p.groups, math.prod(p.kernel)
+    if p.depthwise and p.kernel[2] <= sizes.registers - 3:
+        return Form(False, p.kernel[2], 1, True)
     best: tuple[float, Form] = (math.inf, Form(True, 1, 1))
     for vectors in range(1, 5):
         most = max((sizes.registers - vectors - 2) // vectors, 1)
@@ -122,14 +126,18 @@ class Plan(NamedTuple):
     size: int  # bytes of a number
     strip_dim: int
 
+    @property
+    def a_width(self) -> int:
+        """Numbers of a position that the numbers' side lays side by side."""
+        return self.form.numbers if self.form.of_image else self.width if self.form.deep else 1
+
     def held(self, d: Division) -> tuple[int, int]:
         """Elements that the workspace holds of the numbers' side, and of both."""
         a, b = (
             math.prod(strip_frame(side, self.p.out, self.strip_dim, d.strip))
             for side in (self.a, self.b)
         )
-        per_panel = self.form.numbers if self.form.of_image else 1
-        place = a * d.chunk * d.panels * per_panel + 64
+        place = a * d.chunk * d.panels * self.a_width + 64
         place += -place % 16
         return place, place + b * d.chunk * self.width + 64
 
@@ -139,10 +147,13 @@ def make_plan(p: Problem, sizes: Sizes) -> Plan:
     p = lines(p)
     form = choose_form(p, sizes)
     image, gradient = sides(p)
+    if form.deep:
+        image, gradient = (s._replace(channels=p.groups) for s in (image, gradient))
+        p = p._replace(channels=1, groups=1)
     a, b = (gradient, image) if form.of_image else (image, gradient)
     width = form.vectors * sizes.lanes
     taps = math.prod(p.kernel) if form.of_image else p.kernel[0] * p.kernel[1]
-    panels = -(-a.channels // form.numbers) if form.of_image else a.channels
+    panels = -(-a.channels // form.numbers) if form.of_image else 1 if form.deep else a.channels
     dim = 0 if p.out[0] > 1 else 1
     return Plan(p, form, a, b, width, -(-b.channels // width), panels, taps, sizes.size, dim)
 
@@ -187,15 +198,14 @@ def divide(plan: Plan) -> Division:
 
 
 def weight_calls(
-    p: Problem, dtype: str, target: Target
+    given: Problem, dtype: str, target: Target
 ) -> tuple[tuple[Call, ...], tuple[int, ...]]:
     """The stages that sum the gradient of the weight, and the bytes of the temporaries; operands
     are x, y, w and those.
     """
     numbers = numbers_for(target, dtype)
-    plan = make_plan(p, Sizes(numbers.lanes, target.registers, numbers.size))
-    d = divide(plan)
-    form = plan.form
+    plan = make_plan(given, Sizes(numbers.lanes, target.registers, numbers.size))
+    d, p, form = divide(plan), plan.p, plan.form
     tile = form.numbers * plan.width
     partial_group = plan.blocks * plan.taps * plan.panels * tile
     partial_image = partial_group * p.groups
@@ -207,11 +217,12 @@ def weight_calls(
         held += -held % 16
         temporaries += (d.tiles * held * numbers.size,)
     native = code.driver(target, dtype)
-    step = 1 if form.of_image else plan.p.dilation[2]
-    micro = code.sums(target, dtype, form.numbers, form.vectors, step).address("sums")
+    step = 1 if form.of_image else plan.p.dilation[2] * plan.a_width
+    micro = code.sums(target, dtype, form.numbers, form.vectors, step, form.deep).address("sums")
     values = {
         "micro": micro, "tile_size": tile, "partial_image": partial_image,
         "partial_group": partial_group, "b_place": place, "own_size": held if own else 0,
+        "deep": int(form.deep),
     }  # fmt: skip
     x_side, g_side = ("b", "a") if form.of_image else ("a", "b")
     operands = {f"{x_side}_source": 0, f"{g_side}_source": 1, "partial": 3}
@@ -232,7 +243,7 @@ def sums_job(plan: Plan, d: Division, given: dict[str, int]) -> bytes:
     """The job of the main stage, with its tables."""
     p, form, dim = plan.p, plan.form, plan.strip_dim
     frames = [strip_frame(side, p.out, dim, d.strip) for side in (plan.a, plan.b)]
-    widths = (form.numbers if form.of_image else 1, plan.width)
+    widths = (plan.a_width, plan.width)
     values = given | {
         "block_groups": -(-plan.blocks // d.blocks), "panel_groups": -(-plan.panels // d.panels),
         "image_groups": -(-p.images // d.images), "group_sets": -(-p.groups // d.groups),
@@ -276,7 +287,7 @@ def tap_offsets(plan: Plan, frames: list[Three]) -> list[tuple[int, int]]:
     for d, h, w in itertools.product(*map(range, ranges)):
         row = d * p.dilation[0] * frame[1] + h * p.dilation[1]
         offset = row * frame[2] + w * p.dilation[2]
-        found.append((0, offset * plan.width) if plan.form.of_image else (offset, 0))
+        found.append((0, offset * plan.width) if plan.form.of_image else (offset * plan.a_width, 0))
     return found
 
 

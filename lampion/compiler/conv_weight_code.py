@@ -1,5 +1,5 @@
 """Machine code of the gradient of a convolution's weight: sums over images and positions. Imports
-conv_code, emit, gemm and runtime.
+conv_code, emit and runtime.
 
 At each position one side gives vectors and the other numbers to broadcast, as in the direct
 convolution; which of image and gradient is which depends on their channels. Both are laid out anew,
@@ -12,9 +12,17 @@ from __future__ import annotations
 from functools import cache
 
 from . import runtime
-from .conv_code import Numbers, divided, fields, numbers_for, scatter, write_copy
+from .conv_code import (
+    Numbers,
+    broadcast,
+    divided,
+    fields,
+    numbers_for,
+    scatter,
+    write_copy,
+    write_lay,
+)
 from .emit import Function, Module, Value, vector
-from .gemm import transposed
 from .runtime import Target
 
 # What is laid out on one side: its source, the frame around it, and the layout.
@@ -28,7 +36,7 @@ JOB = (
     "images", "group_images", "chunk_images", "strips", "groups", "set_groups",
     "blocks", "group_blocks", "panels", "group_panels", "rows", "columns", "a_column", "b_column",
     "taps", "taps_table", "rows_table", "b_place", "tile_size", "partial_image",
-    "partial_group", "own_size",
+    "partial_group", "own_size", "deep",
     *(f"a_{name}" for name in SIDE), *(f"b_{name}" for name in SIDE),
 )  # fmt: skip
 FINISH = (
@@ -37,9 +45,11 @@ FINISH = (
 )  # fmt: skip
 
 
-def write_sums(module: Module, kind: Numbers, numbers: int, vectors: int, step: int) -> None:
+def write_sums(
+    module: Module, kind: Numbers, numbers: int, vectors: int, step: int, deep: bool
+) -> None:
     """Writes `sums`: adds, over all positions, the products of some numbers and vectors to a
-    partial result, or begins it. The table lists where the rows of positions begin on both sides.
+    partial result, or begins it. The table lists where the rows of positions begin on both sides. With `deep`, numbers are vectors, too.
     """
     f = module.function(
         "sums", a="ptr noalias", b="ptr noalias", table="ptr noalias", rows="i64", columns="i64",
@@ -55,7 +65,7 @@ def write_sums(module: Module, kind: Numbers, numbers: int, vectors: int, step: 
             b = f.at(b_row, column * f["b_column"], kind.type)
             parts = [f.load(kind.vector, f.at(b, j, kind.type), align=kind.size) for j in spread]
             for i, totals in enumerate(sums):
-                number = f.splat(f.load(kind.type, f.at(a, i * step, kind.type)), kind.lanes)
+                number = broadcast(f, kind, f.at(a, i * step, kind.type), deep)
                 for part, total in zip(parts, totals, strict=True):
                     total.set(f.fused(number, part, total.get()))
     with f.when(f["add"].differs(0)):
@@ -67,41 +77,6 @@ def write_sums(module: Module, kind: Numbers, numbers: int, vectors: int, step: 
         for j, total in zip(spread, totals, strict=True):
             place = f.at(f["to"], i * len(spread) * kind.lanes + j, kind.type)
             f.store(total.get(), place, align=kind.size)
-    f.ret()
-
-
-def write_lay(module: Module, kind: Numbers) -> None:
-    """Writes `lay`: some channels of an image, at most as many as lanes, position by position into
-    a frame as `copy_plane` lays one. Vectors are written whole, in order of positions.
-    """
-    f = module.function(
-        "lay", "void", True, x="ptr noalias", channel="i64", left="i64", x_d="i64", x_h="i64",
-        x_w="i64", to="ptr noalias", to_d="i64", to_h="i64", to_w="i64", low_d="i64", low_h="i64",
-        low_w="i64", width="i64",
-    )  # fmt: skip
-    lanes = kind.lanes
-    ramp = Value(f, vector(lanes, "i64"), "<" + ", ".join(f"i64 {n}" for n in range(lanes)) + ">")
-    with f.loop(0, f["to_d"]) as i:
-        d = i - f["low_d"]
-        inside_d = (d >= 0) & (d < f["x_d"])
-        with f.loop(0, f["to_h"]) as j:
-            h = j - f["low_h"]
-            inside = inside_d & (h >= 0) & (h < f["x_h"])
-            size = f.splat(f.select(inside, f["x_w"], 0), lanes)
-            row = f.at(f["x"], (d * f["x_h"] + h) * f["x_w"] - f["low_w"], kind.type)
-            put = (i * f["to_h"] + j) * f["to_w"]
-            with f.loop(0, f["to_w"], lanes) as k:
-                place = ramp + f.splat(k - f["low_w"], lanes)
-                mask = f.emit(vector(lanes, "i1"), f"icmp ult {place}, {size.name}")
-                read = []
-                for channel in range(lanes):
-                    exists = f.splat(f["left"] > channel, lanes)
-                    start = f.at(row, f["channel"] * channel + k, kind.type)
-                    read.append(f.masked_load(kind.vector, start, mask & exists))
-                for n, value in enumerate(transposed(f, read, lanes)):
-                    to = f.at(f["to"], (put + k + n) * f["width"], kind.type)
-                    with f.when((k + n) < f["to_w"]):
-                        f.store(value, to, align=kind.size)
     f.ret()
 
 
@@ -187,13 +162,17 @@ def one_chunk(
     a_panel = job["chunk_images"] * job["a_plane"]
     room_b = f.at(room, job["b_place"], kind.type)
     first, last = panels
-    with f.loop(first, last) as panel:
+    deep = job["deep"].differs(0)
+    with f.loop(first, f.select(deep, first, last)) as panel:
         put = f.at(room, (panel - first) * a_panel, kind.type)
         lay_block(f, kind, job, "a", source("a"), panel * job["a_width"], put, images, strip)
     tap_table, row_table = (f.at(f["job"], job[name]) for name in ("taps_table", "rows_table"))
     size = job["taps"] * job["panels"]  # register tiles in a block
     with f.loop(*blocks) as block:
-        lay_block(f, kind, job, "b", source("b"), block * job["b_width"], room_b, images, strip)
+        channel = block * job["b_width"]
+        lay_block(f, kind, job, "b", source("b"), channel, room_b, images, strip)
+        with f.when(deep):
+            lay_block(f, kind, job, "a", source("a"), channel, room, images, strip)
         with f.loop(0, job["taps"]) as tap:
             tap_a = f.at(room, f.load("i64", tap_table, tap * 2), kind.type)
             tap_b = f.at(room_b, f.load("i64", tap_table, tap * 2 + 1), kind.type)
@@ -249,8 +228,10 @@ def driver(target: Target, dtype: str) -> runtime.Native:
 
 
 @cache
-def sums(target: Target, dtype: str, numbers: int, vectors: int, step: int) -> runtime.Native:
+def sums(
+    target: Target, dtype: str, numbers: int, vectors: int, step: int, deep: bool
+) -> runtime.Native:
     """The micro-kernel of a register tile."""
     module = Module()
-    write_sums(module, numbers_for(target, dtype), numbers, vectors, step)
+    write_sums(module, numbers_for(target, dtype), numbers, vectors, step, deep)
     return runtime.load(module.text(), target)

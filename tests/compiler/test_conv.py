@@ -71,6 +71,11 @@ CASES = [
     Case(1, 2, 2, (3, 40), (1, 20), (1, 3), (0, 7), (1, 2)),
     Case(1, 40, 4, (70, 70), (3, 3), (1, 1), (1, 1), (1, 1)),
     Case(1, 2, 3, (40000,), (3,), (1,), (1,), (1,)),
+    Case(2, 20, 20, (9, 11), (3, 3), (1, 1), (1, 1), (1, 1), 20),
+    Case(2, 16, 16, (30, 30), (3, 3), (2, 2), (1, 1), (1, 1), 16),
+    Case(1, 40, 40, (9,), (5,), (1,), (2,), (1,), 40),
+    Case(2, 6, 6, (5, 6, 7), (3, 1, 2), (1, 2, 2), (1, 0, 1), (2, 1, 1), 6),
+    Case(1, 5, 5, (80, 90), (7, 7), (1, 1), (0, 0), (1, 1), 5),
 ]
 
 
@@ -130,19 +135,19 @@ def test_results(case: Case, kind: str) -> None:
 def test_instruction_sets(level: str, kind: str) -> None:
     if not runtime.runs(level):
         pytest.skip(f"this machine has no {level}")
-    for case in (CASES[0], CASES[7]):
+    for case in (CASES[0], CASES[7], CASES[17]):
         np.testing.assert_array_equal(run(case, kind, "float32", level), expected(case, kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_double_precision(kind: str) -> None:
-    for case in (CASES[1], CASES[4], CASES[10]):
+    for case in (CASES[1], CASES[4], CASES[10], CASES[18]):
         np.testing.assert_array_equal(run(case, kind, "float64"), expected(case, kind))
 
 
 @pytest.mark.parametrize("kind", ["forward", "input"])
 def test_bias(kind: str) -> None:
-    for case in (CASES[1], CASES[5], CASES[7]):
+    for case in (CASES[1], CASES[5], CASES[7], CASES[17]):
         np.testing.assert_array_equal(
             run(case, kind, "float32", bias=True), expected(case, kind, True)
         )
@@ -166,7 +171,7 @@ def epilogue_module() -> Module:
 
 
 @pytest.mark.parametrize("kind", ["forward", "input"])
-@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[15]], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[15], CASES[17]], ids=str)
 def test_epilogue_sees_each_element_once(case: Case, kind: str) -> None:
     x, w, y = case.arrays("float32")
     calls, sizes = conv.conv_calls(
