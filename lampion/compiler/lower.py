@@ -6,7 +6,7 @@ Operators become definitions (lower_program), these are grouped (passes.fuse), g
 
 from __future__ import annotations
 
-from .graph import Graph, Value, contiguous_strides
+from .graph import Graph, Value
 from .kernels import Buffer, Kernel, KernelList
 from .lower_calls import call_kernels
 from .lower_kernels import generate
@@ -106,6 +106,3 @@ def ordered(groups: list[Group]) -> list[Group]:
         assert len(later) < len(waiting), "groups that wait for each other"
         waiting = later
     return result
-
-
-__all__ = ["contiguous_strides", "lower"]

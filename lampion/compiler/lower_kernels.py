@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-import numpy as np
-
 from .graph import Value
 from .ir import (
     FLOATS,
@@ -27,10 +25,10 @@ from .ir import (
     store,
 )
 from .kernels import Buffer, Generated, Kernel
-from .lower_index import Counter, Index, as_node, broadcast, count, digits
+from .lower_index import Counter, Index, as_node, count, digits
 from .lower_maps import Alias, Map, Reader
 from .lower_program import Definitions
-from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered, is_column
+from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered
 from .lower_scalar import rounded, storage_type, value_type
 from .passes.fuse import Group, is_simple_column, space
 
@@ -234,7 +232,7 @@ def generate(
     work = Generated(root, operands, extent, tiles, grain)
     origins = dict.fromkeys(program_.origin[v] for v in group.members)
     reads = tuple(b for b in operands if b not in written)
-    pairs = in_place(program_, group, stores, writer, buffer) if pure else ()
+    pairs = () if plan.column else in_place(plan, writer, statement, buffer)
     return Kernel(name, tuple(origins), reads, tuple(buffer(v) for v in stores), work, pairs)
 
 
@@ -259,7 +257,7 @@ def tiles_of(group: Group, stores: list[Value], extent: int) -> int:
     return max(1, min(32, int(work / 20), extent))
 
 
-def outer_range(size: int) -> Node:
+def outer_range() -> Node:
     """The outermost loop, over the tile's part."""
     return loop_range(parameter(BEGIN, "i64"), parameter(BEGIN + 1, "i64"), 0)
 
@@ -269,12 +267,9 @@ def rows(plan: Plan) -> tuple[Node, Writer, int]:
     counters: list[Counter] = []
     kept: list[Node] = []
     inner: list[Node] = []
-    last = max((i for i, _ in enumerate(plan.runs)), default=0)
     for i, (size, is_kept) in enumerate(plan.sizes()):
         first = is_kept and not kept
-        kind = "vector" if i == last else "serial"
-        node = outer_range(size) if first else loop_range(0, size, i + 1, "serial")
-        del kind
+        node = outer_range() if first else loop_range(0, size, i + 1)
         counters.append(Counter(node, size))
         (kept if is_kept else inner).append(node)
     writer = plan.writer(counters)
@@ -285,7 +280,7 @@ def rows(plan: Plan) -> tuple[Node, Writer, int]:
     extent = 1
     if kept:
         extent = next(n for n, is_kept in plan.sizes() if is_kept)
-    outer = kept or [outer_range(1)]
+    outer = kept or [outer_range()]
     statement = body
     for node in reversed(outer):
         statement = [loop(node, *statement)]
@@ -312,7 +307,7 @@ def columns(plan: Plan) -> tuple[Node, Writer, int]:
     for i, (size, kept) in enumerate(sizes):
         first = i == 0 and kept
         size = size // step if i == until - 1 else size
-        nodes.append(outer_range(size) if first else loop_range(0, size, i + 1))
+        nodes.append(outer_range() if first else loop_range(0, size, i + 1))
     results = [v for v in plan.stores if not plan.is_full(v)]
     others = [v for v in plan.stores if plan.is_full(v)]
     first_writer: Writer | None = None
@@ -342,30 +337,47 @@ def columns(plan: Plan) -> tuple[Node, Writer, int]:
     outer, reduced, inner = nodes[:at], nodes[at:until], nodes[until:]
     statements = [nest(inner, clear), nest(reduced, [nest(inner, body)])]
     extent = sizes[0][0] if outer else 1
-    for node in reversed(outer or [outer_range(1)]):
+    for node in reversed(outer or [outer_range()]):
         statements = [loop(node, *statements)]
     return statements[0], first_writer, extent
 
 
 def in_place(
-    program_: Definitions, group: Group, stores: list[Value], writer: Writer, buffer: Buffers
+    plan: Plan, writer: Writer, statement: Node, buffer: Buffers
 ) -> tuple[tuple[Buffer, Buffer], ...]:
-    """Pairs of a leaf and a result that may share memory: the leaf is read only where the result is
-    written, and by nothing that comes after.
+    """Pairs of a leaf and a result that may share memory: the leaf is read only at the place where
+    the loops are, and the statement that writes the result has read it there.
     """
-    places: dict[Value, set[Index]] = {}
-    for value, index, _ in writer.memo:
-        if value in writer.operands and value not in group.members:
-            places.setdefault(value, set()).add(index)
+    met: dict[Value, set[Index]] = {}
+    for value, index, mask in writer.memo:
+        if value in writer.operands and value not in plan.group.members:
+            met.setdefault(value, set()).add(index if mask is None else Index((), -1))
+    loads: dict[Node, set[Node]] = {}
+    for node in statement.toposort():
+        if node.op == "store":
+            loads[node.src[0]] = direct_loads(node.src[2])
     pairs = []
-    for leaf, met in places.items():
-        if met != {writer.full} or leaf.size != group.size:
-            continue
-        for value in stores:
-            same = buffer(leaf).size == buffer(value).size and leaf.dtype == value.dtype
-            if same and value.size == group.size:
-                pairs.append((buffer(leaf), buffer(value)))
+    for result in plan.stores:
+        place = writer.full if plan.is_full(result) else writer.kept
+        read = {pointer.src[0] for pointer in loads.get(writer.operands[result], ())}
+        for leaf, places in met.items():
+            alike = leaf.dtype == result.dtype and leaf.size == result.size
+            if alike and places == {place} and writer.operands[leaf] in read:
+                pairs.append((buffer(leaf), buffer(result)))
     return tuple(pairs)
 
 
-__all__ = ["broadcast", "generate", "is_column", "np"]
+def direct_loads(value: Node) -> set[Node]:
+    """The loads that a value is made of, but for those of reductions."""
+    found: set[Node] = set()
+    seen: set[Node] = set()
+    work = [value]
+    while work:
+        node = work.pop()
+        if node in seen or node.op == "reduce":
+            continue
+        seen.add(node)
+        if node.op == "load":
+            found.add(node)
+        work += node.src
+    return found
