@@ -38,8 +38,24 @@ def context_of(operator: str, name: str) -> Context:
 # -- the storage's notes ---------------------------------------------------------------------------
 
 
+def write_is_ours(module: Module) -> None:
+    """`is_ours(frame)`: whether a frame runs a function of the library."""
+    s = begin(module, "is_ours", "i1", frame="ptr")
+    f = s.f
+    names = f.call("ptr", "PyFrame_GetGlobals", f["frame"])
+    own = f.call("ptr", "PyDict_GetItemWithError", names, s.object("__name__"))
+    s.drop(names)
+    with f.when(own.equals(s.null())):
+        f.ret(Value(f, "i1", "false"))
+    last, front = s.number((1 << 63) - 1), s.number(-1, "i32")
+    arguments = (own, s.object("prefix"), s.number(0), last, front)
+    f.ret(f.call("i64", "PyUnicode_Tailmatch", *arguments).equals(1))
+
+
 def write_note(module: Module) -> None:
-    """`note_write(tensor, name)`: its storage is written to by the operator `name`."""
+    """`note_write(tensor, name)`: its storage is written to by the operator `name`, which the
+    nearest frame asked for that is not the library's.
+    """
     s = begin(module, "note_write", "ptr", tensor="ptr", name="ptr")
     f, tensor = s.f, s.f["tensor"]
     with f.when(s.is_object(s.get(tensor, Tensor, "_storage"), "None")):
@@ -47,30 +63,23 @@ def write_note(module: Module) -> None:
         s.require(made.differs(s.null()))
         s.replace(tensor, Tensor, "_storage", made)
     storage = s.get(tensor, Tensor, "_storage")
-    frame = f.call("ptr", "PyEval_GetFrame")
-    ours = f.variable("i64", 1)
-    with f.when(frame.differs(s.null())):
-        names = f.call("ptr", "PyFrame_GetGlobals", frame)
-        own = f.call("ptr", "PyDict_GetItemWithError", names, s.object("__name__"))
-        with f.when(own.differs(s.null())):
-            last, front = s.number((1 << 63) - 1), s.number(-1, "i32")
-            arguments = (own, s.object("prefix"), s.number(0), last, front)
-            ours.set(f.call("i64", "PyUnicode_Tailmatch", *arguments))
-        s.drop(names)
-    with f.when(ours.get().differs(0)):  # called by the library: the user's frame is further up
-        stack = f.buffer(16, 8)
-        f.store(storage, stack)
-        f.store(f["name"], stack, 1)
-        two, null = s.number(2), s.null()
-        done = f.call("ptr", "PyObject_VectorcallMethod", s.object("write"), stack, two, null)
-        s.require(done.differs(null))
-        s.drop(done)
-        f.ret(tensor)
+    frame = f.variable("ptr", f.call("ptr", "PyEval_GetFrame"))
+    s.require(frame.get().differs(s.null()))
+    s.hold(frame.get())
+    with f.forever() as leave:
+        with f.when(f.call("i1", "is_ours", frame.get()).equals(0), leave):
+            pass
+        back = f.call("ptr", "PyFrame_GetBack", frame.get())
+        with f.when(back.equals(s.null()), leave):
+            pass
+        s.drop(frame.get())
+        frame.set(back)
     version = f.call("i64", "PyLong_AsLong", s.get(storage, Storage, "version")) + 1
     s.replace(storage, Storage, "version", f.call("ptr", "PyLong_FromSsize_t", version))
     s.replace(storage, Storage, "written", f.call("ptr", "PyIter_Next", s.object("CLOCK")))
-    code = f.call("ptr", "PyFrame_GetCode", frame)
-    at = f.convert("sext", f.call("i32", "PyFrame_GetLasti", frame), "i64")
+    code = f.call("ptr", "PyFrame_GetCode", frame.get())
+    at = f.convert("sext", f.call("i32", "PyFrame_GetLasti", frame.get()), "i64")
+    s.drop(frame.get())
     instruction = f.call("ptr", "PyLong_FromSsize_t", at)
     writer = s.tuple_of(s.hold(f["name"]), code, instruction)
     s.replace(storage, Storage, "writer", writer)
@@ -207,4 +216,4 @@ def write_copy(module: Module) -> None:
     written(s, tensor)
 
 
-SHARED = (write_note, write_arithmetic, write_scaled_sum, write_fill, write_copy)
+SHARED = (write_is_ours, write_note, write_arithmetic, write_scaled_sum, write_fill, write_copy)

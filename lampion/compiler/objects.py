@@ -44,7 +44,7 @@ OBJECTS: dict[str, Any] = {
     "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",
 } | {
     name: name
-    for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps", "write",
+    for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps", 
                  "_inference", "__name__")
 }  # fmt: skip
 
