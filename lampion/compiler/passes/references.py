@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ...core.op import OPS, TENSOR_NAMES
 from ...core.tensor import Tensor
 from ...dtypes import float32
 from ...ops.comparison import where
@@ -198,6 +199,27 @@ def nll_loss(x: Tensor, target: Tensor, w: Any, ignore_index: int, reduction: st
     return reduced(losses, weights, reduction).to(x.dtype)
 
 
+def pointwise_loss(name: str) -> Callable[..., Tensor]:
+    """A loss given by a formula over its inputs (see ops.loss), times weights, then reduced."""
+    loss: Any = OPS[name].kernel.__wrapped__.__self__  # type: ignore[attr-defined]
+
+    def reference(*tensors: Any, reduction: str, numbers: tuple) -> Tensor:
+        *values, weight = [wide(t) for t in tensors]
+        losses = eval(loss.formula, TENSOR_NAMES, loss.named(values, numbers))
+        losses = losses if weight is None else losses * weight
+        found = losses if reduction == "none" else losses.sum()
+        if reduction == "mean":
+            found = found / losses._data.size
+        return found.to(tensors[0].dtype)
+
+    return reference
+
+
+LOSSES = (
+    "mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "soft_margin_loss",
+)  # fmt: skip
+
 # -- layers ------------------------------------------------------------------------------------
 
 
@@ -226,4 +248,5 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "cross_entropy": cross_entropy,
     "nll_loss": nll_loss,
     "glu": glu,
+    **{name: pointwise_loss(name) for name in LOSSES},
 }
