@@ -101,7 +101,10 @@ class Entrance:
         gate = Gate(executable, inputs, self.arguments)
         del inputs
         gate.guard(list(self.words()), self.keep)
-        self.gate, self.call = gate, gate.call
+        self.gate = gate
+        sources = enumerate(program.captured.sources)
+        numbers = [Rate(*s.where, gate.cell(i)) for i, s in sources if s.where is not None]
+        self.call = reading(numbers, gate.call) if numbers else gate.call
 
     def words(self) -> Iterator[Word]:
         """All that must be as it was."""
@@ -119,9 +122,6 @@ class Entrance:
             yield Word(data, references(data), "at most")
         for fact in program.guards.always:
             yield from self.fact_words(fact)
-        for source in program.captured.sources:
-            if source.where is not None:
-                yield from self.entry_words(*source.where)
         yield from self.row_words(CHANGES)
         yield from self.entry_words(vars(dtypes), "_default")
         yield self.version(vars(settings))
@@ -168,6 +168,31 @@ class Entrance:
                 storage.version += 1  # type: ignore[union-attr]
                 storage.written = now  # type: ignore[union-attr]
         return self.finish(made, args)
+
+
+class Rate:
+    """A number that the program reads at each call, e.g. a learning rate."""
+
+    __slots__ = ("holder", "key", "cell", "last")
+
+    def __init__(self, holder: dict, key: str, cell: ctypes.c_double) -> None:
+        self.holder, self.key, self.cell = holder, key, cell
+        self.last: Any = None
+
+
+def reading(rates: list[Rate], call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, which first puts numbers that have changed where the program reads them."""
+
+    def enter(*args: Any) -> Any:
+        for rate in rates:
+            value = rate.holder[rate.key]
+            if value is not rate.last:
+                if value.__class__ is not float:
+                    return None
+                rate.last = rate.cell.value = value
+        return call(*args)
+
+    return enter
 
 
 def references(address: int) -> int:
