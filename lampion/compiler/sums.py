@@ -63,9 +63,7 @@ def of_channel(pointers: list[Node], numbers: list[Node], start: Node, stop: Nod
     return [loop(number, store(sums, number, total(x.load(at), n, i)))]
 
 
-def into_rows(
-    pointers: list[Node], numbers: list[Node], start: Node, stop: Node
-) -> list[Node]:
+def into_rows(pointers: list[Node], numbers: list[Node], start: Node, stop: Node) -> list[Node]:
     """table[index[r]] += x[r] for all rows, in their order; an item is a strip of columns."""
     table, x, index = pointers
     count, columns = numbers

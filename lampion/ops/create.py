@@ -35,6 +35,7 @@ from ..layout import (
     strided,
 )
 from .data import check_no_pinning, dtype_argument, tensor
+from .large import large_copy
 from .lists import integer_limits
 from .rules import EXPORTS, public, shape_argument
 
@@ -372,10 +373,17 @@ Tensor.new_tensor = new_tensor
 
 # -- copies ------------------------------------------------------------------------------------
 
+
+def clone_kernel(x: ndarray, order: Order) -> ndarray:
+    """A copy whose dimensions lie in the given order in memory."""
+    made = large_copy(x) if order is None else None
+    return copy_in_order(x, order) if made is None else made
+
+
 CLONE = Op(
     "clone",
     ("x",),
-    copy_in_order,
+    clone_kernel,
     kind="linear",
     vjp={"x": lambda g: g},
     jvp="linear",

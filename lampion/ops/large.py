@@ -54,6 +54,13 @@ def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
     return None if compiler is None else compiler.along_rows(name, *arrays)
 
 
+def large_copy(x: ndarray) -> ndarray | None:
+    """A copy of a large array, laid out row by row; None for others."""
+    compiler = engine("eager") if x.size >= LARGE and x.dtype in (F32, F64) else None
+    made = compiler and compiler.run(("x",), ("x",), [x], {}, (x.dtype,), ordered=True)
+    return made[0] if made else None
+
+
 def large_kernel(op: Op, kernel: Callable) -> Callable:
     """The kernel, or one that hands large arrays of floats to a compiled one."""
     if op.name not in EXACT:

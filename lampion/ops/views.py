@@ -151,7 +151,7 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     if sizes and STATE.mode != GENERAL:
         x = input._data
         try:
-            data = x.reshape(sizes if sizes[0].__class__ is int else sizes[0])
+            data = x.reshape(sizes if sizes[0].__class__ is int else sizes[0], copy=False)
         except (TypeError, ValueError):
             return in_shape(input, sizes_argument(sizes, shape), copy=True)
         if data.shape != sizes and not (
@@ -168,8 +168,9 @@ def in_shape(x: Tensor, shape: tuple[int, ...], copy: bool) -> Tensor:
     """`view`, or `reshape` with `copy`, with every check."""
     shape = infer_shape(shape, x._data.size)
     if x._data.__class__ is ndarray:
-        base = x._data.reshape(shape).base
-        if base is not x._data and (base is None or base is not x._data.base):
+        try:
+            x._data.reshape(shape, copy=False)
+        except ValueError:
             check(
                 copy,
                 "view size is not compatible with input tensor's size and stride (at least one "

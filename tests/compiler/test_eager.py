@@ -173,3 +173,15 @@ def test_other_types_are_left_to_numpy():
     assert np.array_equal(OPS["add"].kernel(np.ones(9, F32), np.ones(9, F64)), np.full(9, 2.0))
     with pytest.raises(ValueError, match="broadcast"):
         OPS["add"].kernel(np.ones((3, 4), F32), np.ones((3, 5), F32))
+
+
+def test_copies_of_views():
+    x = np.arange(2 * 30 * 4 * 32, dtype=F32).reshape(2, 30, 4, 32)
+    t = lampion.from_numpy(x)
+    moved = t.transpose(1, 2)
+    assert np.array_equal(moved.contiguous().numpy(), x.transpose(0, 2, 1, 3))
+    flat = moved.reshape(2, 4, -1)
+    assert np.array_equal(flat.numpy(), x.transpose(0, 2, 1, 3).reshape(2, 4, -1))
+    assert flat.is_contiguous() and moved.contiguous().is_contiguous()
+    assert np.array_equal(t[..., ::2].clone().numpy(), x[..., ::2])
+    assert t.reshape(60, -1).data_ptr() == t.data_ptr()
