@@ -146,6 +146,7 @@ ORDER = {
         "calls_fused",
         "calls_inplace",
         "builtins",
+        "normals",
         "__init__",
     ],
 }

@@ -17,6 +17,8 @@ from typing import Any
 
 from ..core import graph
 from ..core.tensor import Tensor
+from ..random import normals
+from .large import LARGE
 
 PACKAGE = __name__.split(".")[0]
 MODULES = {"torch": PACKAGE, "functional": f"{PACKAGE}.nn.functional"}
@@ -75,6 +77,19 @@ def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> 
     owner: Any = Tensor if space == "Tensor" else sys.modules[MODULES[space]]
     python = REPLACED.setdefault(place, getattr(owner, name))
     setattr(owner, name, make(python, Tensor if space == "Tensor" else None))
+
+
+def compiled_normals(words: Any, out: Any, mean: float, std: float) -> bool:
+    """Makes normals of random words by compiled code: of many, or once calls are compiled."""
+    if words.size < LARGE and not REPLACED or setting() == "0":
+        return False
+    if not importlib.import_module(f"{PACKAGE}.compiler.runtime").available():
+        return False
+    importlib.import_module(f"{PACKAGE}.compiler.normals").fill(words, out, mean, std)
+    return True
+
+
+normals.compiled = compiled_normals
 
 
 def setting() -> str:

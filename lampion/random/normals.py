@@ -6,6 +6,7 @@ Blocks of float32 normals use the polynomials of Moshier's Cephes library, becau
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import DTypeLike
 from ..errors import check
 from .floats import Array, Shape, blocks, floating, fma, narrow
 from .generator import Generator, default_generator
-from .uniforms import unit
+from .uniforms import uniforms_of, unit
 
 
 def normal(
@@ -92,9 +93,23 @@ def paired_normals(generator: Generator, count: int) -> Array:
     return out
 
 
+# What turns words into float32 normals where it pays, set by ops; False if it did not.
+compiled: Callable[[Array, Array, float, float], bool] | None = None
+
+
 def _normals_by_16(generator: Generator, count: int, mean: float, std: float, wide: type) -> Array:
     """Normals of `wide` (float32 or float64): in each 16, 8 cosines and then 8 sines."""
-    uniforms = unit(generator, count, wide).reshape(-1, 2, 8)
+    if compiled is not None and wide is np.float32:
+        words, out = generator.words(count), np.empty(count, np.float32)
+        if compiled(words, out, mean, std):
+            return out
+        return _normals_of(uniforms_of(words), mean, std, wide)
+    return _normals_of(unit(generator, count, wide), mean, std, wide)
+
+
+def _normals_of(uniforms: Array, mean: float, std: float, wide: type) -> Array:
+    """Normals made of numbers in [0, 1)."""
+    uniforms = uniforms.reshape(-1, 2, 8)
     angle = wide(2 * math.pi) * uniforms[:, 1]  # (count / 16, 8)
     if wide is np.float32:
         radius = np.sqrt(np.float32(-2) * _log32(1 - uniforms[:, 0]))

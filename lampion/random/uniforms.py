@@ -51,7 +51,11 @@ def unit(
     if dtype is np.float64:
         values = generator.doubles(count)
         return fma(values, width, start) if start else values * width
-    bits = generator.words(count)
+    return uniforms_of(generator.words(count), width, start)
+
+
+def uniforms_of(bits: Array, width: Any = 1.0, start: Any = 0.0) -> Array:
+    """`u * width + start` for float32 u of [0, 1), one of each word, which are used up."""
     bits &= 0xFFFFFF
     bits = bits.view(np.int32)  # signed integers convert faster
     scale = np.float32(width) * np.float32(2.0**-24)
