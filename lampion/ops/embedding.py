@@ -15,8 +15,8 @@ from ..core.graph import STATE
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
-from .ranges import arange
 from .large import LARGE, engine
+from .ranges import arange
 from .rules import EXPORTS, F32, move_to_front, wide
 
 FUNCTIONAL = EXPORTS["nn.functional"]
