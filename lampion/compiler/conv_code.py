@@ -53,8 +53,8 @@ class Numbers(NamedTuple):
 class Tile(NamedTuple):
     """A register tile of direct convolution: `rows` x `columns` positions, `vectors` of channels;
     `step` numbers of the image are between neighbouring positions; `apart`: not side by side in
-    the result; `deep`: each channel is of one input channel (a depthwise convolution), and a position
-    of the image is a vector of these.
+    the result; `deep`: each channel is of one input channel (a depthwise convolution), and a
+    position of the image is a vector of these.
     """
 
     columns: int

@@ -157,7 +157,7 @@ def input_view(p: Problem) -> View:
         residues(*args)
         for args in zip(p.size, p.kernel, p.stride, p.padding, p.dilation, strict=True)
     ]
-    offsets = [[offset for *_, taps in dim for offset, _ in taps] for dim in each]
+    offsets = [[offset for *_, taps in dim for offset, _ in taps] or [0] for dim in each]
     low = [-min(dim) for dim in offsets]
     counts = [max(count for count, *_ in dim) for dim in each]
     frame = [c + at + max(dim) for c, at, dim in zip(counts, low, offsets, strict=True)]

@@ -241,7 +241,7 @@ def weight_calls(
 
 def sums_job(plan: Plan, d: Division, given: dict[str, int]) -> bytes:
     """The job of the main stage, with its tables."""
-    p, form, dim = plan.p, plan.form, plan.strip_dim
+    p, dim = plan.p, plan.strip_dim
     frames = [strip_frame(side, p.out, dim, d.strip) for side in (plan.a, plan.b)]
     widths = (plan.a_width, plan.width)
     values = given | {

@@ -49,7 +49,8 @@ def write_sums(
     module: Module, kind: Numbers, numbers: int, vectors: int, step: int, deep: bool
 ) -> None:
     """Writes `sums`: adds, over all positions, the products of some numbers and vectors to a
-    partial result, or begins it. The table lists where the rows of positions begin on both sides. With `deep`, numbers are vectors, too.
+    partial result, or begins it. The table lists where the rows of positions begin on both sides.
+    With `deep`, numbers are vectors, too.
     """
     f = module.function(
         "sums", a="ptr noalias", b="ptr noalias", table="ptr noalias", rows="i64", columns="i64",
