@@ -17,6 +17,8 @@ from .emit import Function, Module, Value, vector
 from .gemm import transposed
 from .runtime import Target
 
+AHEAD = 12  # taps: how early packed weights are fetched
+
 # What a thread is told, in fields of 8 bytes: first what the addresses of operands go into.
 DIRECT = (
     "x", "weight", "y", "copy", "epilogue", "epilogue_job", "micro",
@@ -111,6 +113,8 @@ def write_direct(module: Module, kind: Numbers, tile: Tile) -> None:
             offset = x_c + f.load("i64", f["table"], t * 2)
             row = f.at(w_c, f.load("i64", f["table"], t * 2 + 1), kind.type)
             w = [f.load(kind.vector, f.at(row, j, kind.type), align=kind.size) for j in spread]
+            for j in spread:
+                fetch(f, f.at(row, AHEAD * tile.vectors * kind.lanes + j, kind.type))
             at = [f.at(start, offset, kind.type) for start in starts]
             for (r, q), total in zip(places, sums, strict=True):
                 place = f.at(at[r], q * tile.step, kind.type)
@@ -122,6 +126,12 @@ def write_direct(module: Module, kind: Numbers, tile: Tile) -> None:
     for first in range(0, len(places), kind.lanes):
         store_chunk(f, kind, tile, results, first, y_rows)
     f.ret()
+
+
+def fetch(f: Function, place: Value) -> None:
+    """Asks for a line of memory that is read soon; any address is harmless."""
+    hints = [f.constant("i32", n) for n in (0, 3, 1)]  # to read, to keep, data
+    f.call("void", "llvm.prefetch.p0", place, *hints)
 
 
 def broadcast(f: Function, kind: Numbers, place: Value, deep: bool) -> Value:
