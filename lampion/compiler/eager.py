@@ -8,6 +8,7 @@ element for all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -18,9 +19,9 @@ from numpy import ndarray
 from .formula import Unsupported, expression
 from .ir import Node, loop, store
 from .kernel import Kernel, Loops
+from .launch import launch
 
 DTYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64", np.dtype(bool): "bool"}
-FLOATS = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 SHORTEST_ROW = 16  # elements: below it NumPy's loops are as good
 
 
@@ -32,7 +33,6 @@ class Layout(NamedTuple):
     flat: bool  # each operand has all its elements side by side, or one for all
 
 
-@lru_cache(4096)
 def layout(shapes: tuple, strides: tuple, itemsizes: tuple) -> Layout | None:
     """The common layout of operands broadcast together, None where it has too many dimensions."""
     try:
@@ -149,6 +149,95 @@ def result_of(formula: str, names: dict[str, Any], dtype: str) -> Node:
     return value.cast(dtype)
 
 
+Described = tuple[tuple[int, ...], tuple[int, ...], np.dtype]  # of an array: shape, strides, type
+
+
+class Plan(NamedTuple):
+    """All that a call does besides filling in addresses and parameters.
+
+    shape    of the results, in the order of memory
+    turned   the order of dimensions that brings results into that of the operands; None: it is
+    fresh    the types of the results that are new
+    job      with its tiles, where there are no parameters
+    """
+
+    kernel: Kernel
+    shape: tuple[int, ...]
+    turned: tuple[int, ...] | None
+    fresh: tuple[np.dtype, ...]
+    numbers: list[float]
+    items: int
+    elements: int
+    job: tuple[bytes, int] | None
+
+
+@lru_cache(4096)
+def plan_of(
+    formulas: tuple[str, ...],
+    names: tuple[str, ...],
+    parameters: tuple[str, ...],
+    outputs: tuple[np.dtype, ...],
+    arrays: tuple[Described, ...],
+    into: int,
+    ordered: bool,
+) -> Plan | None:
+    """The plan of a call, None where there is no kernel for it; see `run`."""
+    dtypes = [a[2] for a in arrays]
+    if any(d not in DTYPES for d in (*dtypes, *outputs)):
+        return None
+    shapes, strides = [a[0] for a in arrays], [a[1] for a in arrays]
+    order = None if into >= 0 or ordered else memory_order(arrays)
+    turned = None
+    if order is not None:
+        shapes, strides = (
+            [tuple(((filler,) * (len(order) - len(v)) + v)[d] for d in order) for v in values]
+            for values, filler in ((shapes, 1), (strides, 0))
+        )
+        turned = tuple(int(d) for d in np.argsort(order))
+    found = layout(tuple(shapes), tuple(strides), tuple(d.itemsize for d in dtypes))
+    if found is None:
+        return None
+    shape = np.broadcast_shapes(*shapes)
+    if into >= 0 and shapes[into] != shape:
+        return None
+    moves = (True,) * len(outputs) + tuple(s[2] == 1 for s in found.strides)
+    types = tuple(DTYPES[d] for d in dtypes), tuple(DTYPES[d] for d in outputs)
+    kernel = kernel_of(Form(formulas, names, parameters, *types, moves, found.flat, into))
+    if kernel is None:
+        return None
+    a, b, c = found.shape
+    numbers: list[float] = []
+    items, elements = (c, 1) if found.flat else (a * b, c)
+    if not found.flat:
+        own = [(b * c, c)] * len(outputs) + [s[:2] for s in found.strides]
+        numbers = [b, c, *[step for pair in own for step in pair]]
+    job = None if parameters else kernel.prepare(numbers, items, elements)
+    return Plan(kernel, shape, turned, outputs[into >= 0 :], numbers, items, elements, job)
+
+
+def memory_order(arrays: Sequence[Described]) -> list[int] | None:
+    """The dimensions from the largest stride to the smallest, as in the first operand that is not
+    laid out row by row; None where that is the order they have.
+    """
+    rank = max(len(shape) for shape, _, _ in arrays)
+    size = max(math.prod(shape) for shape, _, _ in arrays)
+    for shape, strides, dtype in arrays:
+        whole = math.prod(shape) == size and len(shape) == rank
+        if whole and not in_rows(shape, strides, dtype.itemsize):
+            order = sorted(range(rank), key=lambda d: -abs(strides[d]))
+            return None if order == list(range(rank)) else order
+    return None
+
+
+def in_rows(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
+    """Whether an array is laid out row by row without gaps."""
+    for n, s in zip(reversed(shape), reversed(strides), strict=True):
+        if n != 1 and s != step:
+            return False
+        step *= n
+    return True
+
+
 def run(
     formulas: tuple[str, ...],
     names: tuple[str, ...],
@@ -159,76 +248,26 @@ def run(
     ordered: bool = False,
 ) -> list[ndarray] | None:
     """The formulas of the operands, each a new array of its type, the first into `out` if that is
-    given (and of the right shape and type); None where there is no kernel for them.
+    given (one of the operands, of the result's shape); None where there is no kernel for them.
 
-    ordered   lay the results out row by row, not as the operands are
+    ordered   lay the results out row by row, not as the operands are, as NumPy does
     """
-    try:
-        types = tuple([DTYPES[x.dtype] for x in arrays])
-        made = tuple([DTYPES[d] for d in outputs])
-    except KeyError:
-        return None
-    if out is None and not ordered:
-        order = memory_order(arrays)
-        if order is not None:
-            return permuted(order, formulas, names, arrays, parameters, outputs)
-    found = layout(
-        tuple([x.shape for x in arrays]),
-        tuple([x.strides for x in arrays]),
-        tuple([x.itemsize for x in arrays]),
-    )
-    if found is None:
-        return None
     into = -1
-    shape = np.broadcast_shapes(*[x.shape for x in arrays]) if len(arrays) > 1 else arrays[0].shape
     if out is not None:
         into = next((i for i, x in enumerate(arrays) if x is out), -1)
-        if into < 0 or out.shape != shape or not out.flags.c_contiguous:
+        apart = all(x is out or not np.may_share_memory(x, out) for x in arrays)
+        if into < 0 or not apart or not out.flags.c_contiguous:
             return None
-        if any(x is not out and np.may_share_memory(x, out) for x in arrays):
-            return None
-    a, b, c = found.shape
-    moves = (True,) * len(outputs) + tuple([s[2] == 1 for s in found.strides])
-    form = Form(formulas, names, tuple(parameters), types, made, moves, found.flat, into)
-    kernel = kernel_of(form)
-    if kernel is None:
+    described = tuple([(x.shape, x.strides, x.dtype) for x in arrays])
+    plan = plan_of(formulas, names, tuple(parameters), outputs, described, into, ordered)
+    if plan is None:
         return None
-    fresh = [np.empty(shape, d) for d in outputs[into >= 0 :]]
-    numbers: list[float] = []
-    if not found.flat:
-        own = [(b * c, c)] * len(outputs) + [s[:2] for s in found.strides]
-        numbers = [b, c, *[step for pair in own for step in pair]]
-    numbers += parameters.values()
-    if found.flat:
-        kernel([*fresh, *arrays], numbers, c, 1)
-    else:
-        kernel([*fresh, *arrays], numbers, a * b, c)
+    fresh = [np.empty(plan.shape, d) for d in plan.fresh]
+    job = plan.job
+    if job is None:
+        numbers = [*plan.numbers, *parameters.values()]
+        job = plan.kernel.prepare(numbers, plan.items, plan.elements)
+    launch(plan.kernel.address, *job, *fresh, *arrays)
+    if plan.turned is not None:
+        return [y.transpose(plan.turned) for y in fresh]
     return fresh if out is None else [out, *fresh]
-
-
-def memory_order(arrays: Sequence[ndarray]) -> list[int] | None:
-    """The dimensions from the largest stride to the smallest, as in the first operand that is not
-    laid out row by row; None where that is the order they have.
-    """
-    rank = max(x.ndim for x in arrays)
-    size = max(x.size for x in arrays)
-    for x in arrays:
-        if x.size == size and x.ndim == rank and not x.flags.c_contiguous:
-            order = sorted(range(rank), key=lambda d: -abs(x.strides[d]))
-            return None if order == list(range(rank)) else order
-    return None
-
-
-def permuted(
-    order: list[int],
-    formulas: tuple[str, ...],
-    names: tuple[str, ...],
-    arrays: Sequence[ndarray],
-    parameters: dict[str, float],
-    outputs: tuple[np.dtype, ...],
-) -> list[ndarray] | None:
-    """`run` in another order of dimensions; results are laid out in that order, as NumPy's are."""
-    rank = len(order)
-    views = [x.reshape((1,) * (rank - x.ndim) + x.shape).transpose(order) for x in arrays]
-    made = run(formulas, names, views, parameters, outputs, ordered=True)
-    return None if made is None else [y.transpose(np.argsort(order)) for y in made]

@@ -52,9 +52,12 @@ class Kernel:
         self, arrays: Sequence[ndarray], numbers: Sequence[float], items: int, elements: int
     ) -> None:
         """Does all items; `elements` of work are in each."""
+        launch(self.address, *self.prepare(numbers, items, elements), *arrays)
+
+    def prepare(self, numbers: Sequence[float], items: int, elements: int) -> tuple[bytes, int]:
+        """The job, and its number of tiles."""
         chunk = chunk_of(items, elements)
-        job = self.job(*numbers, items, chunk)
-        launch(self.address, job, -(-items // chunk), *arrays)
+        return self.job(*numbers, items, chunk), -(-items // chunk)
 
 
 def chunk_of(items: int, elements: int) -> int:

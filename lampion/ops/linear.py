@@ -16,6 +16,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
 from .matmul import as_rows, large_product, matmul_kernel, product, same_type
+from .reduce import add_up
 from .rules import EXPORTS, F32, F64, move_to_front
 
 
@@ -55,7 +56,7 @@ def linear_gradient_kernel(g: ndarray, x: ndarray, w: ndarray, needs: tuple) -> 
     if g.ndim != 2:
         g, x = as_rows(g), as_rows(x)  # (rows, features)
     gw = matmul_kernel(g.T, x) if needs[1] else None
-    return gx, gw, np.add.reduce(g, 0) if len(needs) > 2 and needs[2] else None
+    return gx, gw, add_up(g, 0) if len(needs) > 2 and needs[2] else None
 
 
 def linear_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
