@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from . import runtime
 from .emit import Function, Module, Value
@@ -30,6 +30,7 @@ GENERATORS = (
 )  # fmt: skip
 
 
+Memory = TypeVar("Memory", bound=Hashable)
 METADATA = re.compile(r"!(\d+)")
 
 
@@ -69,20 +70,20 @@ def generation() -> str:
     return digest.hexdigest()
 
 
-def canonical(code: Node, operands: Sequence[object]) -> tuple[Node, list[int]]:
-    """The program under a common name, with one parameter for operands that are the same memory,
-    and which of the operands are left. Parameters after the operands stay.
+def pattern_of(operands: Sequence[Hashable]) -> tuple[int, ...]:
+    """For each operand the number of the first one that is the same memory."""
+    first: dict[Hashable, int] = {}
+    return tuple(first.setdefault(memory, i) for i, memory in enumerate(operands))
+
+
+def canonical(code: Node, pattern: tuple[int, ...]) -> Node:
+    """The program under a common name, with one parameter for operands that are the same memory.
+    Parameters after the operands stay.
     """
     signature: tuple[str, ...] = code.arg[1]
-    first: dict[object, int] = {}
-    kept: list[int] = []
-    new_number: list[int] = []
-    for i, memory in enumerate(operands):
-        if memory not in first:
-            first[memory] = len(kept)
-            kept.append(i)
-        new_number.append(first[memory])
-    rest = range(len(operands), len(signature))
+    kept = [i for i, first in enumerate(pattern) if i == first]
+    rest = range(len(pattern), len(signature))
+    new_number = [kept.index(first) for first in pattern]
     new_number += [len(kept) + i for i in range(len(rest))]
     types = [signature[i] for i in (*kept, *rest)]
     replaced = {
@@ -91,7 +92,7 @@ def canonical(code: Node, operands: Sequence[object]) -> tuple[Node, list[int]]:
         if new_number[i] != i
     }
     statements = [substitute(s, replaced) for s in code.src] if replaced else code.src
-    return program("kernel", types, *statements), kept
+    return program("kernel", types, *statements)
 
 
 class Assembly:
@@ -99,12 +100,18 @@ class Assembly:
 
     def __init__(self) -> None:
         self.kernels: dict[Node, int] = {}
+        self.canonical: dict[tuple[Node, tuple[int, ...]], Node] = {}
         self.stages: dict[tuple[Part, ...], str] = {}
         self.epilogues: dict[Epilogue, str] = {}
 
-    def kernel(self, code: Node) -> int:
-        """The number of a canonical kernel."""
-        return self.kernels.setdefault(code, len(self.kernels))
+    def kernel(self, code: Node, memories: Sequence[Memory]) -> tuple[int, list[Memory]]:
+        """The number of a kernel that works on these memories, and which it takes, each once."""
+        pattern = pattern_of(memories)
+        made = self.canonical.get((code, pattern))
+        if made is None:
+            made = self.canonical[code, pattern] = canonical(code, pattern)
+        kept = [memory for i, memory in enumerate(memories) if pattern[i] == i]
+        return self.kernels.setdefault(made, len(self.kernels)), kept
 
     def stage(self, parts: tuple[Part, ...]) -> str:
         """The name of the stage that runs the parts."""

@@ -8,6 +8,7 @@ text. After the jaxpr of JAX and the FX graph of PyTorch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ class Value:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
     def __repr__(self) -> str:
         return f"%{self.name}"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from .assemble import Assembly, Part, Place, canonical
+from .assemble import Assembly, Part, Place
 from .kernels import Buffer, Generated, Host, Kernel, KernelList, Library, Slice
 from .placement import Placement
 from .stages import LINE
@@ -77,11 +77,9 @@ class Planner:
 
     def tiled(self, kernel: Kernel, work: Generated) -> Task:
         """A kernel as a stage of its own; equal kernels share a function."""
-        memories = self.slots(work.operands)
-        code, kept = canonical(work.program, memories)
-        used = [memories[i] for i in kept]
-        places, addresses = number_places(used)
-        function = self.assembly.stage((Part(self.assembly.kernel(code), places, None),))
+        number, memories = self.assembly.kernel(work.program, self.slots(work.operands))
+        places, addresses = number_places(memories)
+        function = self.assembly.stage((Part(number, places, None),))
         piece = -(-work.extent // max(work.tiles, 1))
         piece += -piece % work.grain
         pointers = in_order(addresses)
@@ -102,7 +100,7 @@ class Planner:
         for _, kernel in numbered:
             work = kernel.work
             assert isinstance(work, Generated)
-            memories = self.slots(work.operands)
+            number, memories = self.assembly.kernel(work.program, self.slots(work.operands))
             for memory in memories:
                 if memory in found:
                     continue
@@ -112,12 +110,9 @@ class Planner:
                 elif memory.role != "workspace":
                     found[memory] = Place("job", len(addresses))
                     addresses.append(memory)
-            code, kept = canonical(work.program, memories)
-            scratch, _ = number_places([memories[i] for i in kept])
-            places = tuple(
-                found.get(memories[i], place) for i, place in zip(kept, scratch, strict=True)
-            )
-            parts.append(Part(self.assembly.kernel(code), places, work.extent))
+            scratch, _ = number_places(memories)
+            places = (found.get(m, place) for m, place in zip(memories, scratch, strict=True))
+            parts.append(Part(number, tuple(places), work.extent))
         pointers = in_order(addresses)
         kernels = tuple(kernel for _, kernel in numbered)
         name = f"{len(kernels)} small: {', '.join(kernel.name for kernel in kernels)}"
@@ -135,12 +130,11 @@ class Planner:
         """The calls of a template; an epilogue's job lies behind the call's own."""
         parts = [x if isinstance(x, Slice) else Slice(x, 0) for x in work.operands]
         operands = [(self.placement.memory(buffer), offset) for buffer, offset in parts]
-        name, tail, inner = "", b"", []
+        name, tail, inner = "", b"", list[Buffer]()
         if work.epilogue is not None:
-            memories = self.slots(work.epilogue.operands)
-            code, kept = canonical(work.epilogue.program, memories)
-            inner = [memories[i] for i in kept]
-            name = self.assembly.epilogue(self.assembly.kernel(code), len(inner))
+            finish = work.epilogue
+            number, inner = self.assembly.kernel(finish.program, self.slots(finish.operands))
+            name = self.assembly.epilogue(number, len(inner))
             tail = bytes(8 * len(inner))
         for call in work.calls:
             if call.tiles == 0:
