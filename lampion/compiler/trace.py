@@ -91,7 +91,7 @@ class Tracer:
         self.steps: list[Step] = []
         self.regions = Regions()
         self.failure: Failure | None = None
-        self.before = {id(t): Before.of(t) for t in gc.get_objects() if alive(t)}
+        self.before = {id(t): Before.of(t) for t in living_tensors()}
         self.versions = {
             id(b.tensor._storage): (b.tensor._storage, b.version)
             for b in self.before.values()
@@ -206,6 +206,8 @@ class Tracer:
         kept = root.ndim == 0 and not root.flags.writeable  # a number that `promotion` keeps
         if id(root) in self.outside and not kept:
             return self.add_input(t, "state", Source("state", tensor=t, array=data))
+        if gc.get_freeze_count() and not kept:
+            raise Untraceable("gc.freeze() hides which tensors there were before the call")
         return self.add_input(t, "constant", Source("constant"))
 
     # -- values ----------------------------------------------------------------------------------
@@ -322,11 +324,13 @@ class Tracer:
         return [(self.inputs[r.input].value, r.base_value()) for r in outside if r.epoch]
 
 
-def alive(x: Any) -> bool:
-    """Whether an object is a tensor with memory of its own; asks its type, since to ask any object
-    for its `__class__` may run code.
-    """
-    return issubclass(type(x), Tensor) and isinstance(getattr(x, "_data", None), ndarray)
+def living_tensors() -> list[Tensor]:
+    """All tensors that there are, but for those of interpreters."""
+    kinds: set[type] = {Tensor}
+    while more := {kind for known in kinds for kind in known.__subclasses__()} - kinds:
+        kinds |= more
+    found = [x for x in gc.get_objects() if type(x) in kinds]
+    return [t for t in found if isinstance(getattr(t, "_data", None), ndarray)]
 
 
 def user_line() -> str:

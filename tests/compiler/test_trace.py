@@ -77,7 +77,10 @@ def agree(found, expected):
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
-def test_samples(sample):
+def test_samples(sample, monkeypatch):
+    # No sample uses tensors that are not arguments: spares looking for them, a hundredth of a
+    # second each time.
+    monkeypatch.setattr("lampion.compiler.trace.living_tensors", list)
     call = function(sample)
 
     def f(*args, **kwargs):
