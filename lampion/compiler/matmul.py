@@ -7,6 +7,7 @@ kernels are those of `gemm`, so one compiled module serves all sizes and strides
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import cache
 
@@ -17,16 +18,13 @@ from numpy import ndarray
 from ..errors import check
 from . import pool, stages
 from .gemm import BATCH_DIMS, JOB
-from .product import aligned, kernel
+from .product import kernel
 from .product_jobs import descriptions
 from .stages import Call, Layout
 
 SUMS = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}  # the type of sums
-TYPES = {
-    np.dtype(np.float32): "float32",
-    np.dtype(np.float64): "float64",
-    np.dtype(ml_dtypes.bfloat16): "bfloat16",
-}
+NUMBERS = {"float32": np.float32, "float64": np.float64, "bfloat16": ml_dtypes.bfloat16}
+TYPES = {np.dtype(number): name for name, number in NUMBERS.items()}
 
 
 def matmul_calls(
@@ -137,14 +135,41 @@ def multiply(a: ndarray, b: ndarray, bias: ndarray | None = None) -> ndarray | N
     stages.settle()
     if a.ndim == b.ndim == 2 and name != "bfloat16":
         return kernel(name).call(a, b, np.empty((a.shape[0], b.shape[1]), dtype), bias, False)
-    given = [a, b] if bias is None else [a, b, bias]
-    if bias is not None and (name == "bfloat16" or bias.strides != (bias.itemsize,)):
+    if not (a.flags.aligned and b.flags.aligned):
         return None
-    if not all(aligned(x) for x in given):
+    found = prepared(
+        name, a.shape, a.strides, b.shape, b.strides, bias is not None, pool.pool().threads
+    )
+    if found is None or (bias is not None and bias.strides != (bias.itemsize,)):
         return None
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    out = np.empty((*lead, a.shape[-2], b.shape[-1]), dtype)
-    of_bias = None if bias is None else Layout.of(bias)
-    calls = matmul_calls(Layout.of(a), Layout.of(b), Layout.of(out), bias=of_bias)
-    stages.run(calls, [x.ctypes.data for x in (*given, out)])
+    calls, shape = found
+    out = np.empty(shape, dtype)
+    given = (a, b, out) if bias is None else (a, b, bias, out)
+    stages.run(calls, [x.ctypes.data for x in given])
     return out
+
+
+@cache
+def prepared(
+    name: str,
+    a_shape: tuple[int, ...],
+    a_strides: tuple[int, ...],
+    b_shape: tuple[int, ...],
+    b_strides: tuple[int, ...],
+    has_bias: bool,
+    threads: int,
+) -> tuple[tuple[Call, ...], tuple[int, ...]] | None:
+    """The calls of a product and its shape, from what NumPy says of the operands; None where no
+    kernel is made for them.
+    """
+    size = np.dtype(NUMBERS[name]).itemsize
+    if any(s % size for s in a_strides + b_strides) or (has_bias and name == "bfloat16"):
+        return None
+    a = Layout(a_shape, tuple(s // size for s in a_strides), name)
+    b = Layout(b_shape, tuple(s // size for s in b_strides), name)
+    lead = np.broadcast_shapes(a_shape[:-2], b_shape[:-2])
+    shape = (*lead, a_shape[-2], b_shape[-1])
+    steps = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+    bias = Layout((shape[-1],), (1,), name) if has_bias else None
+    calls = cached(a, b, Layout(shape, steps, name), bias, 1.0, False, False, False, threads)
+    return calls, shape
