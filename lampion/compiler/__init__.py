@@ -13,6 +13,10 @@ The path of a program through the files, in order:
 6. `interpret` runs a flat program slowly in Python. It is the definition of what programs mean.
 7. `render_llvm` and `render_cuda` are tables that write a flat program as LLVM IR and as CUDA C.
 8. `runtime` compiles and calls; `gemm` generates matrix products.
+9. `kernels` is what `lower` makes of a graph. `placement` says what shares memory, `arena` where
+   temporaries lie, `tasks` which kernels are one stage, and `assemble` compiles them together.
+10. `program` runs it: `stages` takes the `pool`'s threads through all tiles. `gate` is the short
+    way in from Python; `explain` shows what a program is made of and where its time goes.
 
 Nothing here is imported by `import lampion`, and llvmlite only where text is compiled.
 

@@ -374,3 +374,40 @@ def test_programs_do_not_keep_what_they_are_given():
     before = sys.getrefcount(x), sys.getrefcount(state)
     program.run([x, state])
     assert (sys.getrefcount(x), sys.getrefcount(state)) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_children_run_programs():
+    lampion.set_num_threads(2)
+    program = accumulation()
+    state, x = np.zeros(N, np.int64), np.arange(N)
+    program.run([x, state])
+    child = os.fork()
+    if child == 0:
+        program.run([x, state])
+        os._exit(0 if (state == 2 * (x + 1)).all() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    np.testing.assert_array_equal(state, x + 1)  # the child wrote to its own memory
+
+
+def test_an_interrupt_comes_after_the_call():
+    x, out = buffer("argument", 0), buffer("temporary", 1)
+    calls = []
+
+    def interrupted(array):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return array + 1
+
+    kernels = [
+        elementwise([x], out, [2], 3),
+        Kernel("host", (), (out,), (out2 := buffer("temporary", 2),),
+               Host(interrupted, (out,), (out2,))),
+    ]  # fmt: skip
+    program = Program(KernelList("interrupted", (x,), kernels, (out2,)))
+    with pytest.raises(KeyboardInterrupt):
+        program.run([np.arange(N)])
+    np.testing.assert_array_equal(program.run([np.arange(N)])[0], 2 * np.arange(N) + 2)
+    assert len(program.idle) == 1
