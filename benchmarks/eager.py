@@ -25,7 +25,7 @@ os.environ.setdefault("LAMPION_NATIVE", "1")  # compiled calls from the start on
 import lampion
 
 ROUNDS = 15
-GOAL = 0.95
+GOAL = 0.7
 
 
 def calls(lib: Any) -> dict[str, Callable[[], Any]]:
@@ -61,15 +61,23 @@ def calls(lib: Any) -> dict[str, Callable[[], Any]]:
             f"integer index{suffix}": lambda x=x: x[1],
             f"fancy index{suffix}": lambda x=x: x[index],
             f"cat{suffix}": lambda x=x: lib.cat([x, b]),
+            f"softmax{suffix}": lambda x=x: F.softmax(x, -1),
+            f"layer_norm{suffix}": lambda x=x: F.layer_norm(x, (4,)),
+            f"cross_entropy{suffix}": lambda x=x: F.cross_entropy(x, labels),
         }
     timed["Linear, grad"] = lambda: layer(a)
     no_grad = lib.nn.Linear(4, 4).requires_grad_(False)
     no_grad.load_state_dict(layer.state_dict())
     timed["Linear"] = lambda: no_grad(a)
     timed["scalar graph, forward and backward"] = scalar_graph
-    timed["softmax (waits for kernels)"] = lambda: F.softmax(a, -1)
-    timed["layer_norm (waits for kernels)"] = lambda: F.layer_norm(a, (4,))
-    timed["cross_entropy (waits for kernels)"] = lambda: F.cross_entropy(a, labels)
+    target, zero = b.clone(), lib.zeros(4, 4)
+    timed |= {
+        "add_": lambda: target.add_(zero),
+        "mul_": lambda: target.mul_(1.0),
+        "zero_": lambda: target.zero_(),
+        "copy_": lambda: target.copy_(b),
+        "zeros": lambda: lib.zeros(4, 4),
+    }
     return timed
 
 
@@ -98,7 +106,7 @@ def measure() -> list[dict[str, Any]]:
             best = [
                 min(b, fastest(c, number)) for b, c in zip(best, (call, theirs[name]), strict=True)
             ]
-        goal = 0.6 if "graph" in name else None if "waits" in name else GOAL
+        goal = 0.5 if "graph" in name else GOAL
         rows.append(
             {
                 "call": name,

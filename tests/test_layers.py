@@ -145,8 +145,9 @@ ORDER = {
         "calls_views",
         "calls_fused",
         "calls_inplace",
-        "builtins",
         "normals",
+        "calls_create",
+        "builtins",
         "__init__",
     ],
 }

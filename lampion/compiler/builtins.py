@@ -11,6 +11,7 @@ from typing import Any
 from ..core.op import OPS
 from . import (
     calls,
+    calls_create,
     calls_elementwise,
     calls_fused,
     calls_inplace,
@@ -66,6 +67,15 @@ IN_PLACE: dict[str, tuple[str, str, str]] = {
 }
 
 
+CREATED = ("zeros", "ones", "rand", "randn")  # whose arguments are sizes
+
+
+def created_entry(name: str) -> Entry:
+    """The entry of a function that makes tensors."""
+    sizes = tuple("01234567")
+    return Entry(name, sizes, (("torch", name),), calls_create.context_of())
+
+
 def in_place_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a call in place."""
     core, operator, parameters = IN_PLACE[name]
@@ -91,6 +101,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
         *calls_views.SHARED,
         *calls_fused.SHARED,
         *calls_inplace.SHARED,
+        *calls_create.SHARED,
     ):
         write_function(module)
     for name in looped:
@@ -120,9 +131,11 @@ def install(
     looped = [name for name in entries if calls_elementwise.has_loops(OPS[name])]
     everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
     everything += [in_place_entry(*item) for item in in_place.items()]
+    everything += [created_entry(name) for name in CREATED]
     module = write(everything, looped)
     code = runtime.load(module.text())
     objects.fill_objects(code, module)
+    calls_create.fill_engine(code)
     for name in looped:
         calls_elementwise.fill_loops(code, OPS[name], [entry.context for entry in everything])
     for entry in everything:

@@ -229,6 +229,7 @@ def write_layer_norm(module: Module) -> None:
     s.require(s.is_a(shape, "tuple", "Size"))
     s.require(f.load("i64", shape, SIZE >> 3).equals(1))
     s.require(s.integer(f.load("ptr", shape, ITEMS >> 3)).equals(n))
+    s.require(rank <= MOST_DIMS)
     weight, w = s.optional_row(2, kind, n)
     bias, b = s.optional_row(3, kind, n)
     eps, given = f.variable("double", 1e-5), s.given(4)
@@ -245,7 +246,6 @@ def write_layer_norm(module: Module) -> None:
         run_loop(s, kind, "normalised_rows", *arguments, s.null(), s.null(), eps.get())
         f.ret(s.new_tensor(y))
     single = f.buffer(8 * MOST_DIMS, 8)  # the shape of the means: (..., 1)
-    s.require(rank <= MOST_DIMS)
     with f.loop(0, rank - 1) as i:
         f.store(f.load("i64", s.sizes(x), i), single, i)
     f.store(s.number(1), single, rank - 1)

@@ -90,9 +90,8 @@ def sine_and_cosine(f: Function, x: Value) -> tuple[Value, Value]:
     return sine, cosine
 
 
-def write() -> Module:
-    """`normals(words, out, count, mean, std)`; count is a multiple of 16."""
-    module = Module()
+def write_normals(module: Module) -> None:
+    """`normals(words, out, count, mean, std)`; count is a multiple of 16, `out` may be `words`."""
     f = module.function("normals", words="ptr", out="ptr", count="i64", mean="float", std="float")
     mean, std = f.splat(f["mean"], LANES), f.splat(f["std"], LANES)
     with f.loop(0, f["count"], 2 * LANES) as i:
@@ -108,14 +107,15 @@ def write() -> Module:
             result = fma(f, radius * part, std, mean)
             f.store(result, f.at(f["out"], place, "float"), 0, 4)
     f.ret()
-    return module
 
 
 @cache
 def compiled() -> Callable[..., None]:
     """The function, through ctypes."""
     pointer, size, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    code = runtime.load(write().text())
+    module = Module()
+    write_normals(module)
+    code = runtime.load(module.text())
     return code.function("normals", None, pointer, pointer, size, real, real)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath
 
+from .. import dtypes
 from ..core.graph import F32, F64, KNOWN, NOTHING, STATE, Node, SavedOutput
 from ..core.memory import CLOCK, Storage
 from ..core.promotion import SCALARS
@@ -42,10 +43,11 @@ OBJECTS: dict[str, Any] = {
     "Ellipsis": ..., "EMPTY": (), "LAST": (-1,), "ALL": {"dim": None, "keepdim": False},
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
     "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",
+    "dtypes": vars(dtypes), "float32": dtypes.float32,
 } | {
     name: name
-    for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps", 
-                 "_inference", "__name__")
+    for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
+                 "_inference", "acquire", "release", "_default", "__name__")
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -113,7 +114,7 @@ def same_result(found, wanted, ours=(), theirs=()):
     assert found.requires_grad == wanted.requires_grad
     assert found._is_view() == wanted._is_view() and found._version == wanted._version
     assert (found._storage is None) == (wanted._storage is None)
-    if not wanted.requires_grad or wanted.is_complex():
+    if wanted.grad_fn is None or wanted.is_complex():
         return
     assert found.grad_fn.name() == wanted.grad_fn.name()
     assert found.grad_fn.params == wanted.grad_fn.params
@@ -356,7 +357,7 @@ def each_call():
     """One of every compiled call, recorded and not."""
     given = tensors()
     a, g, row = given["matrix"], given["matrix grad"], given["row grad"]
-    labels, functional = torch.arange(4), torch.nn.functional
+    labels, functional, target = torch.arange(4), torch.nn.functional, torch.ones(3)
     for x in (a, g):
         yield from (
             lambda x=x: x + a, lambda x=x: x * 2.0, lambda x=x: torch.relu(x), lambda x=x: x.exp(),
@@ -364,7 +365,8 @@ def each_call():
             lambda x=x: torch.cat([x, a]), lambda x=x: functional.softmax(x, -1),
             lambda x=x: functional.layer_norm(x, (4,), row, row), lambda x=x: x.sum(),
             lambda x=x: functional.cross_entropy(x, labels),
-            lambda x=x: functional.linear(x, a, row),
+            lambda x=x: functional.linear(x, a, row), lambda: torch.zeros(3),
+            lambda: torch.rand(3, 4), lambda: torch.randn(20), lambda: target.add_(1.0),
         )  # fmt: skip
 
 
@@ -499,3 +501,82 @@ def test_the_line_that_wrote_is_found():
         z.sum().backward()
     line = int(str(error.value).split("test_calls.py:")[1].split(";")[0])
     assert line == sys._getframe().f_lineno - 4
+
+
+SHAPES = [(4, 4), ((2, 3),), ([17],), (torch.Size([40]),), (0,), (3, 0), (-1,), (), ((),), (5000,)]
+SHAPES += [(2.0,), ("x",), (True,), (31,), (4095,)]
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "rand", "randn"])
+def test_new_tensors(name):
+    place = ("torch", name)
+    for shape in SHAPES:
+        for options in ({}, {"dtype": torch.float64}, {"requires_grad": True}):
+            found = []
+            for function in (native(place), compiled_calls.REPLACED[place]):
+                torch.manual_seed(5)
+                found.append(outcome(function, shape, options))
+                found.append(torch.rand(3))  # as many words were taken
+            same_result(found[0], found[2])
+            same_numbers(found[1], found[3])
+
+
+def test_new_tensors_of_another_default_type():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.zeros(2).dtype is torch.float64 and torch.rand(2).dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_draws_in_threads():
+    """The engine's lock is respected: each word is drawn once."""
+    torch.manual_seed(0)
+    found = [[] for _ in range(4)]
+
+    def draw(into):
+        for _ in range(200):
+            into.extend(torch.rand(20).tolist())
+
+    threads = [threading.Thread(target=draw, args=(into,)) for into in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.manual_seed(0)
+    assert sorted(sum(found, [])) == sorted(torch.rand(16000).tolist())
+
+
+PROGRAM = """
+import sys, lampion
+def kind():
+    return type(lampion.add).__name__
+before = kind()
+x = lampion.ones(2, requires_grad=True)
+for _ in range(200):
+    (x * 2).sum().backward()
+print(before, kind(), "llvmlite" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    "setting, kinds",
+    [
+        ("", "function builtin_function_or_method True"),
+        ("1", "builtin_function_or_method builtin_function_or_method True"),
+        ("0", "function function False"),
+    ],
+)
+def test_when_calls_are_compiled(setting, kinds):
+    environment = {**os.environ, "LAMPION_NATIVE": setting}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == kinds
+
+
+def test_unknown_layouts_keep_python(monkeypatch):
+    monkeypatch.setattr(objects, "known_layout", lambda: False)
+    before = torch.add
+    assert compiled_calls.install() is False
+    assert torch.add is before
