@@ -25,14 +25,16 @@ class Form(NamedTuple):
     """Which side gives vectors.
 
     of_image   vectors are of the image's channels, numbers of the gradient's; else the reverse,
-               with one number per column of the kernel
+               with one number per column of the kernel, and maybe for each of its rows
     numbers    that a register tile broadcasts
+    rows       of the kernel that they are of
     vectors    in a register tile
     deep       a depthwise convolution: both sides give vectors, of the same channels
     """
 
     of_image: bool
     numbers: int
+    rows: int
     vectors: int
     deep: bool = False
 
@@ -75,19 +77,23 @@ def lines(p: Problem) -> Problem:
 def choose_form(p: Problem, sizes: Sizes) -> Form:
     """The register tile that takes the shortest time."""
     c, o, taps = p.channels // p.groups, p.outputs // p.groups, math.prod(p.kernel)
-    if p.depthwise and p.kernel[2] <= sizes.registers - 3:
-        return Form(False, p.kernel[2], 1, True)
-    best: tuple[float, Form] = (math.inf, Form(True, 1, 1))
+    rows = [(n, n * p.kernel[2]) for n in {1, p.kernel[1]}]
+    fitting = [(number, n) for n, number in rows if number <= sizes.registers - 3]
+    if p.depthwise and fitting:
+        number, n = max(fitting)
+        return Form(False, number, n, 1, True)
+    best: tuple[float, Form] = (math.inf, Form(True, 1, 1, 1))
     for vectors in range(1, 5):
         most = max((sizes.registers - vectors - 2) // vectors, 1)
         for n in range(1, min(most, sizes.lanes, o) + 1):
             blocks = -(-c // (vectors * sizes.lanes))
             time = blocks * -(-o // n) * taps * cycles(n, vectors)
-            best = min(best, (time, Form(True, n, vectors)))
-        if p.kernel[2] <= most:
-            blocks = -(-o // (vectors * sizes.lanes))
-            time = blocks * c * taps / p.kernel[2] * cycles(p.kernel[2], vectors)
-            best = min(best, (time, Form(False, p.kernel[2], vectors)))
+            best = min(best, (time, Form(True, n, 1, vectors)))
+        for n, number in rows:
+            if number <= most:
+                blocks = -(-o // (vectors * sizes.lanes))
+                time = blocks * c * taps / number * cycles(number, vectors)
+                best = min(best, (time, Form(False, number, n, vectors)))
     return best[1]
 
 
@@ -152,7 +158,7 @@ def make_plan(p: Problem, sizes: Sizes) -> Plan:
         p = p._replace(channels=1, groups=1)
     a, b = (gradient, image) if form.of_image else (image, gradient)
     width = form.vectors * sizes.lanes
-    taps = math.prod(p.kernel) if form.of_image else p.kernel[0] * p.kernel[1]
+    taps = math.prod(p.kernel) // (1 if form.of_image else form.numbers)
     panels = -(-a.channels // form.numbers) if form.of_image else 1 if form.deep else a.channels
     dim = 0 if p.out[0] > 1 else 1
     return Plan(p, form, a, b, width, -(-b.channels // width), panels, taps, sizes.size, dim)
@@ -218,7 +224,9 @@ def weight_calls(
         temporaries += (d.tiles * held * numbers.size,)
     native = code.driver(target, dtype)
     step = 1 if form.of_image else plan.p.dilation[2] * plan.a_width
-    micro = code.sums(target, dtype, form.numbers, form.vectors, step, form.deep).address("sums")
+    micro = code.sums(
+        target, dtype, form.numbers, form.rows, form.vectors, step, form.deep
+    ).address("sums")
     values = {
         "micro": micro, "tile_size": tile, "partial_image": partial_image,
         "partial_group": partial_group, "b_place": place, "own_size": held if own else 0,
@@ -251,6 +259,7 @@ def sums_job(plan: Plan, d: Division, given: dict[str, int]) -> bytes:
         "strips": -(-p.out[dim] // d.strip), "groups": p.groups, "set_groups": d.groups,
         "blocks": plan.blocks, "group_blocks": d.blocks, "panels": plan.panels,
         "group_panels": d.panels, "columns": p.out[2], "taps": plan.taps,
+        "apart": p.dilation[1] * frames[0][2] * widths[0],
         "a_column": widths[0] * plan.a.step[2], "b_column": widths[1] * plan.b.step[2],
     }  # fmt: skip
     for letter, side, frame, width in zip("ab", (plan.a, plan.b), frames, widths, strict=True):
@@ -282,7 +291,7 @@ def tap_offsets(plan: Plan, frames: list[Three]) -> list[tuple[int, int]]:
     """Where each tap begins on both sides, relative to the first."""
     p = plan.p
     frame = frames[1] if plan.form.of_image else frames[0]
-    ranges = p.kernel if plan.form.of_image else (p.kernel[0], p.kernel[1], 1)
+    ranges = p.kernel if plan.form.of_image else (p.kernel[0], p.kernel[1] // plan.form.rows, 1)
     found = []
     for d, h, w in itertools.product(*map(range, ranges)):
         row = d * p.dilation[0] * frame[1] + h * p.dilation[1]

@@ -36,7 +36,7 @@ JOB = (
     "images", "group_images", "chunk_images", "strips", "groups", "set_groups",
     "blocks", "group_blocks", "panels", "group_panels", "rows", "columns", "a_column", "b_column",
     "taps", "taps_table", "rows_table", "b_place", "tile_size", "partial_image",
-    "partial_group", "own_size", "deep",
+    "partial_group", "own_size", "apart", "deep",
     *(f"a_{name}" for name in SIDE), *(f"b_{name}" for name in SIDE),
 )  # fmt: skip
 FINISH = (
@@ -46,15 +46,15 @@ FINISH = (
 
 
 def write_sums(
-    module: Module, kind: Numbers, numbers: int, vectors: int, step: int, deep: bool
+    module: Module, kind: Numbers, numbers: int, rows: int, vectors: int, step: int, deep: bool
 ) -> None:
     """Writes `sums`: adds, over all positions, the products of some numbers and vectors to a
     partial result, or begins it. The table lists where the rows of positions begin on both sides.
-    With `deep`, numbers are vectors, too.
+    The numbers are in `rows` rows, `apart` from each other. With `deep`, they are vectors, too.
     """
     f = module.function(
         "sums", a="ptr noalias", b="ptr noalias", table="ptr noalias", rows="i64", columns="i64",
-        a_column="i64", b_column="i64", to="ptr noalias", add="i64",
+        apart="i64", a_column="i64", b_column="i64", to="ptr noalias", add="i64",
     )  # fmt: skip
     spread = range(0, vectors * kind.lanes, kind.lanes)
     sums = [[f.variable(kind.vector, 0) for _ in spread] for _ in range(numbers)]
@@ -65,8 +65,10 @@ def write_sums(
             a = f.at(a_row, column * f["a_column"], kind.type)
             b = f.at(b_row, column * f["b_column"], kind.type)
             parts = [f.load(kind.vector, f.at(b, j, kind.type), align=kind.size) for j in spread]
+            starts = [f.at(a, f["apart"] * i, kind.type) for i in range(rows)]
             for i, totals in enumerate(sums):
-                number = broadcast(f, kind, f.at(a, i * step, kind.type), deep)
+                row_of, column_of = divmod(i, numbers // rows)
+                number = broadcast(f, kind, f.at(starts[row_of], column_of * step, kind.type), deep)
                 for part, total in zip(parts, totals, strict=True):
                     total.set(f.fused(number, part, total.get()))
     with f.when(f["add"].differs(0)):
@@ -181,8 +183,9 @@ def one_chunk(
                 number = block * size + tap * job["panels"] + panel
                 f.call(
                     "void", job["micro"], f.at(tap_a, (panel - first) * a_panel, kind.type), tap_b,
-                    row_table, job["rows"] * images, job["columns"], job["a_column"],
-                    job["b_column"], f.at(to, number * job["tile_size"], kind.type), add,
+                    row_table, job["rows"] * images, job["columns"], job["apart"],
+                    job["a_column"], job["b_column"],
+                    f.at(to, number * job["tile_size"], kind.type), add,
                 )  # fmt: skip
 
 
@@ -230,9 +233,9 @@ def driver(target: Target, dtype: str) -> runtime.Native:
 
 @cache
 def sums(
-    target: Target, dtype: str, numbers: int, vectors: int, step: int, deep: bool
+    target: Target, dtype: str, numbers: int, rows: int, vectors: int, step: int, deep: bool
 ) -> runtime.Native:
     """The micro-kernel of a register tile."""
     module = Module()
-    write_sums(module, numbers_for(target, dtype), numbers, vectors, step, deep)
+    write_sums(module, numbers_for(target, dtype), numbers, rows, vectors, step, deep)
     return runtime.load(module.text(), target)
