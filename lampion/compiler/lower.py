@@ -6,12 +6,14 @@ Operators become definitions (lower_program), these are grouped (passes.fuse), g
 
 from __future__ import annotations
 
-from .graph import Graph, Value
-from .kernels import Buffer, Kernel, KernelList
+import numpy as np
+
+from .graph import Graph, Value, contiguous_strides
+from .kernels import Buffer, Host, Kernel, KernelList
 from .lower_calls import call_kernels
 from .lower_kernels import generate
-from .lower_maps import Alias
-from .lower_program import Definitions
+from .lower_maps import Alias, Map
+from .lower_program import Call, Definitions, Place
 from .passes.clean import clean
 from .passes.expand import expand
 from .passes.fuse import Fusion, Group
@@ -50,10 +52,20 @@ class Lowering:
 
     def own(self, value: Value) -> Value:
         """The value, or a copy if it is only seen through a view or computed on the way."""
+        place = self.program.place(value)
+        if place is not None and self.stands_for(place, value):
+            return place.root
         inline = self.program.is_inline(value) and value not in self.program.inputs
         if isinstance(self.program.made.get(value), Alias) or inline:
             return self.program.copied(value, Value(value.shape, value.dtype, f"{value.name}_out"))
         return value
+
+    def stands_for(self, place: Place, value: Value) -> bool:
+        """Whether a view shows all of a value that is made here, as it lies in memory."""
+        root, made = place.root, self.program.made.get(place.root)
+        whole = place.offset == 0 and place.strides == contiguous_strides(value.shape)
+        kept = made is not None and not (isinstance(made, Map) and self.program.is_inline(root))
+        return whole and kept and root.shape == value.shape
 
     def buffer(self, value: Value) -> Buffer:
         """Where a value is in memory."""
@@ -67,6 +79,11 @@ class Lowering:
     def result(self) -> KernelList:
         """All kernels, and what comes in and goes out."""
         kernels: list[Kernel] = []
+        read = [v for g in self.fusion.groups if g.call is not None for v in g.leaves]
+        for value in dict.fromkeys((*self.results.values(), *read)):
+            made = isinstance(self.program.made.get(value), Call) or value in self.program.inputs
+            if not value.size and not made:
+                kernels.append(empty_kernel(self.buffer(value)))
         for group in ordered(self.fusion.groups):
             kernels += self.kernels(group)
         inputs = tuple(
@@ -87,8 +104,13 @@ class Lowering:
         stores = [v for v in group.members if v in self.fusion.stored]
         if not stores:
             return []
-        name = " ".join(dict.fromkeys(self.program.origin[v] for v in group.members))
-        return [generate(self.program, group, stores, self.buffer, name)]
+        return [generate(self.program, group, stores, self.buffer)]
+
+
+def empty_kernel(buffer: Buffer) -> Kernel:
+    """What makes an array without elements."""
+    work = Host(lambda: np.empty(buffer.shape, buffer.dtype), (), (buffer,))
+    return Kernel("empty", (), (), (buffer,), work)
 
 
 def ordered(groups: list[Group]) -> list[Group]:

@@ -55,6 +55,7 @@ class Writer:
         self.seen: dict[tuple[int, ...], None] = {}
         self.replace: dict[Counter, Counter] = {}  # the last of joined loops by their one counter
         self.drop: set[Counter] = set()
+        self.origins = dict.fromkeys(program.origin[v] for v in group.members)
         self.mask: Node | None = None
         self.ranges: tuple[Node, ...] = ()
 
@@ -104,6 +105,7 @@ class Writer:
             if number is not None:
                 return number
             assert isinstance(how, Map)
+            self.origins[self.program.origin[value]] = None
             return how.element(self, index)
         return self.load(value, index)
 
@@ -153,7 +155,8 @@ class Plan:
 
     def __init__(self, program: Definitions, group: Group, stores: list[Value]) -> None:
         self.program, self.group, self.stores = program, group, stores
-        self.column = bool(group.pattern) and is_simple_column(group.pattern or ())
+        halves = any(v.dtype.itemsize == 2 for v in stores if not self.is_full(v))
+        self.column = not halves and is_simple_column(group.pattern or ())
         fine = [Counter(loop_range(0, n, i), n) for i, (n, _) in enumerate(group.factors)]
         self.runs: list[list[int]] = [[i] for i in range(len(fine))]
         self.kinds = [kept for _, kept in group.factors]
@@ -210,9 +213,7 @@ class Plan:
         return writer
 
 
-def generate(
-    program_: Definitions, group: Group, stores: list[Value], buffer: Buffers, name: str
-) -> Kernel:
+def generate(program_: Definitions, group: Group, stores: list[Value], buffer: Buffers) -> Kernel:
     """The kernel that makes a group's values and stores some of them."""
     plan = Plan(program_, group, stores)
     if plan.column:
@@ -230,10 +231,10 @@ def generate(
     pure = all(kept for _, kept in group.factors) and len(plan.runs) <= 1
     grain = 64 if pure and extent >= 1024 else 1
     work = Generated(root, operands, extent, tiles, grain)
-    origins = dict.fromkeys(program_.origin[v] for v in group.members)
     reads = tuple(b for b in operands if b not in written)
     pairs = () if plan.column else in_place(plan, writer, statement, buffer)
-    return Kernel(name, tuple(origins), reads, tuple(buffer(v) for v in stores), work, pairs)
+    name = " ".join(writer.origins)
+    return Kernel(name, tuple(writer.origins), reads, tuple(buffer(v) for v in stores), work, pairs)
 
 
 BEGIN = 100_000  # the parameters `begin` and `end` before it is known how many operands there are

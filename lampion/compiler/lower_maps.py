@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..core.op import OPS
 from . import lower_scalar
 from .formula import Unsupported
 from .graph import Step, Value, contiguous_strides
@@ -92,6 +93,8 @@ def strided_dummy(shape: Sequence[int]) -> np.ndarray:
 
 def place(view: np.ndarray, base: np.ndarray) -> tuple[int, tuple[int, ...]]:
     """Where a view begins in its base, and its strides."""
+    if view.size == 0:
+        return 0, contiguous_strides(view.shape)
     begin = view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
     strides = zip(view.strides, view.shape, contiguous_strides(view.shape), strict=True)
     return begin, tuple(c if n == 1 else s for s, n, c in strides)
@@ -106,7 +109,7 @@ def views(step: Step) -> list[Alias] | None:
     assert base is not None
     if any(v.dtype != base.dtype for v in step.outputs):
         return None
-    if 0 in base.shape or any(0 in v.shape for v in step.outputs):
+    if 0 in base.shape:
         return [Alias(base, 0, contiguous_strides(v.shape)) for v in step.outputs]
     dummy = strided_dummy(base.shape)
     made = step.op.kernel(dummy, **step.params)
@@ -400,32 +403,56 @@ def scatter_view(step: Step) -> Callable:
     base, source = step.inputs
     assert base is not None and source is not None
     chain = step.params.get("chain") or ((step.params["view"], step.params["at"]),)
-    whole, inner, (part, shape) = base, source, part_of(base.shape, chain)
+    return replaced(base.shape, source, chain, base)
+
+
+def embed(step: Step) -> Callable:
+    """The source inside a part, else zero."""
+    (source,), shape = step.inputs, step.outputs[0].shape
+    assert source is not None
+    return replaced(shape, source, ((OPS["index_view"], {"index": step.params["index"]}),), None)
+
+
+def replaced(
+    whole: tuple[int, ...], source: Value, chain: Sequence[tuple[Any, dict]], base: Value | None
+) -> Callable:
+    """The source inside the part that a chain of views shows; outside, the base or zero."""
+    part, shape = part_of(whole, chain)
 
     def element(reader: Reader, index: Index) -> Node:
-        mask: list[Node] = []
-        positions = [Index()] * len(shape)
-        for at, n, (first, by, k) in zip(
-            digits(index, whole.shape, reader.node), whole.shape, part.dims, strict=True
-        ):
-            place, length = reader.node(at), 1 if k is None else shape[k]
-            if length * by < n or first:
-                mask.append(between(place, first, first + by * (length - 1) + 1))
-            if by > 1:
-                mask.append(((place - first) % by).equals(0))
-            if k is not None:
-                away = (place - first) // by if by > 1 else place - first
-                plain = by == 1 and not first
-                positions[k] = at if plain else Index(((Counter(away, length), 1),))
-        written = count(positions, contiguous_strides(shape))
-        at_source = broadcast(written, shape, inner.shape, reader.node)
+        if 0 in shape:
+            zero = constant(0, value_type(source.dtype))
+            return zero if base is None else reader.read(base, index)
+        mask, written = position_in(reader, index, whole, part, shape)
+        at_source = broadcast(written, shape, source.shape, reader.node)
         if not mask:
-            return reader.read(inner, at_source)
+            return reader.read(source, at_source)
         inside = reduce(operator.and_, mask)
-        new = reader.under(inside).read(inner, at_source)
-        return where(inside, new, reader.read(whole, index))
+        new = reader.under(inside).read(source, at_source)
+        outside = constant(0, new.dtype) if base is None else reader.read(base, index)
+        return where(inside, new, outside)
 
     return element
+
+
+def position_in(
+    reader: Reader, index: Index, whole: tuple[int, ...], part: Part, shape: tuple[int, ...]
+) -> tuple[list[Node], Index]:
+    """Whether an element of the whole is in the part (all these hold), and its index there."""
+    mask: list[Node] = []
+    positions = [Index()] * len(shape)
+    at = digits(index, whole, reader.node)
+    for digit, n, (first, by, k) in zip(at, whole, part.dims, strict=True):
+        place, length = reader.node(digit), 1 if k is None else shape[k]
+        if length * by < n or first:
+            mask.append(between(place, first, first + by * (length - 1) + 1))
+        if by > 1:
+            mask.append(((place - first) % by).equals(0))
+        if k is not None:
+            away = (place - first) // by if by > 1 else place - first
+            plain = by == 1 and not first
+            positions[k] = digit if plain else Index(((Counter(away, length), 1),))
+    return mask, count(positions, contiguous_strides(shape))
 
 
 # Per operator: a function of the step that returns the element's function, and its rough cost.
@@ -447,6 +474,7 @@ MAPS: dict[str, tuple[Callable[[Step], Callable], int]] = {
     "arange": (arange, 1),
     "eye": (eye, 1),
     "fill": (fill, 0),
+    "embed": (embed, 6),
     "scatter_view": (scatter_view, 6),
     "view_scatter": (scatter_view, 6),
 }
@@ -462,6 +490,7 @@ def same(step: Step) -> list[Alias] | None:
 ALIASES: dict[str, Callable[[Step], list[Alias] | None]] = {
     "flip": flip,
     "clone": same,
+    "detach": same,
     "to": same,
 }
 

@@ -7,16 +7,18 @@ memory. Here stands also where a view lies in the memory of what it is a view of
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from math import prod
 from typing import NamedTuple
 
+from ..core.op import OPS
 from .formula import Unsupported
 from .graph import Graph, Input, Step, Value, contiguous_strides
 from .ir import Node, constant, loop_range
 from .lower_index import Counter, Index, count, exact_digits
 from .lower_maps import Alias, Map, Reader, definitions
 from .lower_reduce import Reduction, reduction, split
-from .lower_scalar import value_type
+from .lower_scalar import IR_TYPES, value_type
 
 
 class Call(NamedTuple):
@@ -51,12 +53,16 @@ class Definitions:
         self.origin: dict[Value, str] = {}
         self.inputs: dict[Value, Input] = {i.value: i for i in graph.inputs}
         self.depth: dict[Value, tuple[int, frozenset[Value]]] = {}
+        self.uses = Counts(v for step in graph.steps for v in step.inputs if v is not None)
+        self.uses.update(graph.results())
         for step in graph.steps:
             self.add(step)
 
     def add(self, step: Step) -> None:
         """Defines the results of a step."""
         found: list = list(definitions(step) or [reduction(step)])
+        if isinstance(found[0], Alias) and not self.is_regular(step, found):
+            found = [None]
         if found[0] is None:
             whole = step.op.name in CONTIGUOUS
             inputs = tuple(None if v is None else self.in_memory(v, whole) for v in step.inputs)
@@ -70,6 +76,15 @@ class Definitions:
                 self.made[partial] = inner
             self.made[value] = how
 
+    def is_regular(self, step: Step, found: list[Alias]) -> bool:
+        """Whether views can be read: elements of types that the IR has not are never moved by it,
+        so those need strides.
+        """
+        if step.outputs[0].dtype in IR_TYPES:
+            return True
+        self.made.update(zip(step.outputs, found, strict=True))
+        return all(self.place(v) is not None for v in step.outputs)
+
     def in_memory(self, value: Value, whole: bool = False) -> Value:
         """The value, or a copy of it where it has no regular place in memory; with `whole`, where it
         does not lie there row by row.
@@ -82,12 +97,16 @@ class Definitions:
 
     def copied(self, value: Value, copy: Value) -> Value:
         """Defines a copy."""
+        self.origin[copy] = "copy"
+        if value.dtype not in IR_TYPES:
+            params = {"order": tuple(range(len(value.shape)))}
+            self.made[copy] = Call(Step(OPS["clone"], (value,), params, (copy,)))
+            return copy
 
         def element(reader: Reader, index: Index) -> Node:
             return reader.read(value, index)
 
         self.made[copy] = Map(element, CHEAP + 1, lambda index: [(value, index)])
-        self.origin[copy] = "copy"
         return copy
 
     def place(self, value: Value) -> Place | None:
@@ -144,7 +163,8 @@ class Definitions:
             return self.constant(value) is not None
         cost, leaves = self.weight(value)
         large = [v for v in leaves if v.size * 4 >= value.size]
-        return cost == 0 or (cost <= CHEAP and len(large) <= 1)
+        once = self.uses[value] == 1  # then it costs a write and a read to keep it
+        return cost == 0 or (cost <= CHEAP and len(large) <= 1 + once)
 
     def weight(self, value: Value) -> tuple[int, frozenset[Value]]:
         """What an element costs if it is computed anew, and the memory it is computed from."""

@@ -26,7 +26,7 @@ Operands = list[Node | None]
 UNFAITHFUL = {
     "conj", "copysign", "isreal", "signbit", "logaddexp", "logaddexp2", "logit", "hypot",
     "round_decimals", "remainder", "fmod", "div_floor", "div_trunc", "heaviside", "frexp",
-    "complex", "polar", "angle", "sgn", "conj_physical", "xlog1py", "sinc",
+    "complex", "polar", "angle", "sgn", "conj_physical", "xlog1py", "sinc", "isclose",
 }  # fmt: skip
 OF_TRUTH = {
     "where", "masked_fill", "eq", "ne", "logical_not", "logical_and", "logical_or", "logical_xor",

@@ -8,9 +8,9 @@ from ..graph import Graph, Step, Value
 
 
 def key_of(step: Step, known: dict[Value, Value]) -> Any:
-    """What tells steps with different results apart; the step itself where it draws numbers."""
+    """What tells steps with different results apart; draws of random numbers are all different."""
     if step.op.random:
-        return step
+        return step.outputs
     inputs = tuple(None if v is None else known.get(v, v) for v in step.inputs)
     dtypes = tuple(v.dtype for v in step.outputs)
     return step.op.name, inputs, repr(step.params), dtypes

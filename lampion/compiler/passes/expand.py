@@ -86,7 +86,8 @@ class Expansion:
 
     def run(self, step: Step) -> None:
         """Adds a step, or what it is made of."""
-        if step.op.name not in REFERENCES:
+        complex_ = any(v is not None and v.dtype.kind == "c" for v in step.inputs)
+        if step.op.name not in REFERENCES or complex_:
             self.steps.append(step)
             return
         layouts = tuple(None if v is None else (v.shape, v.dtype) for v in step.inputs)

@@ -248,6 +248,8 @@ class Fusion:
                 if cut is None:
                     raise Misfit
                 trial.factors, trial.pattern = marked(cut, how.pattern), how.pattern
+        elif is_column(group.pattern or ()) and value.size != group.size:
+            raise Misfit  # columns hold sums only
         leaves, factors = self.walk(value, trial)
         bit = 1 << group.number
         for leaf in leaves:

@@ -1,0 +1,133 @@
+"""How many kernels a graph becomes: what is fused stays fused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import lampion as torch
+from lampion.compiler.kernels import Generated, KernelList
+from lampion.compiler.lower import lower
+from tests.compiler.lowering import graph_of
+
+F = torch.nn.functional
+
+
+def f32(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+def kernels(f, *given: np.ndarray) -> KernelList:
+    return lower(graph_of(f, *given)[0])
+
+
+def count(f, *given: np.ndarray) -> int:
+    return len(kernels(f, *given).kernels)
+
+
+def gradients(f):
+    """The function that also differentiates its sum by all floating arguments."""
+
+    def call(*tensors):
+        given = [t.requires_grad_(True) if t.is_floating_point() else t for t in tensors]
+        y = f(*given)
+        return [y, *torch.autograd.grad(y.sin().sum(), [t for t in given if t.requires_grad])]
+
+    return call
+
+
+def test_forward_passes_are_one_kernel():
+    x, w, b = f32(8, 16), f32(16), f32(16)
+    assert count(lambda x: F.gelu(x * 2 + 1).relu(), x) == 1
+    assert count(lambda x: x.softmax(1), x) == 1
+    assert count(lambda x: x.log_softmax(-1), x) == 1
+    assert count(lambda x, w, b: F.layer_norm(x, (16,), w, b), x, w, b) == 1
+    assert count(lambda x, w, b: F.layer_norm(x * 2, (16,), w, b).tanh() + x, x, w, b) == 1
+    assert (
+        count(lambda x, g: F.batch_norm(x, None, None, g, g, True).relu(), f32(2, 3, 4, 4), f32(3))
+        == 1
+    )
+    assert count(lambda x: x.logsumexp(1), x) == 1
+
+
+def test_backward_passes():
+    x, w, b = f32(8, 16), f32(16), f32(16)
+    assert count(gradients(lambda x: x.softmax(1)), x) == 1
+    # y and gx in rows; then gw and gb, which sum over the rows, in one sweep
+    assert count(gradients(lambda x, w, b: F.layer_norm(x, (16,), w, b)), x, w, b) <= 3
+    image = f32(2, 3, 4, 4)
+    assert (
+        count(
+            gradients(lambda x, w, b: F.batch_norm(x, None, None, w, b, True)),
+            image,
+            f32(3),
+            f32(3),
+        )
+        == 1
+    )
+
+
+def test_cross_entropy_with_its_gradient():
+    target = np.arange(8) % 16
+
+    def both(x, t):
+        x = x.requires_grad_(True)
+        loss = F.cross_entropy(x, t)
+        return [loss, *torch.autograd.grad(loss, x)]
+
+    listed = kernels(both, f32(8, 16), target)
+    assert all(isinstance(k.work, Generated) for k in listed.kernels)
+    assert len(listed.kernels) <= 4  # rows; the weights' sum; the losses' mean; the gradient
+
+
+def test_large_sums_are_two_sweeps():
+    """Blocks, then their sum: the same bits for any number of threads."""
+    listed = kernels(lambda x: x.sum(), f32(512, 256))
+    assert [k.work.extent for k in listed.kernels] == [16, 1]
+    listed = kernels(lambda x: x.sum(0), f32(512, 256))
+    assert [k.work.extent for k in listed.kernels] == [16, 256]
+    assert count(lambda x: x.sum(1), f32(512, 256)) == 1
+
+
+def test_one_kernel_updates_a_parameter():
+    def adam(p, g, m, v):
+        m = m.lerp(g, 0.1)
+        v = v * 0.999 + g * g * 0.001
+        return p - 0.01 * m / (v.sqrt() + 1e-8), m, v
+
+    listed = kernels(adam, *[f32(64, 32) for _ in range(4)])
+    assert len(listed.kernels) == 1
+    (kernel,) = listed.kernels
+    pairs = {(a.number, b.number) for a, b in kernel.in_place}
+    assert len({b for _, b in pairs}) == 3  # each result may replace what it is made of
+
+    def ten(*tensors):
+        return [t for i in range(0, 40, 4) for t in adam(*tensors[i : i + 4])]
+
+    assert count(ten, *[f32(8, i // 4 + 1) for i in range(40)]) == 10
+
+
+def test_cheap_values_are_made_again_instead_of_kept():
+    def mask_later(x):
+        seen = x > 0
+        return (x.sum(0) * 2).exp(), (torch.where(seen, x, 0) * 2).sum(1)
+
+    listed = kernels(mask_later, f32(64, 32))
+    kept = {b.dtype for k in listed.kernels for b in k.writes}
+    assert kept == {np.dtype(np.float32)}
+
+
+def test_columns_do_not_wait_for_rows():
+    """A cycle between groups would have to be cut: the result is in an order that works."""
+
+    def tangled(x):
+        rows = x.sum(1)
+        columns = (x * rows.unsqueeze(1).exp()).sum(0)
+        return (x * columns.exp()).sum(1) + rows
+
+    kernels(tangled, f32(6, 7)).verify()
+
+
+def test_equal_steps_are_done_once():
+    assert count(lambda x: x.exp().sum(1) + x.exp().sum(1), f32(4, 5)) == 1
+    listed = kernels(lambda x: ((x * 3).exp(), x.exp()[:0]), f32(4, 5))
+    assert len(listed.kernels) == 2
