@@ -17,11 +17,12 @@ import numpy as np
 from numpy import ndarray
 
 from .formula import Unsupported, expression
-from .ir import Node, loop, store
+from .ir import Node, constant, loop, store
 from .kernel import Kernel, Loops
 from .launch import launch
 
 DTYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64", np.dtype(bool): "bool"}
+SIDE = 16  # of the blocks of a transposed copy
 SHORTEST_ROW = 16  # elements: below it NumPy's loops are as good
 
 
@@ -271,3 +272,49 @@ def run(
     if plan.turned is not None:
         return [y.transpose(plan.turned) for y in fresh]
     return fresh if out is None else [out, *fresh]
+
+
+# -- transposed copies -------------------------------------------------------------------------
+
+
+def transposed(pointers: list[Node], numbers: list[Node], start: Node, stop: Node) -> list[Node]:
+    """y[a, r, c] = x[a, r, c] where x has large strides; a block of SIDE rows is an item, and of
+    each SIDE columns at a time are read, so that cache lines are used whole.
+    """
+    y, x = pointers
+    blocks, rows, columns, step_a, step_r, step_c = numbers
+    loops = Loops()
+    block = loops(start, stop)
+    a, first = outer_and_middle(block, blocks)
+    strip = loops(0, Node("div", "i64", (columns + (SIDE - 1), constant(SIDE, "i64"))))
+    r = loops(first * SIDE, (first * SIDE + SIDE).min(rows))
+    c = loops(strip * SIDE, (strip * SIDE + SIDE).min(columns), "vector")
+    copy = store(y, (a * rows + r) * columns + c, x.load(a * step_a + r * step_r + c * step_c))
+    return [loop(block, loop(strip, loop(r, loop(c, copy))))]
+
+
+@cache
+def transposer(kind: str) -> Kernel:
+    """The compiled kernel for an element type."""
+    return Kernel("transposed", [kind, kind], ["i64"] * 6, transposed)
+
+
+def copy_rows(x: ndarray) -> ndarray | None:
+    """A copy laid out row by row; None for types and layouts that NumPy copies as well."""
+    made = run(("x",), ("x",), [x], {}, (x.dtype,), ordered=True)
+    if made is not None:
+        return made[0]
+    if x.dtype not in DTYPES or any(s % x.itemsize for s in x.strides):
+        return None
+    steps = [tuple(s // x.itemsize for s in x.strides)]
+    sizes, (strides,) = merge(x.shape, steps)
+    if not 2 <= len(sizes) <= 3 or min(sizes[-2:]) < SHORTEST_ROW or strides[-2] != 1:
+        return None
+    (a, rows, columns), (step_a, step_r, step_c) = (
+        [*[fill] * (3 - len(v)), *v] for v, fill in ((sizes, 1), (strides, 0))
+    )
+    y = np.empty(x.shape, x.dtype)
+    blocks = -(-rows // SIDE)
+    numbers = [blocks, rows, columns, step_a, step_r, step_c]
+    transposer(DTYPES[x.dtype])([y, x], numbers, a * blocks, SIDE * columns)
+    return y

@@ -185,3 +185,14 @@ def test_copies_of_views():
     assert flat.is_contiguous() and moved.contiguous().is_contiguous()
     assert np.array_equal(t[..., ::2].clone().numpy(), x[..., ::2])
     assert t.reshape(60, -1).data_ptr() == t.data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(37, 50), (3, 33, 40), (100, 16), (2, 16, 17), (5, 4, 3)])
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_transposed_copies(shape, dtype):
+    x = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+    for view in (x.swapaxes(-1, -2), x.T, x[..., 1:].swapaxes(-1, -2)):
+        found = eager.copy_rows(view)
+        if found is not None:
+            assert np.array_equal(found, view) and found.flags.c_contiguous
+    assert (eager.copy_rows(x.swapaxes(-1, -2)) is not None) == (min(shape[-2:]) >= 16)
