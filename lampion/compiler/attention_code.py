@@ -25,8 +25,8 @@ NONE, ADDED, SEEN = 0, 1, 2  # kinds of masks: none, a number for each score, wh
 MATRICES = ("q", "k", "v", "y", "g", "dq", "dk", "dv")
 ROWS = ("largest", "total")  # a number for each query, side by side
 JOB = (
-    *MATRICES, "mask", *ROWS, "queries", "keys", "e", "d", "blocks", "batches", "scale", "causal",
-    "mask_kind", "mask_row", "mask_col", *(f"{x}_row" for x in MATRICES),
+    *MATRICES, "mask", *ROWS, "queries", "keys", "e", "d", "step", "blocks", "batches", "scale",
+    "causal", "mask_kind", "mask_row", "mask_col", *(f"{x}_row" for x in MATRICES),
     *(f"size{i}" for i in range(BATCH_DIMS)),
     *(f"{x}_batch{i}" for x in (*MATRICES, "mask") for i in range(BATCH_DIMS)),
 )  # fmt: skip
@@ -274,8 +274,8 @@ def write_forward(module: Module, shape: Shape) -> None:
     }  # fmt: skip
     work = begin(f, shape, f["tile"] / blocks, sizes)
     job, buffers = work.job, work.buffers
-    work.first.set(f["tile"] % blocks * QUERIES)
-    work.count.set(f.minimum(job["queries"] - work.first.get(), QUERIES))
+    work.first.set(f["tile"] % blocks * job["step"])
+    work.count.set(f.minimum(job["queries"] - work.first.get(), job["step"]))
     log2e = f.constant(FLOAT, LOG2E)
     pack_rows(work, "q", "queries", job["e"], job["scale"] * log2e)
     y = f.at(work.at["y"], work.first.get() * job["y_row"], FLOAT)
@@ -370,9 +370,9 @@ def write_backward(module: Module, shape: Shape) -> None:
     clear(work, "dk", job["e"])
     clear(work, "dv", job["d"])
     one, width = f.constant("i64", 1), f.constant("i64", QUERIES)
-    with f.loop(0, job["queries"], QUERIES) as first:
+    with f.loop(0, job["queries"], job["step"]) as first:
         work.first.set(first)
-        work.count.set(f.minimum(job["queries"] - first, QUERIES))
+        work.count.set(f.minimum(job["queries"] - first, job["step"]))
         count = work.count.get()
         pack_rows(work, "q", "queries", job["e"], job["scale"] * f.constant(FLOAT, LOG2E))
         pack_rows(work, "g", "packed", job["d"], None)
