@@ -26,6 +26,7 @@ from ..ops.large import LARGE, engine
 from .optimizer import Optimizer, ParamsT
 
 BLOCK = 1 << 14  # elements worked on at a time: temporaries stay in the second-level cache
+PLAIN = (float, bool, list, type(None), int)  # types of options that are taken as they are
 FEW = 50  # steps of small parameters that are not worth compiling
 
 
@@ -117,9 +118,9 @@ class Rule(Optimizer):
 
     def step_on_arrays(self, group: dict) -> None:
         """Updates a group's parameters in memory, unseen by autograd but for counted writes."""
-        group = {name: as_number(option) for name, option in group.items()}
+        group = {k: v if v.__class__ in PLAIN else as_number(v) for k, v in group.items()}
         fixed = {k: v for k, v in group.items() if k not in ("params", "lr")}
-        rule = type(self), *fixed.items()  # with the arrays' type and names, all that it depends on
+        compiled = self.compiled.setdefault((type(self), *fixed.items()), {})
         batches: dict[Any, list[tuple]] = {}
         writer = None
         for p in group["params"]:
@@ -135,10 +136,10 @@ class Rule(Optimizer):
             arrays = (x, g, *[state[k] for k in names])
             step = None
             if (x.size >= LARGE or self.steps >= FEW) and alike(arrays):
-                key = rule, x.dtype, *names, *[v for v in numbers.values() if v.__class__ is bool]
-                step = self.compiled.get(key, 0)
+                key = x.dtype, *names, *[v for v in numbers.values() if v.__class__ is bool]
+                step = compiled.get(key, 0)
                 if step == 0:
-                    step = self.compiled[key] = self.compile(x.dtype, names, numbers, fixed)
+                    step = compiled[key] = self.compile(x.dtype, names, numbers, fixed)
             if step is None:
                 self.update_array(x, g, state, numbers, group)
             else:
@@ -149,7 +150,8 @@ class Rule(Optimizer):
             step(tensors, given)
         self.steps += 1
 
-    compiled: ClassVar[dict[tuple, Any]] = {}  # rules as kernels, by what they depend on
+    # Rules as kernels, by the options; then by the arrays' type, the state's names and truths.
+    compiled: ClassVar[dict[tuple, dict[tuple, Any]]] = {}
 
     def compile(self, dtype: np.dtype, names: list[str], numbers: dict, fixed: dict) -> Any:
         """The rule as one kernel for all parameters, None where it cannot be: the options are its
@@ -387,7 +389,7 @@ def mean_square_(mean: Any, x: Any, beta: Any) -> None:
 def lerp_(start: Any, end: Any, weight: Any) -> None:
     """start = start + weight * (end - start), in place; exactly `end` for weight 1."""
     if isinstance(start, Tensor):
-        start.lerp_(end, weight)
+        start.lerp_(end, weight.to(start.dtype) if isinstance(weight, Tensor) else weight)
     elif weight < 0.5:
         difference = end - start
         difference *= weight

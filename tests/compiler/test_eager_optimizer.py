@@ -61,7 +61,8 @@ def test_the_common_rules_are_compiled(monkeypatch):
     rule.Rule.compiled.clear()
     for name in ("sgd", "adam", "adamw", "nesterov", "rmsprop"):
         train(MAKERS[name], monkeypatch, True, np.float32, steps=1)
-    assert rule.Rule.compiled and all(s is not None for s in rule.Rule.compiled.values())
+    made = [step for steps in rule.Rule.compiled.values() for step in steps.values()]
+    assert len(made) >= 5 and None not in made
 
 
 def test_a_rule_that_branches_on_values_is_refused():
