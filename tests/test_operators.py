@@ -38,6 +38,7 @@ UNSAMPLED = {
     "scatter_view": "the history of in-place writes through views; tests/core/test_views.py",
     "copy": "the history of copy_; tests/core/test_inplace.py",
     "max_pool_take": "the double backward of max_pool; tests/ops/test_network.py",
+    "scaled_dot_product_attention_gradient": "attention's, where it is recorded",
     "ctc_loss_gradient": "assumes log_softmax, as PyTorch's; tests/ops/test_network.py",
 }
 

@@ -28,7 +28,10 @@ class Call(NamedTuple):
 
 
 Definition = Alias | Map | Reduction | Call
-CONTIGUOUS = {"convolution", "convolution_input", "convolution_weight"}  # read no gaps
+CONTIGUOUS = {
+    "convolution", "convolution_input", "convolution_weight", "max_pool", "max_pool_winners",
+    "max_pool_put", "avg_pool", "avg_pool_spread",
+}  # fmt: skip  # their templates read no gaps
 CHEAP = 6  # instructions that are worth less than a value's way to memory and back
 
 
@@ -133,7 +136,10 @@ class Definitions:
             value = how.base
             how = self.made.get(value)
         factors = dict(index.terms)
-        strides = tuple(0 if c is None else factors.pop(c, 0) for c in counters)
+        plain = contiguous_strides(tuple(1 if c is None else c.size for c in counters))
+        strides = tuple(
+            own if c is None else factors.pop(c, 0) for c, own in zip(counters, plain, strict=True)
+        )
         return None if factors else Place(value, index.constant, strides)
 
     def root(self, value: Value) -> Value:

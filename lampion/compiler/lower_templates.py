@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from .attention import attention_calls, attention_gradient_calls
 from .conv import conv_calls
 from .graph import Step, Value, contiguous_strides
 from .kernels import Buffer, Kernel, Library, Slice
 from .lower_program import Definitions
 from .lower_scatter import scatter
 from .matmul import SUMS, matmul_calls
+from .pooling import pool_calls
 from .stages import Call, Layout
 
 Buffers = Callable[[Value], Buffer]
@@ -42,11 +44,17 @@ def kernel_of(
     step: Step, calls: tuple[Call, ...], operands: list, sizes: tuple[int, ...] = ()
 ) -> list[Kernel]:
     """The kernel that makes a template's calls; `sizes` are the bytes of its temporaries."""
-    *given, out = operands
     temporaries = [Buffer("temporary", (size,), np.dtype(np.uint8), -1) for size in sizes]
+    return [several(step, calls, [*operands, *temporaries], len(operands) - 1)]
+
+
+def several(step: Step, calls: tuple[Call, ...], operands: list, inputs: int) -> Kernel:
+    """The kernel of calls that read the first operands and write the others."""
+    given, made = operands[:inputs], operands[inputs:]
     reads = tuple(dict.fromkeys(o.buffer if isinstance(o, Slice) else o for o in given))
-    work = Library(calls, (*operands, *temporaries))
-    return [Kernel(step.op.name, (step.op.name,), reads, (out, *temporaries), work)]
+    return Kernel(
+        step.op.name, (step.op.name,), reads, tuple(made), Library(calls, tuple(operands))
+    )
 
 
 # -- products ----------------------------------------------------------------------------------
@@ -130,10 +138,74 @@ def fits(program: Definitions, values: list[Value], out: Value) -> bool:
     ) and bool(out.size)
 
 
+# -- pooling -----------------------------------------------------------------------------------
+
+# By operator: the template's kind, and which operands are its x (the image) and y (the windows).
+POOLS = {
+    "max_pool": ("maximum", 0, 1),
+    "max_pool_winners": ("winners", 0, 1),
+    "max_pool_put": ("put", 2, 0),
+    "avg_pool": ("average", 0, 1),
+    "avg_pool_spread": ("spread", 1, 0),
+}
+
+
+def pooling(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+    """Pooling, or its gradient."""
+    kind, image, windows = POOLS[step.op.name]
+    values = [v for v in (*step.inputs, step.outputs[0]) if v is not None]
+    x, y = values[image], values[windows]
+    floats = x.dtype == y.dtype and x.dtype.name in ("float32", "float64")
+    if not floats or not all(v.size and is_contiguous(program, v) for v in values[:-1]):
+        return None
+    layouts = [Layout(v.shape, contiguous_strides(v.shape), v.dtype.name) for v in (x, y)]
+    try:
+        calls = pool_calls(kind, *layouts, step.params["plan"])
+    except ValueError:  # rows that are too long
+        return None
+    given = [operand(program, v, buffer)[1] for v in values[:-1]]
+    return kernel_of(step, calls, [*given, buffer(values[-1])])
+
+
+# -- attention ---------------------------------------------------------------------------------
+
+
+def attention(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+    """Attention, or its gradient, without a matrix of scores."""
+    names = dict(zip(step.op.inputs, step.inputs, strict=True))
+    matrices = [names[n] for n in ("g", "q", "k", "v", "y") if n in names]
+    if any(v is None or not in_rows(program, v) for v in matrices):
+        return None
+    values = [v for v in step.inputs if v is not None]
+    found = {v: operand(program, v, buffer) for v in values}
+    layouts = [None if v is None else found[v][0] for v in step.inputs]
+    outs = [Layout(v.shape, contiguous_strides(v.shape), v.dtype.name) for v in step.outputs]
+    options = {"scale": step.params["scale"], "causal": step.params["is_causal"]}
+    try:
+        if "g" in names:
+            calls = attention_gradient_calls(*layouts[:6], *outs, **options)  # type: ignore[arg-type]
+        else:
+            calls = attention_calls(*layouts, outs[0], **options)  # type: ignore[arg-type]
+    except ValueError:
+        return None
+    operands = [found[v][1] for v in values] + [buffer(v) for v in step.outputs]
+    return [several(step, calls, operands, len(values))]
+
+
+def in_rows(program: Definitions, value: Value) -> bool:
+    """Whether a matrix is of float32 and has its rows' elements side by side."""
+    place = program.place(value)
+    assert place is not None
+    return value.dtype.name == "float32" and (value.shape[-1] == 1 or place.strides[-1] == 1)
+
+
 Template = Callable[[Definitions, Step, Buffers], list[Kernel] | None]
 TEMPLATES: dict[str, Template] = {
     **dict.fromkeys(("mm", "bmm", "matmul", "mv", "dot", "linear"), product),
     **dict.fromkeys(KINDS, convolution),
+    **dict.fromkeys(POOLS, pooling),
+    "scaled_dot_product_attention": attention,
+    "scaled_dot_product_attention_gradient": attention,
     **dict.fromkeys(("embedding_gradient", "index_backward", "scatter", "scatter_add"), scatter),
 }
 

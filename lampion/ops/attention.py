@@ -196,6 +196,10 @@ def attention_gradient(g, q, k, v, mask, y, largest, total, scale, is_causal, ne
         results = y, largest, total
         grads = attention_gradient_kernel(g, q, k, v, mask, *results, scale, is_causal, needs)
         return [None if a is None else wrap(a) for a in grads]
+    if not STATE.grad and not needs[3]:  # recorded, but not to be differentiated in turn
+        saved = y, largest, total
+        params = {"scale": scale, "is_causal": is_causal}
+        return [*apply(ATTENTION_GRADIENT, g, q, k, v, mask, *saved, **params), None]
     p = safe_softmax(masked_scores(q, k, mask, scale, is_causal))
     gp = g @ v.mT
     gs = p * (gp - (gp * p).sum(-1, keepdim=True))
@@ -218,6 +222,16 @@ ATTENTION = Op(
     constant_outputs=("largest", "total"),
     grad_name="ScaledDotProductFlashAttentionForCpuBackward0",
     autocast="lower",
+)
+
+ATTENTION_GRADIENT = Op(
+    "scaled_dot_product_attention_gradient",
+    ("g", "q", "k", "v", "mask", "y", "largest", "total"),
+    lambda *arrays, scale, is_causal: tuple(
+        attention_gradient_kernel(*arrays, scale, is_causal, (True, True, True, False))[:3]
+    ),
+    kind="fused",
+    outputs=("gq", "gk", "gv"),
 )
 
 
