@@ -39,6 +39,9 @@ from .program import Native, Program
 from .tasks import Task
 
 
+LONG = 1 << 16  # bytes of a program that other Python threads should not wait for
+
+
 class Word(NamedTuple):
     """Eight bytes that must be as they were: `kind` is "equal", or "at most" for a number."""
 
@@ -180,7 +183,7 @@ class Gate:
         assert isinstance(part, Native)
         self.context.program = ctypes.addressof(part.memory)
         self.context.operands = ctypes.addressof(self.instance.operands)
-        self.context.release = any(task.tiles > 1 for task in part.tasks)
+        self.context.release = is_long(program)
         self.context.mode = STATE.mode if mode is None else mode
         self.set_arguments(arguments)
         self.set_outcome(outcome or Outcome())
@@ -324,6 +327,12 @@ def can_pass(program: Program) -> bool:
     """Whether a gate can run the program: one native part, on an interpreter that it knows."""
     native = [isinstance(task, Task) for task in program.tasks]
     return known_layout() and len(native) > 0 and all(native)
+
+
+def is_long(program: Program) -> bool:
+    """Whether a program is worth releasing the GIL for, which takes some 50 ns."""
+    size = program.placement.size + sum(buffer.size for buffer in program.moving)
+    return size > LONG or any(isinstance(t, Task) and t.tiles > 1 for t in program.tasks)
 
 
 def unknown(*arguments: Any) -> None:

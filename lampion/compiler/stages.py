@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import time
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -139,13 +140,16 @@ def read_stage(f: Function, program: Value, number: Value) -> Stage:
     return Stage(f.load("ptr", program, first), job, f.load("i64", program, first + 2))
 
 
+CLOCK = getattr(time, "CLOCK_MONOTONIC", 1)
+
+
 def write_clock(module: Module) -> None:
     """Writes `clock(program, stage)`, which notes the nanosecond if times are asked for."""
     f = module.function("clock", "void", True, program="ptr", stage="i64")
     times = f.load("ptr", head(f, "times"))
     with f.when(f.convert("ptrtoint", times, "i64").differs(0)):
         now = f.buffer(16, align=8)
-        f.call("i32", "clock_gettime", f.constant("i32", 1), now)  # 1: monotonic
+        f.call("i32", "clock_gettime", f.constant("i32", CLOCK), now)
         nanoseconds = f.load("i64", now) * 1_000_000_000 + f.load("i64", now, 1)
         f.store(nanoseconds, times, f["stage"])
     f.ret()
