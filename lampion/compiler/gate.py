@@ -38,7 +38,6 @@ from .objects import known_layout, offset
 from .program import Native, Program
 from .tasks import Task
 
-
 LONG = 1 << 16  # bytes of a program that other Python threads should not wait for
 
 
