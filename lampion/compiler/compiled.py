@@ -7,6 +7,8 @@ it is traced; later calls run its program. What can't be traced runs eagerly, an
 from __future__ import annotations
 
 import functools
+import random
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from .captured import capture
 from .entrance import Entrance, entrance
 from .execute import Executable, Interpreter
 from .graph import Graph
-from .guards import PLAIN, guards_of, is_module
+from .guards import PLAIN, Fact, guards_of, is_module
 from .structure import Structure, flatten
 from .trace import Failure, Tracer, tracer
 from .watch import TRACING, watching
@@ -111,6 +113,7 @@ class Function:
         self.programs: dict[Any, list[Program]] = {}
         self.eager: set[Any] = set()  # keys of calls that can't be traced
         self.count = 0
+        self.changing = {"lr"}  # options of optimizers that are known to change
         self.entrances: dict[Program, Entrance | None] = {}
         self.enter: Callable[..., Any] | None = None  # the short way into the last program
         self.result: Callable[[tuple, tuple], Any]
@@ -166,11 +169,17 @@ class Function:
             return self.function(*args, **kwargs)
         try:
             guards = guards_of([self.function, *(x for x in leaves if not isinstance(x, Tensor))])
-            active = Tracer(self.fullgraph)
+            self.note_changes(key)
+            active = Tracer(self.fullgraph, self.changing)
+            drawn = python_randomness()
             with watching(active):
                 for t in tensors:
                     active.add_argument(t)
                 result = self.function(*args, **kwargs)
+                if guards.moving is not None:
+                    active.fail(f"the function can reach an iterator ({guards.moving!r})")
+                if python_randomness() != drawn:
+                    active.fail("Python's or NumPy's random numbers are drawn")
                 captured = capture(active, result, name_of(self.function))
         finally:
             TRACING.release()
@@ -189,6 +198,14 @@ class Function:
         self.programs.setdefault(key, []).insert(0, made)
         self.count += 1
         return result
+
+    def note_changes(self, key: Any) -> None:
+        """Looks for the options of optimizers that made the programs of such calls unfit."""
+        for made in self.programs.get(key, ()):
+            broken = made.guards.broken()
+            group = broken.holder if isinstance(broken, Fact) else None
+            if isinstance(broken, Fact) and isinstance(group, dict) and "params" in group:
+                self.changing.add(broken.key)
 
     def refuse(self, key: Any, failure: Failure | None) -> None:
         """Notes that calls like this one run eagerly, and says so once."""
@@ -245,6 +262,13 @@ class Proxy:
 
     def __iter__(self) -> Any:
         return iter(self._orig_mod)
+
+
+def python_randomness() -> tuple:
+    """The states of the generators of Python and NumPy, whose draws no program repeats."""
+    numpy = sys.modules.get("numpy.random")
+    words = None if numpy is None else [str(x) for x in numpy.get_state()]
+    return random.getstate(), words
 
 
 def name_of(function: Any) -> str:

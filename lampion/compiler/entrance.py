@@ -36,6 +36,7 @@ from .gate import (
 )
 from .guards import Fact, Hooks, Row
 from .structure import Structure
+from .trace import Option, Zero
 
 CELL = 16  # in a closure's cell: where its content is
 KEYS, VALUES = 32, 40  # in a dict: its table of keys; its values, where instances share the keys
@@ -103,7 +104,12 @@ class Entrance:
         gate.guard(list(self.words()), self.keep)
         self.gate = gate
         sources = enumerate(program.captured.sources)
-        numbers = [Rate(*s.where, gate.cell(i)) for i, s in sources if s.where is not None]
+        asked = {(id(z.option.group), *z.option[1:]): z.expected for z in self.zeros()}
+        numbers = [
+            Rate(s.where, gate.cell(i), asked.get((id(s.where.group), *s.where[1:])))
+            for i, s in sources
+            if s.where is not None
+        ]
         self.call = reading(numbers, gate.call) if numbers else gate.call
 
     def words(self) -> Iterator[Word]:
@@ -125,6 +131,10 @@ class Entrance:
         yield from self.row_words(CHANGES)
         yield from self.entry_words(vars(dtypes), "_default")
         yield self.version(vars(settings))
+
+    def zeros(self) -> list[Zero]:
+        """The options that rules asked about."""
+        return [fact for fact in self.program.guards.always if isinstance(fact, Zero)]
 
     def version(self, holder: dict) -> Word:
         """That a dictionary is as it was."""
@@ -173,11 +183,13 @@ class Entrance:
 class Rate:
     """A number that the program reads at each call, e.g. a learning rate."""
 
-    __slots__ = ("holder", "key", "cell", "last")
+    __slots__ = ("option", "holder", "key", "cell", "last", "zero")
 
-    def __init__(self, holder: dict, key: str, cell: ctypes.c_double) -> None:
-        self.holder, self.key, self.cell = holder, key, cell
+    def __init__(self, option: Option, cell: ctypes.c_double, zero: bool | None) -> None:
+        self.option, self.cell = option, cell
+        self.holder, self.key = option.group, option.name
         self.last: Any = None
+        self.zero = zero
 
 
 def reading(rates: list[Rate], call: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,9 +199,10 @@ def reading(rates: list[Rate], call: Callable[..., Any]) -> Callable[..., Any]:
         for rate in rates:
             value = rate.holder[rate.key]
             if value is not rate.last:
-                if value.__class__ is not float:
+                number = rate.option.read()
+                if rate.zero is not None and (number == 0) is not rate.zero:
                     return None
-                rate.last = rate.cell.value = value
+                rate.last, rate.cell.value = value, number
         return call(*args)
 
     return enter

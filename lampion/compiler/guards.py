@@ -89,13 +89,15 @@ class Guards:
     always  facts that are compared at each call
     modules facts that are compared when `changes` counted something
     roots   ids of the memory of tensors that were met
+    moving  an iterator that was met: a call may take from it
     """
 
     def __init__(self) -> None:
-        self.always: list[Fact | Row] = []
+        self.always: list[Any] = []  # Fact, Row, and whatever else has `holds`
         self.modules: list[Fact | Row | Hooks] = []
         self.count = CHANGES[0]
         self.roots: set[int] = set()
+        self.moving: Any = None
 
     def hold(self) -> bool:
         """Whether all facts are still true."""
@@ -142,7 +144,9 @@ class Walk:
         if len(self.guards.always) > LIMIT:
             return
         self.seen[id(x)] = x
-        if isinstance(x, types.MethodType):
+        if hasattr(type(x), "__next__"):
+            self.guards.moving = x
+        elif isinstance(x, types.MethodType):
             self.visit(x.__func__)
             self.visit(x.__self__)
         elif isinstance(x, types.FunctionType):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -22,7 +22,7 @@ from ..core.inplace import SCATTER_VIEW
 from ..core.memory import root_array, tick
 from ..core.op import Op
 from ..core.promotion import CAST
-from ..core.tensor import Tensor, wrap
+from ..core.tensor import Tensor, blank
 from ..dtypes import FROM_NUMPY
 from .graph import Graph, Input, Step, Value
 from .guards import Fact, Row
@@ -44,6 +44,52 @@ class Failure(NamedTuple):
         return f"{self.reason} at {self.line}" if self.line else self.reason
 
 
+class Option(NamedTuple):
+    """A number among an optimizer's options: a group's value, or one of several."""
+
+    group: dict[str, Any]
+    name: str
+    place: int | None = None
+
+    def read(self) -> float:
+        """Its present value."""
+        value = self.group[self.name]
+        return float(value if self.place is None else value[self.place])
+
+
+class Zero(NamedTuple):
+    """Whether an option is zero, where a rule asked for it."""
+
+    option: Option
+    expected: bool
+
+    def holds(self) -> bool:
+        """Whether the answer would be the same."""
+        return (self.option.read() == 0) is self.expected
+
+
+class Number(Tensor):
+    """An option as a tensor. Rules may ask whether it is zero, which becomes a fact."""
+
+    option: Option
+    facts: list[Any]
+
+    def __eq__(self, other: object) -> Any:
+        return self._compared(Tensor.__eq__, other)
+
+    def __ne__(self, other: object) -> Any:
+        return self._compared(Tensor.__ne__, other)
+
+    __hash__ = Tensor.__hash__
+
+    def _compared(self, compare: Callable[..., Any], other: object) -> Any:
+        if other.__class__ in (int, float) and other == 0:
+            equal = bool(self._data == 0)
+            self.facts.append(Zero(self.option, equal))
+            return equal if compare is Tensor.__eq__ else not equal
+        return compare(self, other)
+
+
 class Source(NamedTuple):
     """Where an input comes from at each call.
 
@@ -57,7 +103,7 @@ class Source(NamedTuple):
     tensor: Tensor | None = None
     array: ndarray | None = None
     read: Callable[[], float] | None = None
-    where: tuple[dict, str] | None = None
+    where: Option | None = None
 
 
 class Before(NamedTuple):
@@ -80,11 +126,12 @@ class Tracer:
     """Writes down what the operators of a call do, until something can't be written down.
 
     before    every tensor there was, by id
+    changing  options of optimizers that are read anew at each call
     grads     ids of the tensors whose `.grad` was read or set; True if it was read first
     """
 
-    def __init__(self, strict: bool = False) -> None:
-        self.strict = strict
+    def __init__(self, strict: bool = False, changing: Collection[str] = ("lr",)) -> None:
+        self.strict, self.changing = strict, changing
         self.began = tick()
         self.inputs: list[Input] = []
         self.sources: list[Source] = []
@@ -103,7 +150,7 @@ class Tracer:
         self.arguments: list[Tensor] = []
         self.identical: set[int] = set()  # arguments that were captured as well
         self.counts: dict[str, int] = {}
-        self.facts: list[Fact | Row] = []
+        self.facts: list[Fact | Row | Zero] = []
 
     # -- what the call tells ---------------------------------------------------------------------
 
@@ -159,8 +206,12 @@ class Tracer:
         self.facts += [Row(group["params"], tuple(group["params"]))]
         traced = dict(group)
         for name, option in group.items():
-            if name == "lr" and isinstance(option, float):
-                traced[name] = self.add_number(group, name)
+            changes = name == "lr" or name in self.changing
+            if changes and isinstance(option, float):
+                traced[name] = self.add_number(Option(group, name))
+            elif changes and isinstance(option, tuple):
+                places = range(len(option))
+                traced[name] = tuple([self.add_number(Option(group, name, i)) for i in places])
             elif name != "params":
                 self.facts.append(Fact(group, name, option))
         return traced
@@ -177,11 +228,11 @@ class Tracer:
         else:
             self.attempt(self.value_of, t)
 
-    def add_number(self, holder: dict, key: str) -> Tensor:
+    def add_number(self, option: Option) -> Tensor:
         """A 0-dim float64 tensor of a number that is read anew at each call."""
-        t = wrap(np.array(holder[key], np.float64))
-        read = lambda: float(holder[key])  # noqa: E731
-        source = Source("number", array=t._data, read=read, where=(holder, key))
+        t: Number = blank(Number)
+        t._data, t.option, t.facts = np.array(option.read(), np.float64), option, self.facts
+        source = Source("number", array=t._data, read=option.read, where=option)
         self.attempt(self.add_input, t, "number", source)
         return t
 

@@ -454,6 +454,31 @@ def test_effects_on_python_objects_run_eagerly():
         assert [c(torch.ones(1)).item() for _ in range(3)] == [1, 2, 3]
 
 
+def test_what_goes_on_inside_runs_eagerly():
+    batches = iter([torch.full((1,), float(n)) for n in range(5)])
+    w = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+
+    def scheduled(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+        schedule.step()
+
+    with pytest.warns(UserWarning, match="iterator"):
+        c = compiled(lambda: next(batches) * 2)
+        assert [c().item() for _ in range(4)] == [0, 2, 4, 6]
+    with pytest.warns(UserWarning, match="scheduler"):
+        c = compiled(scheduled)
+        for _ in range(3):
+            c(torch.ones(1))
+    assert w.item() == -1.75
+    with pytest.warns(UserWarning, match="random numbers"):
+        c = compiled(lambda x: x * np.random.rand())
+        assert len({c(torch.ones(1)).item() for _ in range(4)}) == 4
+
+
 def test_attributes_that_a_module_sets():
     class Counter(torch.nn.Module):
         def __init__(self):

@@ -126,6 +126,22 @@ def test_an_option_that_changes_makes_a_new_program():
     compare(make, batches(), each=each, programs=2)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_momentum_that_a_scheduler_changes(name):
+    schedulers = {}
+
+    def make():
+        model = mlp(torch.nn.ReLU())
+        options = {"momentum": 0.9} if name == "SGD" else {}
+        optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1, **options)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12)
+        schedulers[id(model)] = schedule
+        return classifier(model, optimizer)
+
+    each = lambda i, model, o: schedulers[id(model)].step()  # noqa: E731
+    compare(make, batches(10), each=each, programs=2, tolerance=2e-5)
+
+
 def test_loaded_optimizer_state():
     saved = {}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...core.graph import STATE
 from ...core.tensor import Tensor
 from ...errors import check
 from ..optimizer import Optimizer
@@ -122,6 +123,8 @@ class LRScheduler:
         self._update_lr(epoch)
 
     def _update_lr(self, epoch: int | None = None) -> None:
+        for observer in STATE.observers:
+            observer.fail("a learning-rate scheduler goes on inside the call; let it do so outside")
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         closed_form = getattr(self, "_get_closed_form_lr", None)
         with self._set("_get_lr_called_within_step"):
