@@ -85,8 +85,9 @@ def conv_calls(
     target = target or runtime.host()
     if kind == "weight":
         return weight_calls(p, x.dtype, target)
-    p = pointwise(p)
-    view = forward_view(p) if kind == "forward" else input_view(p)
+    forward = kind == "forward"
+    p, copied = pointwise(p, (p.channels if forward else p.outputs) // p.groups)
+    view = (forward_view(p) if forward else input_view(p))._replace(copied=copied)
     if p.depthwise:
         view = view._replace(outputs=p.groups, deep=True)
         p = p._replace(channels=1, groups=1)

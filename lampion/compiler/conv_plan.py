@@ -19,6 +19,9 @@ Three = tuple[int, int, int]
 WORKSPACE = 1 << 20  # bytes of the copy that a thread works on: half of its second-level cache
 TILE_WORK = 4_000_000  # floating-point operations that are worth a tile of their own
 TILES = 8  # that work is divided into, where it is worth it
+# Lines of positions, for kernels of one tap: numbers of all channels, positions at least, and
+# channels from which a copy of them is worth it.
+LINE_NUMBERS, SHORTEST_LINE, MANY_CHANNELS = 1 << 15, 112, 48
 
 
 class Problem(NamedTuple):
@@ -69,6 +72,7 @@ class View(NamedTuple):
     target     sizes of the result, `outputs` channels of it per group
     y_step     between neighbouring positions of a phase in the result
     deep       a depthwise convolution: `outputs` are all channels, each of one input channel
+    copied     the source is copied, row by row, even if it is the frame
     """
 
     channels: int
@@ -81,12 +85,14 @@ class View(NamedTuple):
     y_step: Three
     phases: tuple[Phase, ...]
     deep: bool = False
+    copied: bool = False
 
     @property
     def framed(self) -> bool:
         """Whether the frame is more than a part of the source, or must be laid out anew."""
         return (
             self.deep
+            or self.copied
             or any(self.low)
             or any(f > s for f, s in zip(self.frame, self.source, strict=True))
         )
@@ -113,12 +119,19 @@ def three(values: tuple[int, ...], fill: int) -> Three:
     return a, b, c
 
 
-def pointwise(p: Problem) -> Problem:
-    """A convolution that looks at single positions, as one over a line of them."""
+def pointwise(p: Problem, channels: int) -> tuple[Problem, bool]:
+    """A convolution that looks at single positions of so many channels, as one over lines of them;
+    and whether lines are to be copied. Read where they lie, many channels would mean as many pages
+    of memory for every register tile.
+    """
     if math.prod(p.kernel) * math.prod(p.stride) != 1 or any(p.padding) or p.size != p.out:
-        return p
-    line = (1, 1, math.prod(p.size))
-    return p._replace(size=line, out=line)
+        return p, False
+    total = math.prod(p.size)
+    most = max(LINE_NUMBERS // channels, SHORTEST_LINE)
+    length = max(n for n in range(1, min(total, most) + 1) if total % n == 0)
+    copied = channels >= MANY_CHANNELS and (length >= SHORTEST_LINE // 2 or length == total)
+    line = (1, total // length, length) if copied else (1, 1, total)
+    return p._replace(size=line, out=line), copied
 
 
 def forward_view(p: Problem) -> View:
@@ -249,7 +262,7 @@ def candidates(p: Problem, view: View, size: int, blocks: int) -> Iterator[Divis
     rest = math.prod(n for d, n in enumerate(view.frame) if d != dim)
     if dim < 0:
         rest = math.prod(view.frame)
-    halves = {-(-whole // n) for n in range(1, whole + 1)}
+    halves = {1} if view.copied else {-(-whole // n) for n in range(1, whole + 1)}
     for strip in sorted(halves, reverse=True):
         length = strip_length(view, dim, strip) if dim >= 0 else 1
         held = view.channels * length * rest * size
