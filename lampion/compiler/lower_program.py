@@ -60,6 +60,9 @@ class Definitions:
         self.uses.update(graph.results())
         for step in graph.steps:
             self.add(step)
+        calls = [how.step for how in self.made.values() if isinstance(how, Call)]
+        read = [v for step in calls for v in step.inputs if v is not None]
+        self.kept = {self.root(v) for v in (*read, *graph.results())}  # in memory anyway
 
     def add(self, step: Step) -> None:
         """Defines the results of a step."""
@@ -169,6 +172,8 @@ class Definitions:
             return self.constant(value) is not None
         cost, leaves = self.weight(value)
         large = [v for v in leaves if v.size * 4 >= value.size]
+        if cost and value in self.kept:
+            return False
         once = self.uses[value] == 1  # then it costs a write and a read to keep it
         return cost == 0 or (cost <= CHEAP and len(large) <= 1 + once)
 
