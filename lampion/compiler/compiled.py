@@ -16,12 +16,13 @@ from typing import Any
 from weakref import WeakSet
 
 from .. import dtypes
+from ..config import flags
 from ..core.graph import STATE
 from ..core.memory import root_array, strides_of
 from ..core.tensor import Tensor
 from ..errors import check
 from ..settings import settings
-from . import program, runtime
+from . import explain as texts, program, runtime
 from .bound import Build, Program
 from .captured import capture
 from .entrance import Entrance, entrance
@@ -47,7 +48,15 @@ FUNCTIONS: WeakSet[Function] = WeakSet()  # all that there are, for `reset`
 
 def native(graph: Graph) -> Executable:
     """One native program; where nothing can be compiled, the interpreter."""
-    return program.build(graph) if runtime.available() else Interpreter(graph)
+    if not runtime.available():
+        return Interpreter(graph)
+    try:
+        return program.build(graph)
+    except Exception as error:
+        if flags.check:
+            raise
+        warnings.warn(f"[compile] {graph.name} runs in the interpreter: {error!r}", stacklevel=2)
+        return Interpreter(graph)
 
 
 BACKENDS: dict[str, Build] = {
@@ -67,12 +76,14 @@ def compile(
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     disable: bool = False,
+    explain: bool = False,
 ) -> Any:
     """The function (or module) as native programs, one for each set of shapes, types and modes.
 
     Forward passes and whole training steps alike; also a decorator. With `fullgraph`, a call that
-    can't be traced raises RuntimeError; without, it runs eagerly. `mode`, `options` and `dynamic`
-    are accepted for PyTorch's sake. Raises RuntimeError for a backend that is not known.
+    can't be traced raises RuntimeError; without, it runs eagerly. With `explain`, each program is
+    printed when it is made. `mode`, `options` and `dynamic` are accepted for PyTorch's sake.
+    Raises RuntimeError for a backend that is not known.
 
     >>> @torch.compile
     ... def f(x):
@@ -84,13 +95,13 @@ def compile(
     if model is None:
         return functools.partial(
             compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode,
-            options=options, disable=disable,
+            options=options, disable=disable, explain=explain,
         )  # fmt: skip
     check(callable(model), lambda: f"[compile] expects a callable, got {type(model).__name__}",
           TypeError)  # fmt: skip
     if disable:
         return model
-    made = Function(model, build, fullgraph)
+    made = Function(model, build, fullgraph, explain)
     if is_module(model):
         return Proxy(model, made)
     functools.update_wrapper(made, model)
@@ -108,8 +119,11 @@ def builder(backend: str | Callable) -> Build:
 class Function:
     """A compiled function: its programs by what distinguishes calls."""
 
-    def __init__(self, function: Callable, build: Build, fullgraph: bool) -> None:
+    def __init__(
+        self, function: Callable, build: Build, fullgraph: bool, explain: bool = False
+    ) -> None:
         self.function, self.build, self.fullgraph = function, build, fullgraph
+        self.explain = explain
         self.programs: dict[Any, list[Program]] = {}
         self.eager: set[Any] = set()  # keys of calls that can't be traced
         self.count = 0
@@ -153,7 +167,9 @@ class Function:
         if program not in self.entrances:
             self.entrances[program] = entrance(program, leaves, structure)
         way = self.entrances[program]
-        if way is not None:
+        self.enter = None
+        # A program may leave things such that another one fits next: gradients to add to, say.
+        if way is not None and program.fits([x for x in leaves if isinstance(x, Tensor)]):
             way.settle()
             self.enter, self.result = way.call, way.result
 
@@ -197,6 +213,8 @@ class Function:
         made = Program(captured, guards, identical, self.build)
         self.programs.setdefault(key, []).insert(0, made)
         self.count += 1
+        if self.explain:
+            print(explanation(made))
         return result
 
     def note_changes(self, key: Any) -> None:
@@ -221,6 +239,34 @@ class Function:
         warnings.warn(f"[compile] {name_of(self.function)} runs eagerly: {reason}", stacklevel=4)
 
 
+def explanation(made: Program) -> Any:
+    """A program as text: graph, kernels, memory and LLVM IR; of an interpreter, the graph."""
+    if isinstance(made.executable, program.Program):
+        return texts.explain(made.executable)
+    return str(made.captured.graph)
+
+
+def explain(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """What the program of `function(*args, **kwargs)` is made of: text to print, with the parts
+    `graph`, `kernels`, `memory` and `llvm`.
+
+    The call is made, up to three times: a training step trains. Raises RuntimeError if it can't be
+    traced.
+
+    >>> print(torch.compile.explain(lambda x: x + 1, torch.ones(2)).graph)  # doctest: +SKIP
+    """
+    made = Function(getattr(function, "function", function), native, fullgraph=True)
+    for _ in range(3):  # an optimizer makes its state in the first
+        made(*args, **kwargs)
+        if made.programs:
+            break
+    ((found, *_),) = made.programs.values()
+    return explanation(found)
+
+
+compile.explain = explain  # type: ignore[attr-defined]
+
+
 class Proxy:
     """A module whose calls are compiled; all else is the module's own."""
 
@@ -240,8 +286,8 @@ class Proxy:
     def __delattr__(self, name: str) -> None:
         delattr(self._orig_mod, name)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # isinstance(compiled, Module) holds
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # isinstance(compiled, Module) holds
         return type(self._orig_mod)
 
     @property

@@ -60,6 +60,7 @@ def entrance(program: Program, leaves: Sequence[Any], structure: Structure) -> E
     )
     if not possible:
         return None
+    used_inputs = executable.used  # type: ignore[attr-defined]
     places = {s.place: i for i, s in enumerate(captured.sources) if s.kind == "argument"}
     arguments: list[Argument] = []
     number = 0
@@ -67,7 +68,7 @@ def entrance(program: Program, leaves: Sequence[Any], structure: Structure) -> E
         if not isinstance(leaf, Tensor):
             arguments.append(Exactly(leaf))
             continue
-        used = number in places and executable.used[places[number]]  # type: ignore[union-attr]
+        used = number in places and used_inputs[places[number]]
         if not used or leaf.grad_fn is not None:
             return None
         arguments.append(Given(places[number], leaf._requires_grad))

@@ -378,7 +378,9 @@ class Tracer:
 def living_tensors() -> list[Tensor]:
     """All tensors that there are, but for those of interpreters."""
     kinds: set[type] = {Tensor}
-    while more := {kind for known in kinds for kind in known.__subclasses__()} - kinds:
+    more = kinds
+    while more:
+        more = {derived for kind in more for derived in type.__subclasses__(kind)}
         kinds |= more
     found = [x for x in gc.get_objects() if type(x) in kinds]
     return [t for t in found if isinstance(getattr(t, "_data", None), ndarray)]

@@ -612,3 +612,13 @@ def test_names_of_pytorch():
     assert seen == [True]
     torch.compiler.reset()
     assert c.count == 0
+
+
+def test_explanations(capsys):
+    w = torch.ones(3)
+    text = torch.compile.explain(lambda x: (x * w).sum(), torch.ones(2, 3))
+    assert "mul" in str(text)
+    torch.compile(lambda x: x * 2, backend="interpreter", explain=True)(torch.ones(2))
+    assert "= mul(" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="fullgraph"):
+        torch.compile.explain(lambda x: x.item(), torch.ones(1))
