@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..core.op import OPS
+from ..core.op import OPS, Op
 from . import (
     calls,
     calls_create,
     calls_elementwise,
     calls_fused,
+    calls_gradients,
     calls_inplace,
     calls_views,
     objects,
@@ -91,8 +92,8 @@ def other_entry(core: str, places: Sequence[Place]) -> Entry:
     return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
 
 
-def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
-    """The module of all entries, with the loops of these operators."""
+def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]) -> Module:
+    """The module of all entries, with the loops and the backward steps of these operators."""
     module = Module()
     for write_function in (
         *recording.SHARED,
@@ -102,10 +103,13 @@ def write(entries: Sequence[Entry], looped: Sequence[str]) -> Module:
         *calls_fused.SHARED,
         *calls_inplace.SHARED,
         *calls_create.SHARED,
+        *calls_gradients.SHARED,
     ):
         write_function(module)
     for name in looped:
         calls_elementwise.write_loops(module, OPS[name])
+    for op in stepped:
+        calls_gradients.write_steps(module, op)
     for entry in entries:
         for place in entry.places:
             calls.write_entry(module, place)
@@ -132,10 +136,14 @@ def install(
     everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
     everything += [in_place_entry(*item) for item in in_place.items()]
     everything += [created_entry(name) for name in CREATED]
-    module = write(everything, looped)
+    everything.append(Entry("gradients", ("self", "g"), (("Node", "gradients"),)))
+    stepped = [OPS[name] for name in entries if calls_gradients.known(OPS[name])]
+    module = write(everything, looped, stepped)
     code = runtime.load(module.text())
     objects.fill_objects(code, module)
     calls_create.fill_engine(code)
+    for op in stepped:
+        calls_gradients.register(code, op)
     for name in looped:
         calls_elementwise.fill_loops(code, OPS[name], [entry.context for entry in everything])
     for entry in everything:

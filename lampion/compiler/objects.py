@@ -32,6 +32,7 @@ SMALL = 4096  # elements up to which compiled calls compute by themselves
 # Functions of NumPy's C interface: their numbers in its table, which never change.
 ARRAY_FUNCTIONS = {"as_array": 70, "new_array": 94, "take_from": 124, "matrix_product": 280,
                    "set_base": 282}  # fmt: skip
+COMPILED_PLANS: dict[Any, int] = {}  # plan of a backward -> where its compiled form is
 # Objects that code refers to; each is a global of that name.
 OBJECTS: dict[str, Any] = {
     "None": None, "True": True, "False": False, "zero": 0, "sixteen": 16,
@@ -39,7 +40,7 @@ OBJECTS: dict[str, Any] = {
     "ndarray": np.ndarray, "F32": F32, "F64": F64, "I64": np.dtype(np.int64),
     "SCALARS32": SCALARS[F32], "SCALARS64": SCALARS[F64],
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
-    "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
+    "SavedOutput": SavedOutput, "STATE": STATE, "COMPILED_PLANS": COMPILED_PLANS, "NOTHING": NOTHING, "CLOCK": CLOCK,
     "Ellipsis": ..., "EMPTY": (), "LAST": (-1,), "ALL": {"dim": None, "keepdim": False},
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
     "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",

@@ -21,6 +21,7 @@ from ..random import normals
 from .large import LARGE
 
 PACKAGE = __name__.split(".")[0]
+CLASSES = {"Tensor": Tensor, "Node": graph.Node}
 MODULES = {"torch": PACKAGE, "functional": f"{PACKAGE}.nn.functional"}
 
 
@@ -74,9 +75,10 @@ def install() -> bool:
 def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> None:
     """Replaces what is published at a place."""
     space, name = place
-    owner: Any = Tensor if space == "Tensor" else sys.modules[MODULES[space]]
+    cls = CLASSES.get(space)
+    owner: Any = sys.modules[MODULES[space]] if cls is None else cls
     python = REPLACED.setdefault(place, getattr(owner, name))
-    setattr(owner, name, make(python, Tensor if space == "Tensor" else None))
+    setattr(owner, name, make(python, cls))
 
 
 def compiled_normals(words: Any, out: Any, mean: float, std: float) -> bool:

@@ -13,7 +13,8 @@ import pytest
 
 import lampion as torch
 from lampion.compiler import objects, runtime
-from lampion.core.graph import KNOWN
+from lampion.core.graph import KNOWN, Node
+from lampion.core.op import OPS
 from lampion.core.tensor import Tensor
 from lampion.ops import compiled_calls
 
@@ -367,6 +368,7 @@ def each_call():
             lambda x=x: functional.cross_entropy(x, labels),
             lambda x=x: functional.linear(x, a, row), lambda: torch.zeros(3),
             lambda: torch.rand(3, 4), lambda: torch.randn(20), lambda: target.add_(1.0),
+            lambda x=x: (x * g).tanh().sum().backward(),
         )  # fmt: skip
 
 
@@ -580,3 +582,66 @@ def test_unknown_layouts_keep_python(monkeypatch):
     before = torch.add
     assert compiled_calls.install() is False
     assert torch.add is before
+
+
+STEPS = ["add", "sub", "mul", "div", "rsub", "maximum", "neg", "relu", "exp", "log", "sin", "cos",
+         "tanh", "sqrt", "sigmoid", "abs"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_backward_steps(name):
+    """`Node.gradients` compiled and in Python, on the same node."""
+    ours, theirs = Node.gradients, compiled_calls.REPLACED[("Node", "gradients")]
+    for kind in ("matrix", "double", "wide", "cube", "number", "large", "row", "nan", "half"):
+        for partner in ("same", "row", "number", 2.0, "strided"):
+            given = tensors()
+            x = given[kind].detach().clone().requires_grad_()
+            other = {"same": x * 1.5, 2.0: 2.0}.get(partner)
+            other = given[partner] if other is None else other
+            binary = len(OPS[name].inputs) == 2
+            function = (lambda a, b: b - a) if name == "rsub" else getattr(torch, name)
+            try:
+                y = function(x, other) if binary else function(x)
+            except RuntimeError:
+                continue  # shapes that do not fit
+            for g in (torch.ones_like(y), torch.randn(y.shape).to(y.dtype), given["strided"]):
+                with torch.no_grad():
+                    results = [outcome(f, (y.grad_fn, g), {}) for f in (ours, theirs)]
+                assert len(results[0]) == len(results[1])
+                for found, wanted in zip(*results, strict=True):
+                    if isinstance(wanted, Tensor):
+                        assert found.dtype is wanted.dtype and found.shape == wanted.shape
+                        same_numbers(found, wanted)
+                    else:
+                        assert found == wanted
+
+
+def test_backward_steps_see_writes():
+    x = torch.ones(3, requires_grad=True)
+    w = torch.ones(3)
+    y = x * w
+    w.add_(1.0)
+    with pytest.raises(RuntimeError, match=r"MulBackward0.*`add_`"):
+        y.sum().backward()
+    z = (x * 2).exp()
+    z.sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        z.sum().backward()
+    a = torch.ones(3, requires_grad=True)
+    b = (a * 2).exp()
+    kept = b.detach()
+    kept.mul_(2)  # the same memory
+    with pytest.raises(RuntimeError, match="ExpBackward0"):
+        b.sum().backward()
+
+
+def test_gradients_are_not_shared():
+    a, b = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    (a + b).sum().backward()
+    a.grad.mul_(5)
+    assert b.grad.tolist() == [1, 1, 1]
+    g = torch.ones(3)
+    c = torch.ones(3, requires_grad=True)
+    (c + b).backward(g)
+    c.grad.mul_(7)
+    assert g.tolist() == [1, 1, 1] and b.grad.tolist() == [2, 2, 2]
