@@ -22,7 +22,7 @@ import numpy as np
 import lampion
 from lampion.compiler import pool, product, runtime
 from lampion.compiler.emit import Module
-from lampion.compiler.gemm import Shape
+from lampion.compiler.gemm_pack import Shape
 
 SIZES = [
     (37, 53, 71), (64, 1000, 100), (128, 784, 100), (128, 128, 128), (256, 256, 256),

@@ -25,7 +25,8 @@ from .attention_code import (
     write_backward,
     write_forward,
 )
-from .gemm import BATCH_DIMS, DEPTH, kernels, shape_for
+from .gemm import BATCH_DIMS, DEPTH, kernels
+from .gemm_pack import shape_for
 from .product import aligned
 from .product_jobs import merge, spread
 from .stages import Call, Layout

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .emit import Function, Module, Value, Variable, vector
-from .gemm import BATCH_DIMS, BEFORE, DEPTH, ON_THE_WAY, Shape, part, round_up
+from .gemm import BATCH_DIMS, BEFORE, DEPTH, ON_THE_WAY
+from .gemm_micro import lane_sum
+from .gemm_pack import Shape, part, round_up
 
 QUERIES, KEYS = 128, 256  # of a block of scores, going forward; going back KEYS is QUERIES too
 LOG2E, LN2 = 1.4426950216293335, 0.6931471824645996  # as float32
@@ -104,16 +106,6 @@ def exp2(f: Function, shape: Shape, x: Value) -> Value:
 def lowest(f: Function) -> Value:
     """Minus infinity."""
     return Value(f, FLOAT, "0xFFF0000000000000")
-
-
-def row_sum(f: Function, shape: Shape, value: Value) -> Value:
-    """The sum of a vector's lanes."""
-    lanes = shape.lanes
-    while lanes > 1:
-        lanes //= 2
-        picks = [(i + lanes) % shape.lanes for i in range(shape.lanes)]
-        value = value + f.shuffle(value, value, picks)
-    return f.emit(FLOAT, f"extractelement {value}, i64 0")
 
 
 def load(f: Function, shape: Shape, place: Value) -> Value:
@@ -323,7 +315,7 @@ def row_products(work: Work) -> None:
             mask = part(f, job["d"] - j, shape.lanes)
             a, b = (f.masked_load(shape.vector, f.at(x, j, FLOAT), mask) for x in (g, y))
             total.set(f.fused(a, b, total.get()))
-        f.store(row_sum(f, shape, total.get()), work.buffers["own"], i)
+        f.store(lane_sum(f, shape, total.get()), work.buffers["own"], i)
         top = f.load(FLOAT, work.at["largest"], query) * f.constant(FLOAT, LOG2E)
         f.store(top, work.buffers["largest"], i)
         one = f.constant(FLOAT, 1)

@@ -1,5 +1,5 @@
 """Matrix products, C = relu(alpha * A @ B + C + bias), as LLVM IR for any vector width. Imports
-emit and runtime.
+emit, gemm_micro and gemm_pack.
 
 The scheme is GotoBLAS's (Goto and van de Geijn, 2008): a register tile of rows x vectors, operands
 packed so that the micro-kernel reads them in order. Unlike there, every tile of C packs what it
@@ -11,323 +11,32 @@ in an order that only K decides, so results have the same bits for any number of
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from .emit import Function, Module, Operand, Value, Variable, vector
-from .runtime import Target
+from .emit import Function, Module, Operand, Value
+from .gemm_micro import OPERANDS, dots, finish_types, micro
+from .gemm_pack import (
+    Shape,
+    narrowed,
+    pack,
+    round_up,
+    shape_for as shape_for,
+    transposed as transposed,
+    widened,
+)
 
 DEPTH = 144  # of a block along k, at most: three vectors of B of each k stay in the first cache
-
 BATCH_DIMS = 4  # dimensions of batches that strides can describe
 
 # What a tile is told of the work, in 8-byte fields. Batches: outermost dimension first.
 JOB = (
     "a", "b", "c", "bias", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "c_row", "c_col",
-    "alpha",
-    "accumulate", "relu", "batches", *(f"size{d}" for d in range(BATCH_DIMS)),
+    "alpha", "accumulate", "relu", "batches", *(f"size{d}" for d in range(BATCH_DIMS)),
     *(f"{x}_batch{d}" for x in "abc" for d in range(BATCH_DIMS)),
     "a_offset", "b_offset", "c_offset", "epilogue", "epilogue_job",
     "pool", "pack_a", "pack_b", "depth", "tile_m", "tile_n", "tiles_m", "tiles",
     "group", "pieces", "total", "next", "workspace", "share",
 )  # fmt: skip
-POINTERS = frozenset(
-    {"a", "b", "c", "bias", "epilogue", "epilogue_job", "workspace", "pool"}
-)  # fmt: skip
-ON_THE_WAY, BEFORE = 1, 2  # when B is packed: by the first rows that read it, or before
-
-
-class Shape(NamedTuple):
-    """The register tile on a machine, and the types of numbers."""
-
-    type: str  # of the sums
-    size: int  # bytes of a number
-    lanes: int  # numbers in a vector
-    rows: int
-    vectors: int
-    source: str  # of the operands in memory: i16 is bfloat16
-    result: str  # of C in memory
-    masks: bool  # whether loading a part of a vector is one instruction
-
-    @property
-    def vector(self) -> str:
-        """The vector type."""
-        return vector(self.lanes, self.type)
-
-
-def shape_for(target: Target, name: str, result: str = "") -> Shape:
-    """The register tile of `float32`, `float64` or `bfloat16` products: as many sums as fit the
-    registers beside a row of B and a number of A. The result is of the sums' type unless given.
-    """
-    size = 8 if name == "float64" else 4
-    rows, vectors = (8, 3) if target.registers >= 32 else (4, 3 if target.fused else 2)
-    type = "double" if size == 8 else "float"
-    source = "i16" if name == "bfloat16" else type
-    made = "i16" if result == "bfloat16" else type
-    masks = target.bytes >= 32
-    return Shape(type, size, target.bytes // size, rows, vectors, source, made, masks)
-
-
-# -- packing -----------------------------------------------------------------------------------
-
-
-def widened(f: Function, shape: Shape, value: Value) -> Value:
-    """Numbers as they are in memory, as numbers of the sum's type: a bfloat16 is half a float32."""
-    if value.type.find("i16") < 0:
-        return value
-    wide = value.type.replace("i16", "i32")
-    bits = f.convert("zext", value, wide)
-    bits = bits.binary("<<", 16)
-    return f.convert("bitcast", bits, wide.replace("i32", "float"))
-
-
-def narrowed(f: Function, value: Value) -> Value:
-    """float32 numbers as bfloat16, to the nearest, ties to even; NaN stays NaN."""
-    wide = value.type.replace("float", "i32")
-    bits = f.convert("bitcast", value, wide)
-    odd = f.emit(wide, f"lshr {bits}, {f.constant(wide, 16).name}") & 1
-    nearest = bits + odd + 0x7FFF
-    rounded = f.select(value.equals(value), nearest, bits | 0x400000)
-    top = f.emit(wide, f"lshr {rounded}, {f.constant(wide, 16).name}")
-    return f.convert("trunc", top, wide.replace("i32", "i16"))
-
-
-def transposed(f: Function, rows: list[Value], lanes: int) -> list[Value]:
-    """R vectors of `lanes` numbers, R a power of two, as the same numbers column by column.
-
-    log2(R) perfect shuffles: each interleaves the first half of the vectors with the second.
-    """
-    low = [i // 2 + (i % 2) * lanes for i in range(lanes)]
-    high = [i + lanes // 2 for i in low]
-    half = len(rows) // 2
-    done = 1
-    while done < len(rows):
-        pairs = list(zip(rows[:half], rows[half:], strict=True))
-        rows = [f.shuffle(a, b, half_of) for a, b in pairs for half_of in (low, high)]
-        done *= 2
-    return rows
-
-
-def pack(module: Module, name: str, shape: Shape, width: int) -> None:
-    """Writes the function that copies a block into strips `[strip][k][width]`, in any strides.
-
-    Lanes past the edge hold zeros or copies, and `k` is rounded up to whole vectors: what is there
-    is never used but must be harmless to read.
-    """
-    f = module.function(
-        name, "void", True, source="ptr noalias", lane="i64", step="i64", count="i64",
-        depth="i64", to="ptr noalias", strip="i64",
-    )  # fmt: skip
-    with f.loop(0, f["count"], width) as p:
-        to = f.at(f["to"], p / width * f["strip"], shape.type)
-        start = f.at(f["source"], p * f["lane"], shape.source)
-        left = f.minimum(f["count"] - p, width)
-        unit, along = f["lane"].equals(1), f["step"].equals(1)
-        with f.when(unit):
-            copy_lanes(f, shape, width, start, left, to)
-        with f.when(f.select(unit, f.constant("i1", 0), along)):
-            copy_transposed(f, shape, width, start, left, to)
-        with f.when((unit | along).equals(0)):
-            copy_strided(f, shape, width, start, left, to)
-    f.ret()
-
-
-def copy_lanes(f: Function, shape: Shape, width: int, start: Value, left: Value, to: Value) -> None:
-    """The strip's lanes lie side by side: vectors are copied, masked at the edge."""
-    lanes = min(shape.lanes, width)
-    type = vector(lanes, shape.source)
-    offsets = range(0, width, lanes)
-    masks = [f.first_lanes(left - offset, lanes) for offset in offsets]
-    full = left.equals(width)
-
-    def rows(whole: bool) -> None:
-        with f.loop(0, f["depth"]) as k:
-            row = f.at(start, k * f["step"], shape.source)
-            for offset, mask in zip(offsets, masks, strict=True):
-                place = f.at(row, offset, shape.source)
-                if whole:
-                    value = f.load(type, place, align=1)
-                else:
-                    value = f.masked_load(type, place, mask)
-                put = f.at(to, k * width + offset, shape.type)
-                f.store(widened(f, shape, value), put, align=shape.size)
-
-    with f.when(full):
-        rows(True)
-    with f.when(full.equals(0)):
-        rows(False)
-
-
-def copy_transposed(
-    f: Function, shape: Shape, width: int, start: Value, left: Value, to: Value
-) -> None:
-    """Each lane's numbers lie side by side: square blocks are read by vectors and transposed."""
-    lanes = shape.lanes
-    group = min(width, lanes)
-    type = vector(lanes, shape.source)
-    with f.loop(0, f["depth"], lanes) as k:
-        mask = f.first_lanes(f["depth"] - k, lanes)
-        for first in range(0, width, group):
-            rows = []
-            for i in range(first, first + group):
-                lane = f.minimum(f.constant("i64", i), left - 1)
-                place = f.at(start, lane * f["lane"] + k, shape.source)
-                rows.append(widened(f, shape, f.masked_load(type, place, mask)))
-            for i, value in enumerate(transposed(f, rows, lanes)):
-                row, column = divmod(i * lanes, group)
-                put = f.at(to, (k + row) * width + (first + column), shape.type)
-                f.store(value, put, align=shape.size)
-
-
-def copy_strided(
-    f: Function, shape: Shape, width: int, start: Value, left: Value, to: Value
-) -> None:
-    """Numbers one by one, for strides of any size and sign."""
-    with f.loop(0, f["depth"]) as k:
-        with f.loop(0, width) as i:
-            lane = f.minimum(i, left - 1)
-            place = f.at(start, k * f["step"] + lane * f["lane"], shape.source)
-            value = widened(f, shape, f.load(shape.source, place, align=1))
-            f.store(value, f.at(to, k * width + i, shape.type))
-
-
-# -- the micro-kernel --------------------------------------------------------------------------
-
-# What micro-kernels and the functions around them get, in this order.
-OPERANDS = {
-    "depth": "i64", "a": "ptr noalias", "a_row": "i64", "a_col": "i64", "a_step": "i64",
-    "b": "ptr", "b_row": "i64", "b_strip": "i64", "c": "ptr noalias", "c_row": "i64", "m": "i64",
-    "n": "i64",
-}  # fmt: skip
-
-
-def finish_types(shape: Shape) -> dict[str, str]:
-    """The parameters of what is done to sums."""
-    return {"alpha": shape.type, "add": "i64", "relu": "i64", "bias": "ptr"}
-
-
-def fetch(f: Function, place: Value, write: int, level: int) -> None:
-    """Asks for a line of memory, to be read or written: 3 means the first cache, 2 the second."""
-    numbers = [f.constant("i32", i) for i in (write, level, 1)]
-    f.call("void", "llvm.prefetch.p0", place, *numbers)
-
-
-def part(f: Function, count: Value, lanes: int) -> Value:
-    """The mask of the first `count` lanes, made of an integer: LLVM keeps it in a register."""
-    count = f.select(count < 0, f.constant("i64", 0), f.minimum(count, lanes))
-    bits = f.constant("i64", 1).binary("<<", count) - 1
-    return f.convert("bitcast", f.convert("trunc", bits, f"i{lanes}"), vector(lanes, "i1"))
-
-
-def micro(module: Module, name: str, shape: Shape, vectors: int, packing: bool) -> None:
-    """Writes the function that makes `vectors` columns of register tiles, `rows` rows at a time.
-
-    A and B are read by strides, packed or where they lie: vector j of row k of B is at
-    `b[k * b_row + j * b_strip]`. With `packing` what is read of B is copied to `to`.
-    """
-    extra = {"to": "ptr noalias"} if packing else {"next": "ptr"}
-    f = module.function(name, "void", True, **OPERANDS, **finish_types(shape), **extra)
-    f.head += " noinline"  # so that the loops have all registers
-    b_row = f["b_row"] if packing else f.constant("i64", shape.lanes)
-    strips = [f.at(f["b"], f["b_strip"] * j, shape.type) for j in range(vectors)]
-    columns = [part(f, f["n"] - j * shape.lanes, shape.lanes) for j in range(vectors)]
-    share, ahead = f.constant("i64", 0), f.constant("i64", 0)
-    if not packing:  # rows of B that are fetched for the next columns, in each step and in all
-        ahead = f.select(f.convert("ptrtoint", f["next"], "i64").differs(0), f["depth"], 0)
-        steps = (f["m"] + (shape.rows - 1)) / shape.rows
-        share = (ahead + steps - 1) / f.select(steps > 0, steps, 1)
-    with f.loop(0, f["m"], shape.rows) as first:
-        left = f.minimum(f["m"] - first, shape.rows)
-        c = f.at(f["c"], first * f["c_row"], shape.type)
-        a = f.at(f["a"], first * f["a_step"], shape.type)
-        # Rows past the edge read the last one again.
-        rows = [f.minimum(f.constant("i64", i), left - 1) for i in range(shape.rows)]
-        starts = [f.at(a, row * f["a_row"], shape.type) for row in rows]
-        for row in rows:
-            for j in range(vectors):
-                fetch(f, f.at(c, row * f["c_row"] + j * shape.lanes, shape.type), 1, 2)
-        if not packing:
-            with f.loop(
-                first / shape.rows * share, f.minimum((first / shape.rows + 1) * share, ahead)
-            ) as k:
-                for j in range(shape.vectors):
-                    fetch(f, f.at(f["next"], k * f["b_row"] + j * shape.lanes, shape.type), 0, 2)
-        sums = [[f.variable(shape.vector, 0) for _ in range(vectors)] for _ in range(shape.rows)]
-        with f.loop(0, f["depth"]) as k:
-            b = []
-            for j, strip in enumerate(strips):
-                place = f.at(strip, k * b_row, shape.type)
-                if packing and j == vectors - 1:
-                    b.append(f.masked_load(shape.vector, place, columns[j]))
-                else:
-                    b.append(f.load(shape.vector, place, align=shape.size))
-                if packing:
-                    put = f.at(f["to"], (f["depth"] * j + k) * shape.lanes, shape.type)
-                    f.store(b[j], put, align=shape.size)
-            for i in range(shape.rows):
-                number = f.load(shape.type, f.at(starts[i], k * f["a_col"], shape.type))
-                broadcast = f.splat(number, shape.lanes)
-                for j in range(vectors):
-                    sums[i][j].set(f.fused(broadcast, b[j], sums[i][j].get()))
-        write_tile(f, shape, sums, c, left, columns)
-    f.ret()
-
-
-def write_tile(
-    f: Function, shape: Shape, sums: list[list[Variable]], c: Value, left: Value,
-    columns: list[Value],
-) -> None:  # fmt: skip
-    """C = relu(alpha * sums + C + bias), each part where it is asked for, in the rows and columns
-    that are left. Whole tiles of plain sums are written without a branch.
-    """
-    has_bias = f.convert("ptrtoint", f["bias"], "i64").differs(0)
-    adds = f["add"].differs(0)
-    plain = left.equals(shape.rows) & f["alpha"].equals(1.0) & f["relu"].equals(0)
-    plain = plain & has_bias.equals(0)
-    if not shape.masks:
-        plain = plain & f["n"].equals(len(columns) * shape.lanes)
-
-    def place(i: int, j: int) -> Value:
-        return f.at(f.at(c, f["c_row"] * i, shape.type), j * shape.lanes, shape.type)
-
-    def masked(j: int, last: int) -> bool:
-        return shape.masks and j == last
-
-    with f.when(plain):
-        last = len(columns) - 1
-        with f.when(adds):
-            for i, row in enumerate(sums):
-                for j, total in enumerate(row):
-                    if masked(j, last):
-                        before = f.masked_load(shape.vector, place(i, j), columns[j])
-                    else:
-                        before = f.load(shape.vector, place(i, j), align=shape.size)
-                    total.set(total.get() + before)
-        for i, row in enumerate(sums):
-            for j, total in enumerate(row):
-                if masked(j, last):
-                    f.masked_store(total.get(), place(i, j), columns[j])
-                else:
-                    f.store(total.get(), place(i, j), align=shape.size)
-    with f.when(plain.equals(0)):
-        alpha = f.splat(f["alpha"], shape.lanes)
-        floor = f.select(f["relu"].differs(0), f.constant(shape.type, 0), lowest(f, shape))
-        floor = f.splat(floor, shape.lanes)
-        bias_start = f.select(has_bias, f["bias"], f["c"])
-        for j, mask in enumerate(columns):
-            start = f.at(bias_start, j * shape.lanes, shape.type)
-            bias = f.masked_load(shape.vector, start, mask & f.splat(has_bias, shape.lanes))
-            before_mask = mask & f.splat(adds, shape.lanes)
-            for i, row in enumerate(sums):
-                with f.when(left > i):
-                    before = f.masked_load(shape.vector, place(i, j), before_mask)
-                    value = row[j].get() * alpha + before + bias
-                    value = f.select(value < floor, floor, value)  # NaN stays
-                    f.masked_store(value, place(i, j), mask)
-
-
-def lowest(f: Function, shape: Shape) -> Value:
-    """Minus infinity."""
-    return Value(f, shape.type, "0xFFF0000000000000")
+POINTERS = frozenset({"a", "b", "c", "bias", "epilogue", "epilogue_job", "workspace", "pool"})
+NEVER, ON_THE_WAY, BEFORE = 0, 1, 2  # when B is packed; on the way: by the first rows that read it
 
 
 def panels(module: Module, shape: Shape) -> None:
@@ -384,11 +93,6 @@ def panels(module: Module, shape: Shape) -> None:
 # -- tiles -------------------------------------------------------------------------------------
 
 
-def round_up(value: Value, unit: int) -> Value:
-    """The next multiple of `unit`."""
-    return (value + (unit - 1)) / unit * unit
-
-
 def block(module: Module, shape: Shape) -> None:
     """Writes `block(...)`: a block of C over all of k, packing what is asked for in `space`."""
     f = module.function(
@@ -398,6 +102,12 @@ def block(module: Module, shape: Shape) -> None:
     )  # fmt: skip
     null = Value(f, "ptr", "null")
     lanes, rows = shape.lanes, shape.rows
+    with f.when(f["pack_b"].equals(NEVER)):
+        f.call(
+            "void", "dots", f["a"], f["a_row"], f["b"], f["b_col"], f["c"], f["c_row"], f["m"],
+            f["n"], f["k"], f["alpha"], f["add"], f["relu"], f["bias"],
+        )  # fmt: skip
+        f.ret()
     has_bias = f.convert("ptrtoint", f["bias"], "i64").differs(0)
     space_a = f.at(f["space"], round_up(f["depth"], lanes) * round_up(f["n"], lanes), shape.type)
     with f.loop(0, f.select(f["k"] > 0, f["k"], 1), f["depth"]) as k0:
@@ -542,6 +252,7 @@ def kernels(shape: Shape) -> Module:
         micro(module, f"micro_{vectors}", shape, vectors, packing=False)
         if shape.masks:
             micro(module, f"packing_{vectors}", shape, vectors, packing=True)
+    dots(module, shape)
     panels(module, shape)
     block(module, shape)
     tile(module, shape)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from . import pool
 from .emit import Function, Module, Value
-from .gemm import BEFORE, DEPTH, JOB, ON_THE_WAY, Shape, round_up
+from .gemm import BEFORE, DEPTH, JOB, NEVER, ON_THE_WAY
+from .gemm_pack import Shape, round_up
 
 TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
+FEW = 6  # rows whose products with packed columns cost less than packing them
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
 PACKING = 11  # rows of products that take as long as packing a row of B
 ENOUGH = 6  # tiles per thread that balance well without a choice
@@ -71,6 +73,10 @@ def write_plan(module: Module, shape: Shape) -> None:
         pack_b = f.select(b_col.equals(1), f.constant("i64", ON_THE_WAY), BEFORE)
     else:
         pack_b = f.constant("i64", BEFORE)
+    if shape.source == shape.type:
+        b_row = f.load("i64", slot(f, "b_row"))
+        along = a_col.equals(1) & b_row.equals(1) & (k > 0)
+        pack_b = f.select(along & (m <= FEW), f.constant("i64", NEVER), pack_b)
     for name, value in {
         "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m,
         "tiles": tiles_m * tiles_n, "total": quotient_up(f, pieces, group), "pack_a": packed,

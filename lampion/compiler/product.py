@@ -16,7 +16,8 @@ from numpy import ndarray
 from ..settings import processors, settings
 from . import entry, pool, runtime
 from .emit import Function, Module, Value
-from .gemm import BATCH_DIMS, JOB, Shape, kernels, shape_for
+from .gemm import BATCH_DIMS, JOB, kernels
+from .gemm_pack import Shape, shape_for
 from .plan import PARALLEL, slot, volume, write_plan
 from .product_jobs import descriptions
 from .stages import Layout

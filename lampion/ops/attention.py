@@ -193,8 +193,9 @@ def attention_gradient(g, q, k, v, mask, y, largest, total, scale, is_causal, ne
     if STATE.mode == DIRECT:
         tensors = (g, q, k, v, mask, y, largest, total)
         g, q, k, v, mask, y, largest, total = [None if t is None else t._data for t in tensors]
-        results = y, largest, total
-        grads = attention_gradient_kernel(g, q, k, v, mask, *results, scale, is_causal, needs)
+        grads = attention_gradient_kernel(
+            g, q, k, v, mask, y, largest, total, scale, is_causal, needs
+        )
         return [None if a is None else wrap(a) for a in grads]
     if not STATE.grad and not needs[3]:  # recorded, but not to be differentiated in turn
         saved = y, largest, total
