@@ -150,7 +150,7 @@ class Assembly:
         """The compiled stages; from disk where the same ones were built before."""
         stages = repr((list(self.stages.items()), list(self.epilogues.items())))
         kernels = [to_text(code) for code in self.kernels]
-        return runtime.load_by((generation(), stages, *kernels), self.text)
+        return runtime.load_by((generation(), stages, *kernels), self.text, unroll=False)
 
 
 def numbered(text: str, start: int) -> str:

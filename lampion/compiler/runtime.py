@@ -126,15 +126,18 @@ def machine(target: Target, jit: bool = False) -> Any:
     )
 
 
-def optimised(text: str, target: Target) -> tuple[Any, Any]:
-    """The parsed, checked and optimised module, and the machine."""
+def optimised(text: str, target: Target, unroll: bool = True) -> tuple[Any, Any]:
+    """The parsed, checked and optimised module, and the machine. Unrolling loops beyond what
+    vectors need makes loop nests seven times as long to compile.
+    """
     binding = llvm()
     module = binding.parse_assembly(text)
     module.triple = target.triple
     module.verify()
     made = machine(target, jit=True)
     options = binding.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
+    options.loop_vectorization = options.slp_vectorization = True
+    options.loop_unrolling = unroll
     builder = binding.create_pass_builder(made, options)
     builder.getModulePassManager().run(module, builder)
     return module, made
@@ -148,9 +151,9 @@ def assembly(text: str, target: Target) -> str:
     return made.emit_assembly(module)
 
 
-def build(text: str, target: Target) -> bytes:
+def build(text: str, target: Target, unroll: bool = True) -> bytes:
     """The object file."""
-    module, made = optimised(text, target)
+    module, made = optimised(text, target, unroll)
     return made.emit_object(module)
 
 
@@ -162,10 +165,11 @@ def load(text: str, target: Target | None = None) -> Native:
 
 
 def load_by(
-    decides: Sequence[str], text: Callable[[], str], target: Target | None = None
-) -> Native:
+    decides: Sequence[str], text: Callable[[], str], target: Target | None = None,
+    unroll: bool = True,
+) -> Native:  # fmt: skip
     """`load` for IR that is written only where nothing is stored: `decides` says what it is."""
     target = target or host()
     version = importlib.import_module("llvmlite").__version__
     name = disk.key(__version__, version, "pic", *map(str, target), *decides)
-    return Native(disk.fetch(name, lambda: build(text(), target)))
+    return Native(disk.fetch(name, lambda: build(text(), target, unroll)))
