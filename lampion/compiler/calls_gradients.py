@@ -22,14 +22,7 @@ from .runtime import Native
 
 LIBRARY = {"sin", "cos", "exp", "log", "tanh"}  # of C's, which formulas may use
 SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-COMPARISONS = {
-    ast.NotEq: "!=",
-    ast.Eq: "==",
-    ast.Gt: ">",
-    ast.Lt: "<",
-    ast.GtE: ">=",
-    ast.LtE: "<=",
-}
+COMPARISONS = {ast.NotEq: "!=", ast.Eq: "==", ast.Gt: ">", ast.Lt: "<"}
 SLOTS = 3  # what formulas name: first and second input, result
 
 
@@ -49,6 +42,9 @@ COUNT, STEPS = Backward.count.offset, Backward.steps.offset
 
 
 # -- formulas --------------------------------------------------------------------------------------
+
+
+KEPT: list[Backward] = []  # what code points to
 
 
 def known(op: Op) -> bool:
@@ -88,7 +84,8 @@ def value_of(f: Function, node: Any, values: dict[str, Value], type: str) -> Val
         return value_of(f, inner, values, type)
 
     if isinstance(node, ast.Constant):
-        return f.constant(type, node.value)
+        number: Any = node.value
+        return f.constant(type, number)
     if isinstance(node, ast.Name):
         return values[node.id]
     if isinstance(node, ast.UnaryOp):
@@ -142,9 +139,6 @@ def register(code: Native, op: Op) -> None:
         made = Backward((ctypes.c_int64 * SLOTS)(*places), len(steps), (Step * 2)(*steps))
         KEPT.append(made)
         COMPILED_PLANS[plan] = ctypes.addressof(made)
-
-
-KEPT: list[Backward] = []
 
 
 # -- the core --------------------------------------------------------------------------------------

@@ -368,7 +368,6 @@ def each_call():
             lambda x=x: functional.cross_entropy(x, labels),
             lambda x=x: functional.linear(x, a, row), lambda: torch.zeros(3),
             lambda: torch.rand(3, 4), lambda: torch.randn(20), lambda: target.add_(1.0),
-            lambda x=x: (x * g).tanh().sum().backward(),
         )  # fmt: skip
 
 
@@ -384,7 +383,11 @@ def test_nothing_leaks():
         with pytest.raises(RuntimeError):
             torch.ones(4, 4) + torch.ones(3)
 
-    for call in (*each_call(), failing):
+    def backward():
+        x = torch.ones(3, requires_grad=True)
+        (x * 2 / x).tanh().relu().sum().backward()
+
+    for call in (*each_call(), failing, backward):
         attempt(call, 20)
         gc.collect()
         tracemalloc.start()
