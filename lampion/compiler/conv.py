@@ -8,7 +8,7 @@ import itertools
 import math
 import struct
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import check
@@ -64,7 +64,7 @@ def problem(x: Layout, w: Layout, y: Layout, steps: Any) -> Problem:
     )  # fmt: skip
 
 
-@cache
+@lru_cache(1024)
 def conv_calls(
     kind: str, x: Layout, w: Layout, y: Layout, steps: Any, bias: bool = False,
     epilogue: bool = False, target: Target | None = None,

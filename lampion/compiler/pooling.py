@@ -12,7 +12,7 @@ import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ..errors import check
@@ -349,7 +349,7 @@ def divisors(size: Three, plan: Any, dim: int) -> list[int]:
     return found
 
 
-@cache
+@lru_cache(1024)
 def pool_calls(
     kind: str, x: Layout, y: Layout, plan: Any, target: Target | None = None
 ) -> tuple[Call, ...]:
