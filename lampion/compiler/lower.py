@@ -12,8 +12,8 @@ from .graph import Graph, Value, contiguous_strides
 from .kernels import Buffer, Host, Kernel, KernelList
 from .lower_calls import call_kernels
 from .lower_kernels import generate
-from .lower_maps import Alias, Map
 from .lower_program import Call, Definitions, Place
+from .lower_values import Alias, Map
 from .passes.clean import clean
 from .passes.expand import expand
 from .passes.fuse import Fusion, Group

@@ -2,8 +2,8 @@
 files, passes.fuse, kernels and ir.
 
 Rows: loops over what is kept, outermost first, inside each a loop per reduction that needs those
-before it and one for the stores; LLVM runs the innermost as SIMD lanes. Columns, where the innermost
-dimension is kept: rows of the source are added to a row of results, a few at a time.
+before it and one for the stores; LLVM runs the innermost as SIMD lanes. Columns, where the
+innermost dimension is kept: rows of the source are added to a row of results, a few at a time.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .ir import (
 )
 from .kernels import Buffer, Generated, Kernel
 from .lower_index import Counter, Index, as_node, count, digits
-from .lower_maps import Alias, Map, Reader
 from .lower_program import Definitions
 from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered
 from .lower_scalar import rounded, storage_type, value_type
+from .lower_values import Alias, Map, Reader
 from .passes.fuse import Group, is_simple_column, space
 
 Buffers = Callable[[Value], Buffer]

@@ -16,9 +16,10 @@ from .formula import Unsupported
 from .graph import Graph, Input, Step, Value, contiguous_strides
 from .ir import Node, constant, loop_range
 from .lower_index import Counter, Index, count, exact_digits
-from .lower_maps import Alias, Map, Reader, definitions
+from .lower_maps import definitions
 from .lower_reduce import Reduction, reduction, split
 from .lower_scalar import IR_TYPES, value_type
+from .lower_values import Alias, Map, Reader
 
 
 class Call(NamedTuple):
@@ -92,8 +93,8 @@ class Definitions:
         return all(self.place(v) is not None for v in step.outputs)
 
     def in_memory(self, value: Value, whole: bool = False) -> Value:
-        """The value, or a copy of it where it has no regular place in memory; with `whole`, where it
-        does not lie there row by row.
+        """The value, or a copy of it where it has no regular place in memory; with `whole`, where
+        it does not lie there row by row.
         """
         place = self.place(value)
         if place is not None and (not whole or place.strides == contiguous_strides(value.shape)):

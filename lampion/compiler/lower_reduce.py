@@ -19,8 +19,8 @@ from .formula import Unsupported
 from .graph import Step, Value
 from .ir import FLOATS, Node, constant, reduction_identity, where
 from .lower_index import Index, count, digits
-from .lower_maps import Map, Reader
 from .lower_scalar import rounded, value_type
+from .lower_values import Map, Reader
 
 Pattern = tuple[tuple[int, bool], ...]
 SPLIT_FROM = 1 << 15  # elements: less is done by one tile

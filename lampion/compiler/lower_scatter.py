@@ -2,7 +2,8 @@
 import lower_program, lower_index, kernels and ir.
 
 Each tile owns a stretch of one dimension that the index does not touch, clears it (or copies the
-base there) and then goes through the source in order, so that the result does not depend on threads.
+base there) and then goes through the source in order, so that the result does not depend on
+threads.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .graph import Step, Value, contiguous_strides
-from .ir import INTS, Node, constant, loop, loop_range, parameter, program, store
-from .ir import where as choose
+from .ir import INTS, Node, constant, loop, loop_range, parameter, program, store, where as choose
 from .kernels import Buffer, Generated, Kernel
 from .lower_program import Definitions, Place
 from .lower_scalar import IR_TYPES

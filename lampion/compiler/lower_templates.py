@@ -183,9 +183,9 @@ def attention(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel]
     options = {"scale": step.params["scale"], "causal": step.params["is_causal"]}
     try:
         if "g" in names:
-            calls = attention_gradient_calls(*layouts[:6], *outs, **options)  # type: ignore[arg-type]
+            calls = attention_gradient_calls(*layouts[:6], *outs, **options)
         else:
-            calls = attention_calls(*layouts, outs[0], **options)  # type: ignore[arg-type]
+            calls = attention_calls(*layouts, outs[0], **options)
     except ValueError:
         return None
     operands = [found[v][1] for v in values] + [buffer(v) for v in step.outputs]

@@ -18,7 +18,7 @@ from lampion.core.tensor import Tensor, wrap
 
 
 class Tape(Recorder):
-    """A recorder that knows a tensor by its array too, and takes what it has not met as a constant."""
+    """A recorder that knows tensors by their arrays too; what it has not met is a constant."""
 
     def __init__(self, tensors: Sequence[Tensor], values: Sequence[Value]) -> None:
         super().__init__(list(tensors), list(values))

@@ -14,9 +14,9 @@ from math import prod
 from ..graph import Value
 from ..ir import loop_range
 from ..lower_index import Counter, Index, count, digits
-from ..lower_maps import Alias, Map
 from ..lower_program import Call, Definitions, reads_of
 from ..lower_reduce import Pattern, Reduction, is_column, kept_size
+from ..lower_values import Alias, Map
 
 MOST_MEMBERS, MOST_LEAVES, MOST_COST = 48, 40, 3000
 TRIES = 4  # groups that a value tries to join
@@ -130,11 +130,8 @@ class Fusion:
             if isinstance(how, Call):
                 self.home[value] = calls.get(id(how)) or calls.setdefault(id(how), self.call(how))
                 self.home[value].members[value] = None
-            elif isinstance(how, Reduction) or (
-                isinstance(how, Map) and not program.is_inline(value)
-            ):
-                if value.size:
-                    self.place(value, how)
+            elif value.size and not isinstance(how, Alias) and not program.is_inline(value):
+                self.place(value, how)
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -259,8 +256,8 @@ class Fusion:
         return leaves, factors
 
     def walk(self, value: Value, group: Group) -> tuple[list[Value], tuple[Factor, ...]]:
-        """What a value reads from memory when it is made in a group's loops, which are cut as finely
-        as the shapes on the way; raises Misfit where it reads a member elsewhere.
+        """What a value reads from memory when it is made in a group's loops, which are cut as
+        finely as the shapes on the way; raises Misfit where it reads a member elsewhere.
         """
         while True:
             try:
