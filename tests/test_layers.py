@@ -140,6 +140,7 @@ ORDER = {
         "execute",
         "captured",
         "bound",
+        "entrance",
         "compiled",
         "calls",
         "calls_loops",

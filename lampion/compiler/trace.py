@@ -380,7 +380,7 @@ def living_tensors() -> list[Tensor]:
     kinds: set[type] = {Tensor}
     more = kinds
     while more:
-        more = {derived for kind in more for derived in type.__subclasses__(kind)}
+        more = set().union(*(type.__subclasses__(kind) for kind in more))
         kinds |= more
     found = [x for x in gc.get_objects() if type(x) in kinds]
     return [t for t in found if isinstance(getattr(t, "_data", None), ndarray)]
