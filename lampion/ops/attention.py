@@ -228,8 +228,10 @@ ATTENTION = Op(
 ATTENTION_GRADIENT = Op(
     "scaled_dot_product_attention_gradient",
     ("g", "q", "k", "v", "mask", "y", "largest", "total"),
-    lambda *arrays, scale, is_causal: tuple(
-        attention_gradient_kernel(*arrays, scale, is_causal, (True, True, True, False))[:3]
+    lambda g, q, k, v, mask, y, largest, total, scale, is_causal: tuple(
+        attention_gradient_kernel(
+            g, q, k, v, mask, y, largest, total, scale, is_causal, (True, True, True, False)
+        )[:3]
     ),
     kind="fused",
     outputs=("gq", "gk", "gv"),
