@@ -149,7 +149,8 @@ class Gate:
     or None where something is not as it was; then nothing has been done.
 
     inputs     arrays in the order of the graph's inputs; those of arguments and constants are not
-               looked at. States are written where they are: they must be contiguous
+               looked at. States are written where they are: they must be contiguous, and the
+               words must fail once one of the arrays is gone, as they are not kept alive
     arguments  what each positional argument must be
     words      what else must be as it was, in the order of comparison
     keep       objects whose addresses are in words
@@ -305,7 +306,6 @@ class Gate:
             self.instance.operands[self.program.moving[buffer]] = array.ctypes.data
             if buffer in self.program.written:
                 spans.append((array.ctypes.data, array.ctypes.data + array.nbytes))
-        self.kept["inputs"] = list(inputs)
         self.table("written", Span, spans, "written_count")
 
     def guard(self, words: Sequence[Word], keep: Any = None) -> None:

@@ -242,3 +242,12 @@ def test_versions_are_counted():
         kept.sum().backward()
     s.state._storage = None
     assert gate.call(lampion.ones(N), 1.0) is None
+
+
+def test_states_are_not_kept_alive():
+    s = Setting()
+    array = s.state._data
+    before = sys.getrefcount(array)
+    gate = Gate(s.program, [None, array, 1.0], (Given(0), Number(2)), s.words, s.state)
+    assert gate.call(lampion.ones(N), 1.0) is not None
+    assert sys.getrefcount(array) == before
