@@ -176,19 +176,20 @@ class GradientMemory:
     def __init__(self, gradient: Gradient) -> None:
         self.gradient = gradient
         self.tensor: Tensor | None = None
+        self.gates = 0  # that hold the array, too
 
     def array(self, owner: Tensor) -> ndarray:
         """Memory that may be written to."""
         if self.tensor is None or not self.is_ours(owner):
             like = self.gradient.tensor._data
-            self.tensor = wrap(np.empty(like.shape, like.dtype))
+            self.tensor, self.gates = wrap(np.empty(like.shape, like.dtype)), 0
         return self.tensor._data
 
     def is_ours(self, owner: Tensor) -> bool:
         """Whether only the program, and the tensor whose gradient it is, hold the memory."""
         grad: Any = self.tensor
         count = 3 + (owner._grad is grad)  # the attribute, this variable, the call's argument
-        return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) <= 2
+        return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) <= 2 + self.gates
 
 
 def detached(t: Tensor) -> Tensor:

@@ -31,7 +31,6 @@ from .gate import (
     dict_word,
     dictionaries_have_versions,
     list_words,
-    reference_word,
     slot_word,
 )
 from .guards import Fact, Hooks, Row
@@ -102,6 +101,8 @@ class Entrance:
         self.call = None
         gate = Gate(executable, inputs, self.arguments)
         del inputs
+        for memory in program.grads:
+            memory.gates = 1
         gate.guard(list(self.words()), self.keep)
         self.gate = gate
         sources = enumerate(program.captured.sources)
@@ -124,9 +125,8 @@ class Entrance:
             if gradient.after == "kept":
                 yield slot_word(gradient.tensor._grad, "_data")
         for memory in program.grads:
-            yield reference_word(memory.tensor, references(id(memory.tensor)))
-            data = id(memory.tensor._data)  # type: ignore[union-attr]
-            yield Word(data, references(data), "at most")
+            yield self.holders(id(memory.tensor))
+            yield self.holders(id(memory.tensor._data))  # type: ignore[union-attr]
         for fact in program.guards.always:
             yield from self.fact_words(fact)
         yield from self.row_words(CHANGES)
@@ -136,6 +136,10 @@ class Entrance:
     def zeros(self) -> list[Zero]:
         """The options that rules asked about."""
         return [fact for fact in self.program.guards.always if isinstance(fact, Zero)]
+
+    def holders(self, address: int) -> Word:
+        """That nobody else holds an object than now; given by its address, which holds nothing."""
+        return Word(address, word(address), "at most")
 
     def version(self, holder: dict) -> Word:
         """That a dictionary is as it was."""
@@ -207,11 +211,6 @@ def reading(rates: list[Rate], call: Callable[..., Any]) -> Callable[..., Any]:
         return call(*args)
 
     return enter
-
-
-def references(address: int) -> int:
-    """How many references to an object there are."""
-    return word(address)
 
 
 def word(address: int) -> int:

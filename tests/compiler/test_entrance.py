@@ -1,0 +1,209 @@
+"""The short way into a program: it is taken where all is as it was, and never where it is not."""
+
+import pytest
+
+import lampion as torch
+from lampion.compiler import runtime
+from lampion.compiler.gate import dictionaries_have_versions
+from lampion.nn import functional as F
+
+pytestmark = pytest.mark.skipif(
+    not (runtime.available() and dictionaries_have_versions()),
+    reason="there is no short way without llvmlite, or in this interpreter",
+)
+FACTOR = 2.0
+
+
+def opened(f, *args, calls=3):
+    """The compiled function after some calls, when its short way is open."""
+    c = torch.compile(f)
+    for _ in range(calls):
+        c(*args)
+    assert c.enter is not None
+    return c
+
+
+def by_the_short_way(c, *args):
+    """A call's result, which must come by the short way."""
+    made = c.enter(*args)
+    assert made is not None
+    return c.result(made, args)
+
+
+def test_captured_tensors_that_change():
+    w = torch.ones(3)
+    c = opened(lambda x: x * w, torch.ones(3))
+    w.fill_(5)
+    assert by_the_short_way(c, torch.ones(3)).tolist() == [5, 5, 5]
+    w.data = torch.full((3,), 7.0)
+    assert c.enter(torch.ones(3)) is None
+    assert c(torch.ones(3)).tolist() == [7, 7, 7]
+
+
+def test_arguments_that_differ():
+    c = opened(lambda x, n: x * n, torch.ones(3), 2)
+    assert by_the_short_way(c, torch.full((3,), 4.0), 2).tolist() == [8, 8, 8]
+    for x, n in (
+        (torch.ones(4), 2),
+        (torch.ones(3).double(), 2),
+        (torch.ones(3, requires_grad=True), 2),
+        (torch.ones(6)[::2], 2),
+        (torch.ones(3), 3),
+    ):
+        assert c.enter(x, n) is None
+        assert c(x, n).tolist() == (x * n).tolist()
+    with pytest.raises(TypeError):
+        c(torch.ones(3))
+
+
+def test_globals_and_cells(monkeypatch):
+    offset = 1.0
+
+    def f(x):
+        return x * FACTOR + offset
+
+    c = opened(f, torch.ones(2))
+    monkeypatch.setitem(globals(), "SOMETHING_ELSE", 3)
+    assert by_the_short_way(c, torch.ones(2)).tolist() == [3, 3]
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    assert c.enter(torch.ones(2)) is None
+    assert c(torch.ones(2)).tolist() == [4, 4]
+    offset = 5.0
+    assert c(torch.ones(2)).tolist() == [8, 8]
+
+
+def test_modes():
+    w = torch.ones(2, requires_grad=True)
+    c = opened(lambda x: x * w, torch.ones(2))
+    assert by_the_short_way(c, torch.ones(2)).requires_grad
+    with torch.no_grad():
+        assert c.enter(torch.ones(2)) is None
+        assert not c(torch.ones(2)).requires_grad
+    with torch.inference_mode():
+        assert c(torch.ones(2)).is_inference()
+    w.requires_grad_(False)
+    assert not c(torch.ones(2)).requires_grad
+
+
+def test_modules():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    c = opened(lambda x: model(x), torch.randn(4, 2))
+    model.eval()
+    x = torch.randn(4, 2)
+    assert c.enter(x) is None
+    torch.testing.assert_close(c(x), model(x))
+
+
+def training(lr=0.1):
+    """A step of gradient descent, with its parameter and optimizer."""
+    w = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=lr)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = (w * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, w, optimizer
+
+
+def test_a_training_step():
+    step, w, optimizer = training()
+    x = torch.ones(2)
+    c = opened(step, x)
+    for expected in (0.6, 0.5):
+        by_the_short_way(c, x)
+        assert w.tolist() == pytest.approx([expected] * 2)
+    optimizer.param_groups[0]["lr"] = 0.25
+    assert by_the_short_way(c, x).item() == pytest.approx(1.0)
+    assert w.tolist() == pytest.approx([0.25] * 2)
+    optimizer.param_groups[0]["weight_decay"] = 1.0
+    assert c.enter(x) is None
+    c(x)
+    assert w.tolist() == pytest.approx([-0.0625] * 2)
+
+
+def test_gradients_keep_their_memory_unless_somebody_holds_it():
+    step, w, _ = training()
+    c = opened(step, torch.ones(2))
+    first = w.grad
+    address = first.data_ptr()
+    c(torch.full((2,), 3.0))
+    assert first.tolist() == [1, 1]
+    assert w.grad.tolist() == [3, 3]
+    del first
+    for n in range(4):
+        c(torch.full((2,), float(n)))
+    address = w.grad.data_ptr()
+    by_the_short_way(c, torch.full((2,), 8.0))
+    assert w.grad.data_ptr() == address
+    assert w.grad.tolist() == [8, 8]
+    w.grad = None
+    c(torch.full((2,), 7.0))  # the long way
+    assert w.grad.data_ptr() == address
+    array = w.grad.numpy()
+    c(torch.full((2,), 9.0))
+    assert array.tolist() == [7, 7]
+    assert w.grad.tolist() == [9, 9]
+
+
+def test_a_gradient_that_is_taken_away():
+    step, w, _ = training()
+    c = opened(step, torch.ones(2))
+    w.grad = None
+    c(torch.full((2,), 2.0))
+    assert w.grad.tolist() == [2, 2]
+    w.grad = torch.zeros(2)
+    given = w.grad
+    c(torch.full((2,), 3.0))
+    assert given.tolist() == [0, 0]
+    assert w.grad.tolist() == [3, 3]
+
+
+def test_writes_are_seen_by_autograd():
+    step, w, _ = training()
+    x = torch.ones(2)
+    c = opened(step, x)
+    y = (w * w).sum()
+    by_the_short_way(c, x)
+    with pytest.raises(RuntimeError, match="inplace"):
+        y.backward()
+
+
+def test_a_backward_outside():
+    model = torch.nn.Linear(3, 2)
+    x = torch.randn(4, 3)
+    c = opened(lambda x: F.relu(model(x)), x)
+    for n in range(3):
+        model.zero_grad()
+        given = x * n
+        by_the_short_way(c, given).sum().backward()
+        found = model.weight.grad.clone()
+        model.zero_grad()
+        F.relu(model(given)).sum().backward()
+        torch.testing.assert_close(found, model.weight.grad)
+
+
+def test_an_argument_in_the_memory_that_is_written():
+    w = torch.ones(2)
+
+    def f(x):
+        w.add_(1)
+        return x + w
+
+    c = opened(f, torch.ones(2))
+    before = w.clone()
+    assert c(w).tolist() == ((before + 1) * 2).tolist()
+
+
+def test_functions_that_change_something_with_every_call_are_left_alone():
+    step, w, _ = training()
+    c = torch.compile(step)
+    held = []
+    for _ in range(20):
+        c(torch.ones(2))
+        held.append(w.grad)  # so that the memory can't be used again
+    assert [g.tolist() for g in held] == [[1, 1]] * 20
+    assert c.count == 1
