@@ -164,3 +164,24 @@ def test_layouts_that_are_not_supported():
     with pytest.raises(ValueError, match=r"mask that broadcasts to \(3, 3\)"):
         mask = Layout((2, 2), (2, 1), "bool")
         attention_calls(good, good, good, mask, y, scale=1.0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "causal", "bool", "added"])
+def test_eager_attention_and_its_gradients(kind):
+    rng = np.random.default_rng(4)
+    q, k, v, g = (rng.standard_normal((2, 80, 3, 16)).astype(np.float32) for _ in "abcd")
+    given = [lampion.tensor(x, requires_grad=True) for x in (q, k, v)]
+    mask = rng.random((80, 80)) < 0.8 if kind == "bool" else None
+    if kind == "added":
+        mask = rng.standard_normal((2, 1, 80, 80)).astype(np.float32)
+    y = lampion.nn.functional.scaled_dot_product_attention(
+        *(x.transpose(1, 2) for x in given),
+        attn_mask=None if mask is None else lampion.tensor(mask),
+        is_causal=kind == "causal",
+    )
+    y.backward(lampion.tensor(g).transpose(1, 2))
+    heads = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+    expected, *_ = reference(*heads, mask, g.transpose(0, 2, 1, 3), 0.25, kind == "causal")
+    found = [y.detach().numpy(), *(x.grad.numpy().transpose(0, 2, 1, 3) for x in given)]
+    for x, z in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, z, rtol=1e-4, atol=2e-5)

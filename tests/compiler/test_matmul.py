@@ -159,3 +159,50 @@ def test_layouts_that_do_not_fit(shapes, words):
         matmul_calls(*(Layout(s, (1,) * len(s), "float32") for s in shapes))
     with pytest.raises(ValueError, match="convert"):
         matmul_calls(*(Layout((2, 2), (2, 1), "int64") for _ in range(3)))
+
+
+def numbers(rng, *shape):
+    return lampion.tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True)
+
+
+PAIRS = [
+    ((100, 784), (784, 90)), ((6, 50, 70), (70, 40)), ((6, 1, 50, 40), (5, 40, 30)),
+    ((4, 90), (90, 500)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", PAIRS)
+def test_eager_products_and_their_gradients(shapes):
+    rng = np.random.default_rng(5)
+    a, b = (numbers(rng, *shape) for shape in shapes)
+    y = a @ b
+    g = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(lampion.tensor(g))
+    x, w = (t.detach().numpy().astype(np.float64) for t in (a, b))
+    agree(y.detach().numpy(), x, w)
+    of_a, of_b = g @ w.swapaxes(-1, -2), x.swapaxes(-1, -2) @ g
+    for found, full in ((a.grad.numpy(), of_a), (b.grad.numpy(), of_b)):
+        extra = full.ndim - found.ndim
+        full = full.sum(tuple(range(extra)))
+        ones = tuple(i for i, n in enumerate(found.shape) if n == 1 != full.shape[i])
+        np.testing.assert_allclose(found, full.sum(ones, keepdims=True), atol=2e-3)
+
+
+def test_eager_linear_with_a_bias():
+    rng = np.random.default_rng(6)
+    x, w, b = numbers(rng, 3, 40, 100), numbers(rng, 30, 100), numbers(rng, 30)
+    y = lampion.nn.functional.linear(x, w, b)
+    y.sum().backward()
+    a, c = x.detach().numpy().astype("d"), w.detach().numpy().astype("d")
+    np.testing.assert_allclose(y.detach().numpy(), a @ c.T + b.detach().numpy(), atol=1e-4)
+    np.testing.assert_allclose(b.grad.numpy(), np.full(30, 120), rtol=1e-6)
+    expected = np.broadcast_to(a.sum((0, 1)), (30, 100))
+    np.testing.assert_allclose(w.grad.numpy(), expected, atol=1e-3)
+    column = lampion.tensor(rng.standard_normal((30, 2)).astype(np.float32))[:, 0]
+    y = lampion.nn.functional.linear(x, w, column)  # a bias whose elements are apart
+    np.testing.assert_allclose(y.detach().numpy(), a @ c.T + column.numpy(), atol=1e-4)
+
+
+def test_sizes_that_differ_raise_as_ever():
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        lampion.ones(100, 100) @ lampion.ones(90, 100)
