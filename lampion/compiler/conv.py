@@ -87,7 +87,9 @@ def conv_calls(
         return weight_calls(p, x.dtype, target)
     forward = kind == "forward"
     p, copied = pointwise(p, (p.channels if forward else p.outputs) // p.groups)
-    view = (forward_view(p) if forward else input_view(p))._replace(copied=copied)
+    view = (forward_view(p) if forward else input_view(p))._replace(
+        copied=copied and (forward or p.size == p.out)
+    )
     if p.depthwise:
         view = view._replace(outputs=p.groups, deep=True)
         p = p._replace(channels=1, groups=1)

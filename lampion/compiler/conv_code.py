@@ -1,5 +1,5 @@
 """Machine code of direct convolution: a padded copy of images, packed weights, and a micro-kernel
-of positions x channels. Imports emit, gemm and runtime.
+of positions x channels. Imports emit, gemm_pack and runtime.
 
 A vector holds output channels, so a number of the image is broadcast from wherever it lies: any
 stride, dilation or kernel is a table of offsets, and no column matrix is written. The scheme is
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from . import runtime
 from .emit import Function, Module, Value, vector
-from .gemm import transposed
+from .gemm_pack import transposed
 from .runtime import Target
 
 AHEAD = 12  # taps: how early packed weights are fetched

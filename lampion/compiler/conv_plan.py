@@ -124,8 +124,10 @@ def pointwise(p: Problem, channels: int) -> tuple[Problem, bool]:
     and whether lines are to be copied. Read where they lie, many channels would mean as many pages
     of memory for every register tile.
     """
-    if math.prod(p.kernel) * math.prod(p.stride) != 1 or any(p.padding) or p.size != p.out:
+    if math.prod(p.kernel) != 1 or any(p.padding):
         return p, False
+    if p.size != p.out:
+        return p, channels >= MANY_CHANNELS
     total = math.prod(p.size)
     most = max(LINE_NUMBERS // channels, SHORTEST_LINE)
     length = max(n for n in range(1, min(total, most) + 1) if total % n == 0)
@@ -262,7 +264,9 @@ def candidates(p: Problem, view: View, size: int, blocks: int) -> Iterator[Divis
     rest = math.prod(n for d, n in enumerate(view.frame) if d != dim)
     if dim < 0:
         rest = math.prod(view.frame)
-    halves = {1} if view.copied else {-(-whole // n) for n in range(1, whole + 1)}
+    halves = (
+        {1} if view.copied and p.size == p.out else {-(-whole // n) for n in range(1, whole + 1)}
+    )
     for strip in sorted(halves, reverse=True):
         length = strip_length(view, dim, strip) if dim >= 0 else 1
         held = view.channels * length * rest * size
