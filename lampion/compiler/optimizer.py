@@ -35,28 +35,52 @@ class Opaque(Exception):
     """The rule does what cannot be written as nodes, e.g. branches on an array's values."""
 
 
+Compute = Callable[[Sequence[float]], float]  # a number, from those that a step is given
+
+
 class Symbol:
-    """An array's element, or a number, while a rule runs: the node of its present value."""
+    """An array's element, or a number, while a rule runs: the node of its present value.
 
-    def __init__(self, node: Node, number: bool = False) -> None:
-        self.node, self.number = node, number
+    A number also knows how it comes of the step's numbers. A comparison of numbers is decided by
+    those at hand; the step notes it, and serves only numbers that decide alike.
+    """
 
-    def combine(self, other: Any, operation: Callable[[Node, Node], Node]) -> Symbol:
+    def __init__(
+        self, node: Node, compute: Compute | None = None, step: Step | None = None
+    ) -> None:
+        self.node, self.compute, self.step = node, compute, step
+
+    @property
+    def number(self) -> bool:
+        """Whether it is a number, not an array's element."""
+        return self.compute is not None
+
+    def lift(self, other: Any) -> Symbol:
+        """A Python number beside this symbol as a symbol."""
+        if isinstance(other, Symbol):
+            return other
+        if not isinstance(other, (int, float)):
+            raise Opaque(type(other).__name__)
+        value = float(other)
+        node = constant(value, self.node.dtype)
+        return Symbol(node, (lambda given: value) if self.number else None, self.step)
+
+    def combine(self, other: Any, operation: Callable[[Any, Any], Any]) -> Symbol:
         """A new symbol: numbers take the type of the array they meet."""
-        if not isinstance(other, Symbol):
-            if not isinstance(other, (int, float)):
-                raise Opaque(type(other).__name__)
-            other = Symbol(constant(float(other), self.node.dtype), self.number)
+        other = self.lift(other)
         x, y = self.node, other.node
-        if self.number and not other.number:
+        a, b = self.compute, other.compute
+        if a is not None and b is not None:
+            return Symbol(operation(x, y), lambda given: operation(a(given), b(given)), self.step)
+        if a is not None:
             x = x.cast(y.dtype)
-        elif other.number and not self.number:
+        if b is not None:
             y = y.cast(x.dtype)
-        return Symbol(operation(x, y), self.number and other.number)
+        return Symbol(operation(x, y))
 
     def become(self, value: Symbol) -> Symbol:
         """Takes a value, in place."""
-        self.node = value.node
+        self.node, self.compute = value.node, value.compute
         return self
 
     def __add__(self, other: Any) -> Symbol:
@@ -92,25 +116,41 @@ class Symbol:
         return self.become(self / other)
 
     def __neg__(self) -> Symbol:
-        return Symbol(-self.node, self.number)
+        return self * -1.0
 
     def __abs__(self) -> Symbol:
-        return Symbol(abs(self.node), self.number)
-
-    def compare(self, other: Any, operation: Callable[[Node, Node], Node]) -> Symbol:
-        """The truth of a comparison of an array; one of numbers only would be a branch."""
         if self.number:
-            raise Opaque("a comparison of numbers that change")
-        return self.combine(other, operation)
+            raise Opaque("the size of a number")
+        return Symbol(abs(self.node))
 
-    def __lt__(self, other: Any) -> Symbol:
+    def compare(self, other: Any, operation: Callable[[Any, Any], Any]) -> Any:
+        """The truth, a symbol, for an array; for numbers True or False, which the step notes."""
+        other = self.lift(other)
+        a, b, step = self.compute, other.compute, self.step
+        if a is None or b is None:
+            return self.combine(other, operation)
+        if step is None:
+            raise Opaque("a comparison of constants")
+
+        def decide(given: Sequence[float]) -> bool:
+            return bool(operation(a(given), b(given)))
+
+        step.decisions.append((decide, decide(step.given)))
+        return step.decisions[-1][1]
+
+    def __lt__(self, other: Any) -> Any:
         return self.compare(other, lambda x, y: x < y)
 
-    def __gt__(self, other: Any) -> Symbol:
+    def __gt__(self, other: Any) -> Any:
         return self.compare(other, lambda x, y: x > y)
 
     def __eq__(self, other: object) -> Any:
-        raise Opaque("a comparison for equality")
+        if not self.number:
+            raise Opaque("a comparison for equality")
+        return self.compare(other, lambda x, y: x == y)
+
+    def __ne__(self, other: object) -> Any:
+        return not self == other
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -158,8 +198,15 @@ def sign(x: Symbol) -> Symbol:
     return Symbol((node > 0.0).cast(node.dtype) - (node < 0.0).cast(node.dtype))
 
 
+def sqrt(x: Symbol) -> Symbol:
+    """The square root of an array."""
+    if x.number:
+        raise Opaque("the root of a number")
+    return Symbol(x.node.unary("sqrt"))
+
+
 UFUNCS: dict[Any, Callable[..., Symbol]] = {
-    np.sqrt: lambda x: Symbol(x.node.unary("sqrt"), x.number),
+    np.sqrt: sqrt,
     np.maximum: maximum,
     np.sign: sign,
     np.abs: abs,
@@ -175,11 +222,19 @@ class Step:
     dtype    the element type, "f32" or "f64"
     state    the names of the state's arrays
     numbers  the names of the numbers that change from step to step
+    given    these numbers in the first step
     """
 
     def __init__(
-        self, rule: Rule, dtype: str, state: Sequence[str], numbers: Sequence[str]
+        self,
+        rule: Rule,
+        dtype: str,
+        state: Sequence[str],
+        numbers: Sequence[str],
+        given: Sequence[float],
     ) -> None:
+        self.given = given
+        self.decisions: list[tuple[Callable[[Sequence[float]], bool], bool]] = []
         self.arrays = 2 + len(state)
         self.numbers = len(numbers)
         count = self.arrays
@@ -187,9 +242,12 @@ class Step:
         nodes = [parameter(i, kind) for i, kind in enumerate(signature)]
         i = Loops()(0, nodes[-1], "vector")
         symbols = [Symbol(pointer.load(i)) for pointer in nodes[:count]]
-        given = {n: Symbol(node, True) for n, node in zip(numbers, nodes[count:], strict=False)}
+        named = {
+            name: Symbol(nodes[count + k], lambda given, k=k: given[k], self)  # type: ignore[misc]
+            for k, name in enumerate(numbers)
+        }
         before = [s.node for s in symbols]
-        rule(symbols[0], symbols[1], dict(zip(state, symbols[2:], strict=True)), given)
+        rule(symbols[0], symbols[1], dict(zip(state, symbols[2:], strict=True)), named)
         stores = [
             store(pointer, i, s.node)
             for pointer, s, old in zip(nodes, symbols, before, strict=False)
@@ -200,6 +258,10 @@ class Step:
         text = render_llvm(flat, width) + tile_text(count, len(numbers), 4 if dtype == "f32" else 8)
         self.address = runtime.load(text).address("tile")
         self.table = lru_cache(256)(self.make_table)
+
+    def serves(self, given: Sequence[float]) -> bool:
+        """Whether these numbers decide as those that the rule was traced with."""
+        return all(decide(given) == truth for decide, truth in self.decisions)
 
     def make_table(self, sizes: tuple[int, ...]) -> tuple[ndarray, int]:
         """What a launch says of parameters of these sizes, and its number of tiles; see
@@ -258,13 +320,17 @@ def tile_text(arrays: int, numbers: int, size: int) -> str:
 
 
 def compiled(
-    rule: Rule, dtype: np.dtype, state: Sequence[str], numbers: Sequence[str]
+    rule: Rule,
+    dtype: np.dtype,
+    state: Sequence[str],
+    numbers: Sequence[str],
+    given: Sequence[float],
 ) -> Step | None:
     """The compiled rule, None where it cannot be."""
     kind = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}.get(dtype)
     if kind is None:
         return None
     try:
-        return Step(rule, kind, state, numbers)
+        return Step(rule, kind, state, numbers, given)
     except (Opaque, KeyError, TypeError, AttributeError):  # what arrays have and symbols lack
         return None

@@ -27,6 +27,7 @@ from .optimizer import Optimizer, ParamsT
 
 BLOCK = 1 << 14  # elements worked on at a time: temporaries stay in the second-level cache
 PLAIN = (float, bool, list, type(None), int)  # types of options that are taken as they are
+NUMBERS = (float, int, np.number)
 FEW = 50  # steps of small parameters that are not worth compiling
 
 
@@ -44,6 +45,12 @@ class Rule(Optimizer):
     nonnegative: tuple[str, ...] = ("lr", "eps", "weight_decay")
     sparse_hint = ""
     steps = 0  # that were made on arrays
+    met: tuple[list, dict, dict, dict] = (
+        [],
+        {},
+        {},
+        {},
+    )  # options, split, and the kernels for them
 
     def __init__(self, params: ParamsT, arguments: dict[str, Any]) -> None:
         skipped = ("self", "params", "__class__")
@@ -119,9 +126,7 @@ class Rule(Optimizer):
     def step_on_arrays(self, group: dict) -> None:
         """Updates a group's parameters in memory, unseen by autograd but for counted writes."""
         group = {k: v if v.__class__ in PLAIN else as_number(v) for k, v in group.items()}
-        fixed = {k: v for k, v in group.items() if k not in ("params", "lr")}
-        compiled = self.compiled.setdefault((type(self), *fixed.items()), {})
-        batches: dict[Any, list[tuple]] = {}
+        batches: dict[tuple, list[tuple]] = {}  # parameters for which one kernel is the same
         writer = None
         for p in group["params"]:
             gradient = p.grad
@@ -134,39 +139,81 @@ class Rule(Optimizer):
                 check_memory(x, type(self).__name__)
             names = [k for k, v in state.items() if v.ndim]
             arrays = (x, g, *[state[k] for k in names])
-            step = None
             if (x.size >= LARGE or self.steps >= FEW) and alike(arrays):
-                key = x.dtype, *names, *[v for v in numbers.values() if v.__class__ is bool]
-                step = compiled.get(key, 0)
-                if step == 0:
-                    step = compiled[key] = self.compile(x.dtype, names, numbers, fixed)
-            if step is None:
-                self.update_array(x, g, state, numbers, group)
+                key = x.dtype, *names, *numbers.values()
+                batches.setdefault(key, []).append((arrays, state, numbers))
             else:
-                given = (group["lr"], *[v for v in numbers.values() if v.__class__ is not bool])
-                batches.setdefault((step, given), []).append(arrays)
+                self.update_array(x, g, state, numbers, group)
             writer = note_write(p, type(self).__name__, writer)
-        for (step, given), tensors in batches.items():
-            step(tensors, given)
+        if batches:
+            self.run_batches(batches, group)
         self.steps += 1
 
-    # Rules as kernels, by the options; then by the arrays' type, the state's names and truths.
-    compiled: ClassVar[dict[tuple, dict[tuple, Any]]] = {}
+    def run_batches(self, batches: dict[tuple, list[tuple]], group: dict) -> None:
+        """Updates each batch, (arrays, state, numbers) of its parameters, by a kernel if there is
+        one.
+        """
+        values = [group.get(name) for name in self.defaults]
+        if values != self.met[0]:
+            options, fixed = self.split_options(group)
+            key = type(self), *options, *fixed.items()
+            self.met = values, options, fixed, self.compiled.setdefault(key, {})
+        _, options, fixed, compiled = self.met
+        for batch in batches.values():
+            (x, *_), state, numbers = batch[0]
+            names = [k for k, v in state.items() if v.ndim]
+            truths = [v for v in numbers.values() if v.__class__ is bool]
+            others = [v for v in numbers.values() if v.__class__ is not bool]
+            given = (*options.values(), *others)
+            steps = compiled.setdefault((x.dtype, *names, *truths), [])
+            step: Any = next((s for s in steps if s is None or s.serves(given)), 0)
+            if step == 0:
+                step = self.compile(x.dtype, names, numbers, options, fixed, given)
+                steps.append(step)
+            if step is not None:
+                step([arrays for arrays, _, _ in batch], given)
+                continue
+            for (x, g, *_), state, numbers in batch:
+                self.update_array(x, g, state, numbers, group)
 
-    def compile(self, dtype: np.dtype, names: list[str], numbers: dict, fixed: dict) -> Any:
-        """The rule as one kernel for all parameters, None where it cannot be: the options are its
-        constants, the learning rate and `numbers` its arguments.
+    # Rules as kernels, by what their options are; then by the arrays' type and the state's names.
+    compiled: ClassVar[dict[tuple, dict[tuple, list]]] = {}
+
+    def split_options(self, group: dict) -> tuple[dict[str, float], dict[str, Any]]:
+        """A group's options that are numbers, those in tuples one by one, and the others."""
+        numeric: dict[str, float] = {}
+        fixed: dict[str, Any] = {}
+        for name in self.defaults:
+            value = group.get(name)
+            if isinstance(value, NUMBERS) and value.__class__ is not bool:
+                numeric[name] = float(value)
+            elif value.__class__ is tuple:
+                numeric.update({f"{name} {i}": v for i, v in enumerate(value)})
+                fixed[name] = len(value)
+            else:
+                fixed[name] = value
+        return numeric, fixed
+
+    def compile(
+        self, dtype: np.dtype, names: list, numbers: dict, options: dict, fixed: dict, given: tuple
+    ) -> Any:
+        """The rule as one kernel for all parameters, None where it cannot be: the options that are
+        numbers, and those that `advance` gave, are its arguments.
         """
         compiler = engine("optimizer")
         truths = {k: v for k, v in numbers.items() if v.__class__ is bool}
-        changing = ["lr", *[k for k in numbers if k not in truths]]
+        changing = [k for k in numbers if k not in truths]
+        counts = {k: v for k, v in fixed.items() if f"{k} 0" in options}
 
-        def rule(parameter: Any, gradient: Any, arrays: dict, given: dict) -> None:
-            options = {**fixed, "lr": given["lr"]}
-            values = {**arrays, **given, **truths}
-            self.update(parameter, self.decay(parameter, gradient, options), values, options)
+        def rule(parameter: Any, gradient: Any, arrays: dict, symbols: dict) -> None:
+            group = {**fixed, **{k: symbols[k] for k in options}}
+            for name, count in counts.items():
+                group[name] = tuple([symbols[f"{name} {i}"] for i in range(count)])
+            values = {**arrays, **truths, **{k: symbols[f"next {k}"] for k in changing}}
+            self.update(parameter, self.decay(parameter, gradient, group), values, group)
 
-        return compiler and compiler.compiled(rule, dtype, names, changing)
+        arguments = [*options, *[f"next {k}" for k in changing]]
+        return compiler and compiler.compiled(rule, dtype, names, arguments, given)
 
     def update_array(self, x: ndarray, g: ndarray, state: dict, numbers: dict, group: dict) -> None:
         """Updates one parameter by NumPy, large ones block by block."""

@@ -61,22 +61,53 @@ def test_the_common_rules_are_compiled(monkeypatch):
     rule.Rule.compiled.clear()
     for name in ("sgd", "adam", "adamw", "nesterov", "rmsprop"):
         train(MAKERS[name], monkeypatch, True, np.float32, steps=1)
-    made = [step for steps in rule.Rule.compiled.values() for step in steps.values()]
+    made = [s for kinds in rule.Rule.compiled.values() for steps in kinds.values() for s in steps]
     assert len(made) >= 5 and None not in made
 
 
-def test_a_rule_that_branches_on_values_is_refused():
+def test_a_branch_on_a_number_is_noted():
     def branching(parameter, gradient, state, numbers):
-        if numbers["lr"] > 0:
+        if numbers["lr"] * 2 > 1:
+            parameter -= gradient
+        else:
+            parameter += gradient
+
+    step = optimizer.compiled(branching, np.dtype(np.float32), [], ["lr"], [1.0])
+    assert step.serves([0.6]) and not step.serves([0.4])
+    x, g = np.ones(5, np.float32), np.ones(5, np.float32)
+    step([(x, g)], [0.6])
+    assert (x == 0).all()
+
+
+def test_a_branch_on_an_array_is_refused():
+    def branching(parameter, gradient, state, numbers):
+        if gradient > 0:
             parameter -= gradient
 
-    assert optimizer.compiled(branching, np.dtype(np.float32), [], ["lr"]) is None
+    assert optimizer.compiled(branching, np.dtype(np.float32), [], ["lr"], [1.0]) is None
 
     def equal(parameter, gradient, state, numbers):
-        if numbers["lr"] == 1:
+        if gradient == 1:
             parameter -= gradient
 
-    assert optimizer.compiled(equal, np.dtype(np.float32), [], ["lr"]) is None
+    assert optimizer.compiled(equal, np.dtype(np.float32), [], ["lr"], [1.0]) is None
+
+
+def test_options_that_change_do_not_compile_anew(monkeypatch):
+    """As with OneCycleLR, which moves momentum or betas in each step."""
+    rule.Rule.compiled.clear()
+    monkeypatch.setattr(rule, "FEW", 0)
+    p, q = (lampion.ones(50, requires_grad=True) for _ in range(2))
+    for param, native in ((p, True), (q, False)):
+        monkeypatch.setattr(rule, "FEW", 0 if native else 1 << 60)
+        made = lampion.optim.Adam([param], lr=0.1)
+        for number in range(10):
+            made.param_groups[0]["betas"] = (0.95 - 0.01 * number, 0.999)
+            param.grad = lampion.linspace(-1, 1, 50) * (number + 1)
+            made.step()
+    assert np.array_equal(p.detach().numpy(), q.detach().numpy())
+    made = [s for kinds in rule.Rule.compiled.values() for steps in kinds.values() for s in steps]
+    assert len(made) == 1
 
 
 def test_many_parameters_and_a_saved_one(monkeypatch):
