@@ -176,20 +176,20 @@ class GradientMemory:
     def __init__(self, gradient: Gradient) -> None:
         self.gradient = gradient
         self.tensor: Tensor | None = None
-        self.gates = 0  # that hold the array, too
+        self.holders = 1  # of its array, as far as they are the program's own
 
     def array(self, owner: Tensor) -> ndarray:
         """Memory that may be written to."""
         if self.tensor is None or not self.is_ours(owner):
             like = self.gradient.tensor._data
-            self.tensor, self.gates = wrap(np.empty(like.shape, like.dtype)), 0
+            self.tensor, self.holders = wrap(np.empty(like.shape, like.dtype)), 1
         return self.tensor._data
 
     def is_ours(self, owner: Tensor) -> bool:
         """Whether only the program, and the tensor whose gradient it is, hold the memory."""
         grad: Any = self.tensor
         count = 3 + (owner._grad is grad)  # the attribute, this variable, the call's argument
-        return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) <= 2 + self.gates
+        return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) - 1 <= self.holders
 
 
 def detached(t: Tensor) -> Tensor:

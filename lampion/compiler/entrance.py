@@ -81,6 +81,7 @@ class Entrance:
     def __init__(self, program: Program, arguments: list[Argument]) -> None:
         self.program, self.arguments = program, arguments
         self.call: Callable[..., Any] | None = None
+        self.gate: Gate | None = None
         self.storages = [s.tensor._storage for s in program.written if s.tensor is not None]
         self.finish = finisher(program)
         self.misses, self.patience = 0, 0
@@ -98,11 +99,11 @@ class Entrance:
         ]
         executable: Any = program.executable
         self.keep: list[Any] = []
-        self.call = None
+        self.call = self.gate = None  # an old gate would count among the holders
         gate = Gate(executable, inputs, self.arguments)
         del inputs
         for memory in program.grads:
-            memory.gates = 1
+            memory.holders = word(id(memory.tensor._data))  # type: ignore[union-attr]
         gate.guard(list(self.words()), self.keep)
         self.gate = gate
         sources = enumerate(program.captured.sources)
