@@ -1,9 +1,8 @@
-"""Runs one compiled function over tiles, on arrays, from Python. Imports pool, entry and earlier
+"""Runs one compiled function over tiles, on arrays, from Python. Imports stages, entry and earlier
 files.
 
-The function is `f(job, tile, workspace)`; it is called once for each tile on the pool's threads,
-which take tile after tile from one counter. The job is what it reads: eight bytes for each array's
-address, then numbers. No workspace is given.
+The function is `f(job, tile, workspace)`, a stage of its own. The job is what it reads: eight bytes
+for each array's address, then numbers. A single tile gets no workspace.
 """
 
 from __future__ import annotations
@@ -16,48 +15,11 @@ from typing import Any
 
 from numpy import ndarray
 
-from ..settings import processors, settings
-from . import entry, pool, runtime
-from .emit import Function, Module, Value
+from . import entry, pool, runtime, stages
+from .emit import Module, Value
 
-FUNCTION, JOB, TILES, NEXT, TASK_BYTES = 0, 8, 16, 64, 128  # offsets in a task
 MOST = 4096  # bytes of a job
 MAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
-POOL_FUNCTIONS = ("enter", "leave", "parallel")
-
-
-def write_share(module: Module) -> None:
-    """Writes `share(task, thread)`: takes tiles until there are none."""
-    f = module.function("share", task="ptr", thread="i64")
-    function, job = (f.load("ptr", f.at(f["task"], offset)) for offset in (FUNCTION, JOB))
-    tiles = f.load("i64", f.at(f["task"], TILES))
-    with f.forever() as done:
-        place = f.at(f["task"], NEXT)
-        tile = f.emit("i64", f"atomicrmw add {place}, i64 1 seq_cst")
-        with f.when(tile >= tiles, leave=done):
-            pass
-        f.call("void", function, job, tile, Value(f, "ptr", "null"))
-    f.ret()
-
-
-def write_run(module: Module) -> None:
-    """Writes `run(function, job, tiles)`: alone where the workers are taken."""
-    f = module.function("run", function="ptr", job="ptr", tiles="i64")
-    task, zero = f.buffer(TASK_BYTES, 64), f.constant("i64", 0)
-    f.store(f["function"], task)
-    f.store(f["job"], f.at(task, JOB))
-    f.store(f["tiles"], f.at(task, TILES))
-    f.store(zero, f.at(task, NEXT))
-    enter, leave, parallel, state = (
-        f.load("ptr", Value(f, "ptr", module.pointer(n))) for n in (*POOL_FUNCTIONS, "pool")
-    )
-    share = Value(f, "ptr", "@share")
-    with f.when(f.call("i64", enter, state).equals(0)):
-        f.call("void", share, task, zero)
-        f.ret()
-    f.call("void", parallel, state, share, task)
-    f.call("void", leave, state)
-    f.ret()
 
 
 def write_entry(module: Module) -> None:
@@ -78,17 +40,14 @@ def write_entry(module: Module) -> None:
         f.store(f.load("ptr", f.at(array, entry.DATA)), memory, i - 3)
     several = tiles > 1
     with f.when(several):
+        run, state = (f.load("ptr", Value(f, "ptr", module.pointer(n))) for n in ("run", "pool"))
         thread = f.call("ptr", "PyEval_SaveThread")
-        f.call("void", "run", function, memory, tiles)
+        failed = f.call("i64", run, state, function, memory, tiles)
         f.call("void", "PyEval_RestoreThread", thread)
+        entry.require(f, failed.equals(0), "general")
     with f.when(several.equals(0)):
         f.call("void", function, memory, f.constant("i64", 0), Value(f, "ptr", "null"))
     entry.finish(f, f.load("ptr", f["args"], f["count"] - 1))
-
-
-def write_call(function: Function) -> None:
-    """Ends a function without a result."""
-    function.ret()
 
 
 def keep_freed_memory() -> None:
@@ -112,15 +71,14 @@ class Launcher:
     def __init__(self) -> None:
         keep_freed_memory()
         module = Module()
-        write_share(module)
-        write_run(module)
         write_entry(module)
         code = runtime.load(module.text())
-        for name in POOL_FUNCTIONS:
-            code.fill(name, pool.native().address(name))
+        driver = stages.native()
+        code.fill("run", driver.address("run_one"))
         self.pool = pool.pool()
         code.fill("pool", self.pool.address)
-        self.run = code.function("run", None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64)
+        kinds = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64)
+        self.run = driver.function("run_one", ctypes.c_int64, *kinds)
         self.call: Callable[..., ndarray] = entry.builtin(code, "launch", self.general)
 
     def general(self, function: int, job: bytes, tiles: int, *arrays: ndarray) -> ndarray:
@@ -128,7 +86,8 @@ class Launcher:
         start of the job; returns the last array.
         """
         addresses = b"".join(a.ctypes.data.to_bytes(8, "little") for a in arrays)
-        self.run(function, addresses + job[len(addresses) :], tiles)
+        if self.run(self.pool.address, function, addresses + job[len(addresses) :], tiles):
+            raise MemoryError("[launch] expects 2 MiB of memory for a workspace, got none")
         return arrays[-1]
 
 
@@ -141,6 +100,6 @@ def launcher() -> Launcher:
 def launch(function: int, job: bytes, tiles: int, *arrays: Any) -> ndarray:
     """`Launcher.general` by the short way; the workers are as many as `set_num_threads` says."""
     made = launcher()
-    if tiles > 1 and made.pool.threads != (settings.threads or processors()):
-        made.pool.settle()
+    if tiles > 1:
+        stages.settle()
     return made.call(function, job, tiles, *arrays)

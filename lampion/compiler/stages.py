@@ -265,6 +265,19 @@ def write_run(module: Module) -> None:
     f.ret(zero)
 
 
+def write_run_one(module: Module) -> None:
+    """Writes `run_one(pool, function, job, tiles) -> i64`: `run` for a single stage."""
+    f = module.function("run_one", "i64", pool="ptr", function="ptr", job="ptr", tiles="i64")
+    program = f.buffer(8 * (len(HEAD) + len(RECORD)), 8)
+    job = f.convert("ptrtoint", f["job"], "i64") - f.convert("ptrtoint", program, "i64")
+    values: dict[str, Value | int] = dict.fromkeys((*HEAD, *RECORD), 0)
+    values |= {"stages": 1, "shared": f.convert("zext", f["tiles"] > 1, "i64")}
+    values |= {"function": f["function"], "job": job, "tiles": f["tiles"]}
+    for i, value in enumerate(values.values()):
+        f.store(f.constant("i64", value), program, i)
+    f.ret(f.call("i64", "run", f["pool"], program, Value(f, "ptr", "null")))
+
+
 COPY = 1 << 18  # bytes that a tile copies
 
 
@@ -296,6 +309,7 @@ def native() -> runtime.Native:
     write_take(module)
     write_alone(module)
     write_run(module)
+    write_run_one(module)
     write_copy(module)
     return runtime.load(module.text())
 
