@@ -30,7 +30,10 @@ JOB = (
     "kernel_w", "stride_d", "stride_h", "stride_w", "padding_d", "padding_h", "padding_w",
     "dilation_d", "dilation_h", "dilation_w", "line", "rows_table", "columns_table", "taps_table",
 )  # fmt: skip
-KINDS = ("maximum", "winners", "put", "average", "spread")
+OPERANDS = {
+    "maximum": "x y", "winners": "x y chosen", "put": "y chosen x", "average": "x y",
+    "spread": "y x",
+}  # fmt: skip
 TILE_ELEMENTS = 1 << 16  # that a tile reads or writes
 
 
@@ -366,7 +369,7 @@ def pool_calls(
     Raises ValueError for other types than float32 and float64, for what is not contiguous or has
     no elements, and for images too wide for the workspace.
     """
-    fits = x.dtype == y.dtype and x.dtype in ("float32", "float64") and kind in KINDS
+    fits = x.dtype == y.dtype and x.dtype in ("float32", "float64") and kind in OPERANDS
     elements = 0 not in x.shape and 0 not in y.shape
     check(
         fits and elements and plain(x) and plain(y),
@@ -375,6 +378,18 @@ def pool_calls(
     )
     target = target or runtime.host()
     numbers = numbers_for(target, x.dtype)
+    step = three(plan.steps.stride, 1)[2]
+    planes = math.prod(x.shape) // math.prod(plan.size)
+    each = max(TILE_ELEMENTS // math.prod(plan.size), 1)
+    job = pool_job(kind, plan, numbers, {"planes": planes, "tile_planes": each})
+    chosen = "i8" if math.prod(plan.kernel) < 255 else "i32"
+    code = driver(target, x.dtype, kind, step if step <= 2 else 0, chosen)
+    pointers = tuple((8 * JOB.index(name), i) for i, name in enumerate(OPERANDS[kind].split()))
+    return (Call(code.address(kind), job, -(-planes // each), pointers, f"pool {kind}"),)
+
+
+def pool_job(kind: str, plan: Any, numbers: Numbers, values: dict[str, int]) -> bytes:
+    """The job of the stage: the fields given and those that the windows decide, and tables."""
     size, out, kernel = (three(v, 1) for v in (plan.size, plan.out, plan.kernel))
     stride, dilation = three(plan.steps.stride, 1), three(plan.steps.dilation, 1)
     padding = three(plan.steps.padding, 0)
@@ -386,9 +401,7 @@ def pool_calls(
         lambda: f"[pool] expects rows that fit the workspace, got {size[2]} columns",
         ValueError,
     )
-    planes = math.prod(x.shape) // math.prod(size)
-    each = max(TILE_ELEMENTS // math.prod(size), 1)
-    values = {"planes": planes, "tile_planes": each, "line": line}
+    values = values | {"line": line}
     for letter, own, o, k, s, p, t in zip(
         "dhw", size, out, kernel, stride, padding, dilation, strict=True
     ):
@@ -396,21 +409,10 @@ def pool_calls(
             letter: own, f"out_{letter}": o, f"kernel_{letter}": k, f"stride_{letter}": s,
             f"padding_{letter}": p, f"dilation_{letter}": t,
         }  # fmt: skip
-    tables = tables_of(kind, size, plan, dilation, numbers)
+    first, second = tables_of(kind, size, plan, dilation, numbers)
     start = 8 * len(JOB)
-    values |= {
-        "rows_table": start, "taps_table": start, "columns_table": start + len(tables[0])
-    }  # fmt: skip
-    step = stride[2] if stride[2] <= 2 else 0
-    chosen = "i8" if math.prod(plan.kernel) < 255 else "i32"
-    code = driver(target, x.dtype, kind, step, chosen)
-    orders = {
-        "maximum": "x y", "average": "x y", "winners": "x y chosen", "put": "y chosen x",
-        "spread": "y x",
-    }  # fmt: skip
-    pointers = tuple((8 * JOB.index(name), i) for i, name in enumerate(orders[kind].split()))
-    job = words(JOB, values) + tables[0] + tables[1]
-    return (Call(code.address(kind), job, -(-planes // each), pointers, f"pool {kind}"),)
+    values |= {"rows_table": start, "taps_table": start, "columns_table": start + len(first)}
+    return words(JOB, values) + first + second
 
 
 def tables_of(
