@@ -152,17 +152,25 @@ def result_of(tracer: Tracer, leaf: Any, outputs: list[Value], roots: list[Tenso
             return Result("view", place, source.tensor, chain, 0 if leaf._requires_grad else None)
     outputs.append(value)
     grad = None
-    if leaf._requires_grad and leaf.grad_fn is not None and not is_freed(leaf.grad_fn):
+    if leaf._requires_grad and leaf.grad_fn is not None and not is_freed(tracer, leaf.grad_fn):
         grad = len(roots)
         roots.append(leaf)
     spent = leaf._requires_grad and grad is None
     return Result("value", len(outputs) - 1, grad=grad, spent=spent)
 
 
-def is_freed(node: Node) -> bool:
-    """Whether a node's saved values are gone."""
-    node = getattr(node, "node", node)
-    return node.saved is None
+def is_freed(tracer: Tracer, node: Node) -> bool:
+    """Whether a backward has run through a node, or one that it leads to, and freed it."""
+    seen: set[int] = set()
+    stack: list[Any] = [node]
+    while stack:
+        e = stack.pop()
+        if isinstance(e, Node) and e.seq > tracer.began and id(e) not in seen:
+            if e.saved is None:
+                return True
+            seen.add(id(e))
+            stack.extend(e.edges)
+    return False
 
 
 def gradient_of(tracer: Tracer, i: int, read: bool, memory: list[Value]) -> Gradient:

@@ -199,7 +199,7 @@ class Function:
                 captured = capture(active, result, name_of(self.function))
         finally:
             TRACING.release()
-        if captured is None:
+        if captured is None or active.failure is not None:
             self.refuse(key, active.failure)
             return result
         guards.always += active.facts

@@ -82,7 +82,8 @@ class Entrance:
         self.program, self.arguments = program, arguments
         self.call: Callable[..., Any] | None = None
         self.gate: Gate | None = None
-        self.storages = [s.tensor._storage for s in program.written if s.tensor is not None]
+        self.written = [s.tensor for s in program.written if s.tensor is not None]
+        self.storages = [t._storage for t in self.written]
         self.finish = finisher(program)
         self.misses, self.patience = 0, 0
 
@@ -93,6 +94,7 @@ class Entrance:
             return
         self.misses, self.patience = 0, 2 * self.patience + 1
         program = self.program
+        self.storages = [t._storage for t in self.written]
         inputs = [
             None if s.kind in ("argument", "constant") else program.array_of(s, ())
             for s in program.captured.sources
@@ -121,6 +123,8 @@ class Entrance:
         for tensor, _, _ in program.held:
             yield slot_word(tensor, "_data")
             yield slot_word(tensor, "_requires_grad")
+        for tensor in self.written:
+            yield slot_word(tensor, "_storage")
         for gradient in program.captured.gradients:
             yield self.version(vars(gradient.tensor))
             if gradient.after == "kept":

@@ -147,6 +147,7 @@ class Tracer:
         self.outside = {id(root_array(b.data)) for b in self.before.values()}
         self.grads: dict[int, bool] = {}
         self.made: list[ref] = []
+        self.rewound = False  # whether the state of the random generator was set
         self.arguments: list[Tensor] = []
         self.identical: set[int] = set()  # arguments that were captured as well
         self.counts: dict[str, int] = {}

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from ..core import autograd
 from ..core.graph import STATE
 from ..core.tensor import Tensor
-from ..random import Generator
+from ..random import Generator, default_generator
 from .trace import Tracer, tracer
 
 TRACING = threading.Lock()  # one call at a time is traced
@@ -78,6 +80,20 @@ def watched_accumulate(accumulate: Callable) -> Callable:
     return call
 
 
+def watched_state(set_state: Callable) -> Callable:
+    """Setting a generator's state: harmless where no number is drawn and it ends as it began."""
+
+    def call(self: Generator, state: Any) -> None:
+        active = tracer()
+        if active is not None and self is not default_generator:
+            active.fail("a random generator's state is set")
+        elif active is not None:
+            active.rewound = True
+        set_state(self, state)
+
+    return call
+
+
 REPLACED: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (Tensor, "concrete", lambda m: reading(m, "concrete")),
     (Tensor, "__repr__", lambda m: reading(m, "print")),
@@ -86,19 +102,24 @@ REPLACED: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (Tensor, "grad", watched_grad),
     (autograd, "accumulate_grad", watched_accumulate),
     (Generator, "manual_seed", lambda m: failing(m, "a random generator is seeded")),
-    (Generator, "set_state_bytes", lambda m: failing(m, "a random generator's state is set")),
+    (Generator, "set_state_bytes", watched_state),
 ]
 
 
 @contextmanager
 def watching(active: Tracer) -> Iterator[None]:
     """Runs a block with the tracer observing this thread."""
+    start = default_generator.state()
     originals = [(owner, name, vars(owner)[name]) for owner, name, _ in REPLACED]
     for (owner, name, replace), (_, _, original) in zip(REPLACED, originals):
         setattr(owner, name, replace(original))
     try:
         with STATE.set(observers=(*STATE.observers, active)):
             yield
+            if active.rewound:
+                drawn = any(step.op.random for step in active.steps)
+                if drawn or not np.array_equal(start, default_generator.state()):
+                    active.fail("a random generator's state is set")
     finally:
         for owner, name, original in originals:
             setattr(owner, name, original)

@@ -423,3 +423,64 @@ def test_bare_tensors_and_a_hand_written_update():
         return step, Model, None
 
     compare(make, batches())
+
+
+def test_gradient_penalty():
+    def make():
+        model = mlp(torch.nn.Tanh())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x, y):
+            x = x.clone().requires_grad_()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+            total = loss + slope.square().sum()
+            total.backward()
+            optimizer.step()
+            return total
+
+        return step, model, optimizer
+
+    compare(make, batches())
+
+
+def test_checkpoints_without_random_numbers():
+    def make():
+        model = mlp(torch.nn.Tanh())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x, y):
+            optimizer.zero_grad()
+            hidden = torch.utils.checkpoint.checkpoint(model[:2], x, use_reentrant=False)
+            loss = F.cross_entropy(model[2](hidden), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step, model, optimizer
+
+    compare(make, batches())
+
+
+def test_two_optimizers():
+    def make():
+        model = torch.nn.ModuleList([mlp(torch.nn.ReLU()), torch.nn.Linear(CLASSES, 1)])
+        first, second = (torch.optim.Adam(part.parameters(), lr=0.01) for part in model)
+
+        def step(x, y):
+            fake = model[0](x)
+            second.zero_grad()
+            real = F.one_hot(y, CLASSES).float() + 0.1 * torch.randn(len(y), CLASSES)
+            judged = F.softplus(model[1](fake.detach())) + F.softplus(-model[1](real))
+            judged.mean().backward()
+            second.step()
+            first.zero_grad()
+            fooled = F.softplus(-model[1](fake)).mean()
+            fooled.backward()
+            first.step()
+            return judged.mean() + fooled
+
+        return step, model, None
+
+    compare(make, batches(), tolerance=2e-5)
