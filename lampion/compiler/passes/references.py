@@ -13,7 +13,6 @@ from typing import Any
 from ...core.op import OPS, TENSOR_NAMES
 from ...core.tensor import Tensor
 from ...dtypes import float32
-from ...ops.comparison import where
 
 
 def wide(x: Any) -> Any:
@@ -76,7 +75,7 @@ def logsumexp(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
         dim = tuple(range(x._data.ndim))
     wider = wide(x)
     largest = wider.amax(dim, True)
-    largest = where(largest.isfinite(), largest, 0)
+    largest = largest.where(largest.isfinite(), 0)
     y = (wider - largest).exp().sum(dim, True).log() + largest
     if not keepdim:
         dims = (dim,) if isinstance(dim, int) else dim
@@ -87,7 +86,7 @@ def logsumexp(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 def nansum(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
     """The sum with zeros for nan."""
-    return total(where(x.isnan(), 0, x), dim, keepdim)
+    return total(x.masked_fill(x.isnan(), 0), dim, keepdim)
 
 
 # -- softmax -----------------------------------------------------------------------------------
@@ -159,10 +158,10 @@ def fixed_normalise(
 def weights_of(x: Tensor, target: Tensor, w: Any, ignore_index: int) -> tuple[Tensor, Tensor]:
     """The classes, 0 where they do not count, and each position's weight."""
     counts = target != ignore_index
-    classes = where(counts, target, 0).long()
+    classes = target.where(counts, 0).long()
     if w is None:
         return classes, counts.to(x.dtype)
-    return classes, where(counts, wide(w)[classes], 0)
+    return classes, wide(w)[classes].where(counts, 0)
 
 
 def reduced(losses: Tensor, weights: Tensor, reduction: str) -> Tensor:
@@ -184,7 +183,7 @@ def cross_entropy(
     logs = (wider - largest).exp().sum(1, True).log()
     picked = wider.gather(1, classes.unsqueeze(1))
     losses = (logs - (picked - largest)).squeeze(1) * weights
-    losses = where(weights != 0, losses, 0)
+    losses = losses.where(weights != 0, 0)
     return reduced(losses, weights, reduction).to(x.dtype), (logs + largest).squeeze(1)
 
 
@@ -195,7 +194,7 @@ def nll_loss(x: Tensor, target: Tensor, w: Any, ignore_index: int, reduction: st
     wider = wide(x)
     classes, weights = weights_of(wider, target, w, ignore_index)
     picked = wider.gather(1, classes.unsqueeze(1)).squeeze(1)
-    losses = where(weights != 0, -picked * weights, 0)
+    losses = (-picked * weights).where(weights != 0, 0)
     return reduced(losses, weights, reduction).to(x.dtype)
 
 
