@@ -116,6 +116,9 @@ def builder(backend: str | Callable) -> Build:
     return found  # type: ignore[return-value]
 
 
+Way = tuple[Callable[..., Any], Callable[[tuple, tuple], Any]]  # see entrance.Entrance
+
+
 class Function:
     """A compiled function: its programs by what distinguishes calls."""
 
@@ -129,18 +132,18 @@ class Function:
         self.count = 0
         self.changing = {"lr"}  # options of optimizers that are known to change
         self.entrances: dict[Program, Entrance | None] = {}
-        self.enter: Callable[..., Any] | None = None  # the short way into the last program
-        self.result: Callable[[tuple, tuple], Any]
+        self.way: Way | None = None  # the short way into the last program
         FUNCTIONS.add(self)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.enter is not None and not kwargs:
-            made = self.enter(*args)
+        way = self.way
+        if way is not None and not kwargs:
+            made = way[0](*args)
             if made is not None:
-                return self.result(made, args)
+                return way[1](made, args)
         return self.long_way(args, kwargs)
 
     def long_way(self, args: tuple, kwargs: dict) -> Any:
@@ -167,11 +170,11 @@ class Function:
         if program not in self.entrances:
             self.entrances[program] = entrance(program, leaves, structure)
         way = self.entrances[program]
-        self.enter = None
+        self.way = None
         # A program may leave things such that another one fits next: gradients to add to, say.
         if way is not None and program.fits([x for x in leaves if isinstance(x, Tensor)]):
             way.settle()
-            self.enter, self.result = way.call, way.result
+            self.way = way.call and (way.call, way.result)
 
     def first_call(
         self, key: Any, leaves: list, tensors: list[Tensor], args: tuple, kwargs: dict
@@ -417,6 +420,6 @@ def reset() -> None:
     for function in list(FUNCTIONS):
         function.programs.clear()
         function.entrances.clear()
-        function.enter = None
+        function.way = None
         function.eager.clear()
         function.count = 0
