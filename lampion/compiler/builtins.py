@@ -4,6 +4,7 @@ compiler's earlier files.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -37,7 +38,7 @@ def elementwise_entry(name: str, places: Sequence[Place]) -> Entry:
 BINARY = ("binary", ("input", "other"))
 
 
-# Cores of their own: name -> (the operator's record, the parameters).
+# Cores of their own, by name: (the operator's record, the parameters).
 OTHERS: dict[str, tuple[str, str]] = {
     "sized": ("view", "self 0 1 2 3 4 5 6"),
     "item": ("index_view", "self index"),
@@ -53,6 +54,7 @@ OTHERS: dict[str, tuple[str, str]] = {
         "input target weight size_average ignore_index reduce reduction label_smoothing",
     ),
     "cat": ("cat", "tensors dim"),
+    "functional_relu": ("relu", "input inplace"),
 }
 
 
@@ -84,12 +86,20 @@ def in_place_entry(name: str, places: Sequence[Place]) -> Entry:
     return Entry(core, tuple(parameters.split()), tuple(places), context)
 
 
-def other_entry(core: str, places: Sequence[Place]) -> Entry:
-    """The entry of an operator that has a core of its own."""
-    name, parameters = OTHERS[core]
-    op = OPS[name]
-    family = calls_views if op.view else calls_fused
+def other_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of an operator that has a core of its own, or other arguments than its kind."""
+    operator, parameters = OTHERS[name]
+    op = OPS[operator]
+    known = (("elementwise", calls_elementwise), ("view", calls_views))
+    family: Any = dict(known).get(op.kind, calls_fused)
+    core = "unary" if op.kind == "elementwise" else name
     return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
+
+
+def resolved(module: Module) -> bool:
+    """Whether this process has all functions that the module calls."""
+    outside = set(module.declarations) - set(module.functions)
+    return all(n.startswith("llvm.") or hasattr(ctypes.pythonapi, n) for n in outside)
 
 
 def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]) -> Module:
@@ -123,7 +133,7 @@ def install(
     publish: Callable[[Place, Callable[[Any, type | None], Any]], None],
 ) -> bool:
     """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
-    missing, or objects lie in memory otherwise than expected.
+    missing, or objects lie in memory otherwise than expected, or the process lacks a function.
 
     `elementwise` maps names of operators to the places where they are published, `in_place` and
     `others` names of what is listed above. `publish(place, make)` puts `make(python, cls)` into the
@@ -139,6 +149,8 @@ def install(
     everything.append(Entry("gradients", ("self", "g"), (("Node", "gradients"),)))
     stepped = [OPS[name] for name in entries if calls_gradients.known(OPS[name])]
     module = write(everything, looped, stepped)
+    if not resolved(module):
+        return False
     code = runtime.load(module.text())
     objects.fill_objects(code, module)
     calls_create.fill_engine(code)

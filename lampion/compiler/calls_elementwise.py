@@ -155,9 +155,10 @@ def write_finish(module: Module) -> None:
 
 
 def write_unary(module: Module) -> None:
-    """`unary(context, (input))`."""
+    """`unary(context, (input, inplace))`, where it is not in place."""
     s = begin_core(module, "unary")
     f, input = s.f, s.needed(0)
+    s.require(s.either(s.given(1).equals(s.null()), s.is_object(s.given(1), "False")))
     x, kind = s.floats(input)
     mode = s.mode()
     s.require(mode.differs(GENERAL))

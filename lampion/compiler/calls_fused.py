@@ -13,11 +13,12 @@ from typing import Any
 
 from ..core.graph import DIRECT, GENERAL
 from ..core.op import Op
-from .calls_loops import FLOAT_TYPES, LANES, lanes_left, write_loops
-from .emit import Module, Value, vector
+from .calls_loops import FLOAT_TYPES, write_loops
+from .emit import Module, Value
 from .objects import ITEMS, SIZE, SMALL, Scope, begin, begin_core
 
-PRODUCTS = 8192  # multiplications up to which a product is computed here
+PRODUCTS = 1024  # elements of a right factor, up to which a product is computed here
+DEPTH = 16  # terms of its sums, up to which BLAS adds them one after the other too
 BYTES = 1 << 15  # up to which tensors are joined here
 MOST_DIMS, MOST_JOINED = 16, 32
 
@@ -92,6 +93,15 @@ def run_loop(s: Scope, kind: Value, name: str, *arguments: Value) -> None:
 # -- products --------------------------------------------------------------------------------------
 
 
+def few(s: Scope, n: Value, k: Value, m: Value) -> None:
+    """Gives up on a product of (n, k) and (k, m) that is large, or that BLAS may round otherwise:
+    vectors and long sums.
+    """
+    s.require(s.both(s.both(n > 1, m > 1), k <= DEPTH))
+    s.require(s.both(n <= SMALL, n * m <= SMALL))
+    s.require(k * m <= PRODUCTS)
+
+
 def write_matmul(module: Module) -> None:
     """`matmul(context, (input, other))` of two matrices."""
     s = begin_core(module, "matmul")
@@ -100,23 +110,12 @@ def write_matmul(module: Module) -> None:
     kind = s.descriptor(x)
     y, rows, m = matrix(s, b, kind)
     s.require(rows.equals(k))
-    s.require(n * k * m <= PRODUCTS)
+    few(s, n, k, m)
     mode = s.mode()
     s.require(mode.differs(GENERAL))
     z = s.new_array(kind, s.number(2, "i32"), pair(s, n, m))
-
-    def multiply(type: str, bits: str) -> None:
-        wide = vector(LANES, type)
-        with f.loop(0, n) as i, f.loop(0, m, LANES) as j:
-            mask = lanes_left(f, m, j)
-            total = f.variable(wide, 0)
-            with f.loop(0, k) as p:
-                factor = f.splat(f.load(type, s.memory(x), i * k + p), LANES)
-                row = f.masked_load(wide, f.at(s.memory(y), p * m + j, type), mask)
-                total.set(f.fused(factor, row, total.get()))
-            f.masked_store(total.get(), f.at(s.memory(z), i * m + j, type), mask)
-
-    for_type(s, kind, multiply)
+    factors = (s.memory(x), s.memory(y), s.memory(z), s.null())
+    run_loop(s, kind, "multiply", *factors, n, k, m)
     t, plan, edges = finished(s, mode, z, a, b)
     mask = f.call("i64", "grad_mask", a, b, s.null())
     both = mask.equals(3)
@@ -136,22 +135,14 @@ def write_linear(module: Module) -> None:
     kind = s.descriptor(x)
     weights, m, columns = matrix(s, w, kind)
     s.require(columns.equals(k))
-    s.require(n * k * m <= PRODUCTS)
+    few(s, n, k, m)
     mode = s.mode()
     s.require(mode.differs(GENERAL))
     bias, added = s.optional_row(2, kind, m)
     y = s.new_array(kind, s.number(2, "i32"), pair(s, n, m))
-
-    def multiply(type: str, bits: str) -> None:
-        with f.loop(0, n) as i, f.loop(0, m) as j:
-            first = f.at(s.memory(x), i * k, type)
-            total = f.call(type, f"dot_{bits}", first, f.at(s.memory(weights), j * k, type), k)
-            value = f.variable(type, total)
-            with f.when(added.differs(s.null())):
-                value.set(value.get() + f.load(type, added, j))
-            f.store(value.get(), s.memory(y), i * m + j)
-
-    for_type(s, kind, multiply)
+    turned = f.buffer(8 * PRODUCTS)
+    run_loop(s, kind, "transpose", s.memory(weights), turned, m, k)
+    run_loop(s, kind, "multiply", s.memory(x), turned, s.memory(y), added, n, k, m)
     t, plan, edges = finished(s, mode, y, a, w, bias)
     saved = s.tuple_of(s.hold(a), s.hold(w))
     f.ret(f.call("ptr", "record", t, plan, s.hold(s.object("NOTHING")), edges, saved))

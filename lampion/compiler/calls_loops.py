@@ -26,14 +26,28 @@ def lanes_left(f: Function, n: Value, i: Value) -> Value:
     return f.first_lanes(n - i, LANES)
 
 
-def write_dot(f: Function, type: str) -> None:
-    """The sum of products of two rows."""
-    total = f.variable(vector(LANES, type), 0)
-    with f.loop(0, f["n"], LANES) as i:
-        mask = lanes_left(f, f["n"], i)
-        a, b = [f.masked_load(vector(LANES, type), f.at(f[p], i, type), mask) for p in ("x", "y")]
-        total.set(f.fused(a, b, total.get()))
-    f.ret(reduced(f, "fadd", 0.0, total.get()))
+def write_multiply(f: Function, type: str) -> None:
+    """z = x @ y + bias of (n, k) and (k, m); each element is added up in order, as BLAS does it."""
+    wide, n, k, m = vector(LANES, type), f["n"], f["k"], f["m"]
+    with f.loop(0, n) as i, f.loop(0, m, LANES) as j:
+        mask = lanes_left(f, m, j)
+        total = f.variable(wide, 0)
+        with f.loop(0, k) as p:
+            factor = f.splat(f.load(type, f["x"], i * k + p), LANES)
+            row = f.masked_load(wide, f.at(f["y"], p * m + j, type), mask)
+            total.set(f.fused(factor, row, total.get()))
+        with f.when(f["bias"].differs(Value(f, "ptr", "null"))):
+            bias = f.masked_load(wide, f.at(f["bias"], j, type), mask)
+            total.set(total.get() + bias)
+        f.masked_store(total.get(), f.at(f["z"], i * m + j, type), mask)
+    f.ret()
+
+
+def write_transpose(f: Function, type: str) -> None:
+    """y = x.T of an (m, k) matrix."""
+    with f.loop(0, f["m"]) as j, f.loop(0, f["k"]) as p:
+        f.store(f.load(type, f["x"], j * f["k"] + p), f["y"], p * f["m"] + j)
+    f.ret()
 
 
 def write_total(f: Function, type: str) -> None:
@@ -144,10 +158,13 @@ def write_class_losses(f: Function, type: str) -> None:
 def write_loops(module: Module) -> None:
     """All loops, for both types."""
     rows = {"x": "ptr", "y": "ptr", "rows": "i64", "n": "i64"}
+    product = dict.fromkeys(("x", "y", "z", "bias"), "ptr") | dict.fromkeys(("n", "k", "m"), "i64")
+    turned = {"x": "ptr", "y": "ptr", "m": "i64", "k": "i64"}
     norm = {**rows, "w": "ptr", "b": "ptr", "means": "ptr", "variances": "ptr", "eps": "double"}
     for type, bits in FLOAT_TYPES:
         for name, write, result, parameters in (
-            ("dot", write_dot, type, {"x": "ptr", "y": "ptr", "n": "i64"}),
+            ("multiply", write_multiply, "void", product),
+            ("transpose", write_transpose, "void", turned),
             ("total", write_total, type, {"x": "ptr", "n": "i64"}),
             ("softmax_rows", write_softmax_rows, "void", rows),
             ("log_softmax_rows", write_log_softmax_rows, "void", rows),

@@ -38,7 +38,7 @@ ELEMENTWISE: dict[str, list[tuple[str, str]]] = {
     "mul": [*both("mul"), ("Tensor", "__mul__"), ("Tensor", "__rmul__")],
     "div": [*both("div"), ("Tensor", "__truediv__")],
     "neg": [*both("neg"), ("Tensor", "__neg__")],
-    "relu": [*both("relu"), ("functional", "relu")],
+    "relu": [*both("relu")],
 } | {
     name: both(name)
     for name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "abs", "sigmoid", "maximum", "minimum")
@@ -62,6 +62,7 @@ OTHERS: dict[str, list[tuple[str, str]]] = {
     "layer_norm": [("functional", "layer_norm")],
     "cross_entropy": [("functional", "cross_entropy")],
     "cat": [("torch", "cat")],
+    "functional_relu": [("functional", "relu")],
 }
 REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that was there
 

@@ -648,3 +648,16 @@ def test_gradients_are_not_shared():
     (c + b).backward(g)
     c.grad.mul_(7)
     assert g.tolist() == [1, 1, 1] and b.grad.tolist() == [2, 2, 2]
+
+
+def test_products_round_as_those_of_blas():
+    rng = np.random.default_rng(3)
+    for n, k, m in [(2, 1, 2), (4, 4, 4), (5, 8, 3), (16, 7, 9), (3, 8, 64)]:
+        for dtype in (torch.float32, torch.float64):
+            x, w, b = [
+                torch.from_numpy(rng.standard_normal(shape)).to(dtype)
+                for shape in ((n, k), (m, k), (m,))
+            ]
+            for place, args in (((F, "linear"), (x, w, b)), (("torch", "matmul"), (x, w.t() + 0))):
+                found = native(place)(*args)
+                assert torch.equal(found, compiled_calls.REPLACED[place](*args))
