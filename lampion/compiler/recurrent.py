@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from . import mathematics
+from ..settings import processors, settings
+from . import mathematics, pool
 from .ir import Node, loop, store
 from .kernel import Kernel, Loops
-from .product import gemm
+from .product import gemm, kernel as product_kernel
 from .sums import sum_over
 
 TYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
@@ -144,6 +145,14 @@ def in_rows(*arrays: Any) -> list:
     return [None if a is None else np.ascontiguousarray(a) for a in arrays]
 
 
+def products(dtype: np.dtype) -> Callable[..., ndarray]:
+    """`multiply(a, b, out, bias, relu)` of a type, looked up once for all steps."""
+    workers = pool.pool()
+    if workers.threads != (settings.threads or processors()):
+        workers.settle()
+    return product_kernel(dtype.name).call
+
+
 def before(out: ndarray, start: ndarray, backwards: bool) -> ndarray:
     """For each step the state before it."""
     return np.concatenate((out[1:], start[None]) if backwards else (start[None], out[:-1]))
@@ -163,9 +172,9 @@ def lstm(x: ndarray, w: ndarray, b: Any, h: ndarray, c: ndarray, backwards: bool
     x, b, h, c = in_rows(x, b, h, c)
     gates, out = np.empty_like(x), np.empty((*x.shape[:2], h.shape[1]), x.dtype)
     cells, step, width, turned = np.empty_like(out), kernel("lstm", x.dtype), h.shape[1], w.T
-    share = np.empty(x.shape[1:], x.dtype)
+    share, multiply = np.empty(x.shape[1:], x.dtype), products(x.dtype)
     for t in steps(len(x), backwards):
-        gemm(h, turned, share, bias=b)
+        multiply(h, turned, share, b, False)
         step(width, gates[t], cells[t], out[t], x[t], share, c)
         h, c = out[t], cells[t]
     return out, c.copy(), gates, cells
@@ -179,12 +188,12 @@ def lstm_gradient(
     d, gh = np.empty_like(gates), np.zeros(h.shape, h.dtype)
     gc = np.zeros(c.shape, c.dtype) if gc is None else np.array(gc, order="C")
     g = np.zeros_like(out) if g is None else np.ascontiguousarray(g)
-    w, c = in_rows(w, c)
+    (w, c), multiply = in_rows(w, c), products(d.dtype)
     step, width, order = kernel("lstm_back", d.dtype), h.shape[1], list(steps(len(d), backwards))
     for t, past in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
         own = d[t]
         step(width, own, gc, gates[t], cells[t], c if past is None else cells[past], gh, g[t])
-        gemm(own, w, gh)
+        multiply(own, w, gh, None, False)
     return d, *weight_gradients(d, before(out, h, backwards), b), gh, gc
 
 
@@ -193,9 +202,9 @@ def gru(x: ndarray, w: ndarray, b: Any, h: ndarray, backwards: bool) -> tuple:
     x, b, h = in_rows(x, b, h)
     gates, out = np.empty_like(x), np.empty((*x.shape[:2], h.shape[1]), x.dtype)
     shares, step, width, turned = np.empty_like(out), kernel("gru", x.dtype), h.shape[1], w.T
-    share = np.empty(x.shape[1:], x.dtype)
+    share, multiply = np.empty(x.shape[1:], x.dtype), products(x.dtype)
     for t in steps(len(x), backwards):
-        gemm(h, turned, share, bias=b)
+        multiply(h, turned, share, b, False)
         step(width, gates[t], shares[t], out[t], x[t], share, h)
         h = out[t]
     return out, gates, shares
@@ -208,11 +217,11 @@ def gru_gradient(
     """The gradients of x, w, b and h."""
     dx, d, gh = np.empty_like(gates), np.empty_like(gates), np.zeros(h.shape, h.dtype)
     kept, g = np.zeros_like(gh), np.ascontiguousarray(g)
-    w, h = in_rows(w, h)
+    (w, h), multiply = in_rows(w, h), products(d.dtype)
     step, width, order = kernel("gru_back", d.dtype), h.shape[1], list(steps(len(d), backwards))
     for t, past in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
         state = h if past is None else out[past]
         step(width, dx[t], d[t], kept, gates[t], shares[t], state, gh, g[t])
-        gemm(d[t], w, gh)
+        multiply(d[t], w, gh, None, False)
     gh += kept
     return dx, *weight_gradients(d, before(out, h, backwards), b), gh
