@@ -77,7 +77,7 @@ def __getattr__(name: str) -> object:
         return found
     module = f"{__name__}.{name}"
     try:
-        if not name.startswith("_"):
+        if not name.startswith("_") or name == "_dynamo":
             return _importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:  # it is there, and imports something that is not

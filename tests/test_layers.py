@@ -52,6 +52,7 @@ LAYERS = [
         "xpu",
         "signal",
         "storage",
+        "_dynamo",
     ],
     ["distributed", "explain", "io", "vision"],
     ["hub", "jit", "serialization"],

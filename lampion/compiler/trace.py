@@ -17,6 +17,7 @@ from weakref import ref
 import numpy as np
 from numpy import ndarray
 
+from ..config import flags
 from ..core.graph import STATE
 from ..core.inplace import SCATTER_VIEW
 from ..core.memory import root_array, tick
@@ -170,6 +171,10 @@ class Tracer:
                 return act(*args)
             except Untraceable as error:
                 self.fail(str(error))
+            except Exception as error:  # a fault of the tracer's is no reason to end the call
+                if flags.check:
+                    raise
+                self.fail(f"the tracer failed with {error!r}")
         return None
 
     def fail(self, reason: str, again: bool = False) -> None:
