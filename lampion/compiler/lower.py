@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..config import flags
 from .graph import Graph, Value, contiguous_strides
 from .kernels import Buffer, Host, Kernel, KernelList
 from .lower_calls import call_kernels
@@ -25,6 +26,8 @@ def lower(graph: Graph) -> KernelList:
     """The kernels that do what the graph says, in an order that works."""
     for each in PASSES:
         graph = each(graph)
+        if flags.check:
+            graph.verify()
     return Lowering(graph).result()
 
 

@@ -31,6 +31,7 @@ from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered
 from .lower_scalar import rounded, storage_type, value_type
 from .lower_values import Alias, Map, Reader
 from .passes.fuse import Group, is_simple_column, space
+from .specification import verified
 
 Buffers = Callable[[Value], Buffer]
 ROWS_AT_ONCE = 8  # of a column reduction
@@ -224,7 +225,7 @@ def generate(program_: Definitions, group: Group, stores: list[Value], buffer: B
     numbers = {parameter(BEGIN, "i64"): len(writer.operands)}
     numbers[parameter(BEGIN + 1, "i64")] = len(writer.operands) + 1
     code = renumbered(statement, numbers)
-    root = program("kernel", signature, code)
+    root = verified(program("kernel", signature, code), "lowering")
     operands = tuple(buffer(v) for v in writer.operands)
     written = {buffer(v) for v in stores}
     tiles = tiles_of(group, stores, extent)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import mathematics
-from .formula import Unsupported, expression, lifted
+from .formula import Unsupported, expression, lifted, sign
 from .graph import Step
 from .ir import FLOATS, INTS, NUMPY, STORAGE, Node, constant, parameter, where
 
@@ -182,6 +182,7 @@ OVERRIDES: dict[str, Callable[..., Node]] = {
     "isposinf": float_test(lambda x: x.equals(math.inf), False),
     "isneginf": float_test(lambda x: x.equals(-math.inf), False),
     "sigmoid": sigmoid,
+    "sgn": sign,
     "remainder": remainder,
     "div_floor": floor_division,
 }
