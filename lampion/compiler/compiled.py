@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
+
+import numpy as np
 
 from .. import dtypes
 from ..config import flags
@@ -315,9 +316,7 @@ class Proxy:
 
 def python_randomness() -> tuple:
     """The states of the generators of Python and NumPy, whose draws no program repeats."""
-    numpy = sys.modules.get("numpy.random")
-    words = None if numpy is None else [str(x) for x in numpy.get_state()]
-    return random.getstate(), words
+    return random.getstate(), [str(x) for x in np.random.get_state()]
 
 
 def name_of(function: Any) -> str:
