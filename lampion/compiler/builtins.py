@@ -130,14 +130,14 @@ def install(
     elementwise: dict[str, Sequence[Place]],
     in_place: dict[str, Sequence[Place]],
     others: dict[str, Sequence[Place]],
-    publish: Callable[[Place, Callable[[Any, type | None], Any]], None],
+    publish: Callable[[Place, Callable[[Any, Any], Any]], None],
 ) -> bool:
     """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
     missing, or objects lie in memory otherwise than expected, or the process lacks a function.
 
     `elementwise` maps names of operators to the places where they are published, `in_place` and
-    `others` names of what is listed above. `publish(place, make)` puts `make(python, cls)` into the
-    place of the function `python`.
+    `others` names of what is listed above. `publish(place, make)` puts `make(python, owner)` into
+    the place of the function `python` in its owner.
     """
     if not (runtime.available() and objects.known_layout()):
         return False

@@ -10,6 +10,7 @@ it raises the errors.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -129,30 +130,39 @@ def write_entry(module: Module, place: tuple[str, str]) -> None:
     f.ret(f.call("ptr", "enter", call, *given))
 
 
+def described(general: Callable, name: str, bound: bool) -> bytes:
+    """The docstring, with the signature in front as CPython's built-ins have it."""
+    parameters = inspect.signature(general).parameters.values()
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    listed = str(inspect.Signature(bare))
+    listed = listed.replace("(", "($", 1) if bound else listed
+    return f"{name}{listed}\n--\n\n{general.__doc__ or ''}".encode()
+
+
 def builtin(
-    code: Native, entry: Entry, place: tuple[str, str], general: Callable, cls: type | None
+    code: Native, entry: Entry, place: tuple[str, str], general: Callable, owner: Any
 ) -> Callable[..., Any]:
-    """The entry as a Python built-in that takes the place of `general`: a method of the class, or
-    a function if that is None.
+    """The entry as a Python built-in that takes the place of `general` in its owner: a method if
+    that is a class, else a function of the module.
     """
     interned = map(sys.intern, entry.parameters)  # as the names at call sites are
     names: Any = (ctypes.py_object * len(entry.parameters))(*interned)  # type: ignore[misc]
     context = 0 if entry.context is None else ctypes.addressof(entry.context)
-    known, size, bound = ctypes.addressof(names), len(entry.parameters), cls is not None
+    known, size, bound = ctypes.addressof(names), len(entry.parameters), isinstance(owner, type)
     call = Call(code.address(entry.core), context, id(general), known, size, bound)
     code.fill("call_" + "_".join(place), ctypes.addressof(call))
-    doc, called = (general.__doc__ or "").encode(), place[1].encode()
-    method = Method(called, code.address("_".join(place)), METH_FASTCALL | METH_KEYWORDS, doc)
+    doc, address = described(general, place[1], bound), code.address("_".join(place))
+    method = Method(place[1].encode(), address, METH_FASTCALL | METH_KEYWORDS, doc)
     KEPT.append((method, call, names, entry.context, general))
     at = ctypes.addressof(method)
-    if cls is not None:
+    if bound:
         make = ctypes.pythonapi.PyDescr_NewMethod
         make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
-        return make(cls, at)
+        return make(owner, at)
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object]
-    return make(at, None, general.__module__)
+    return make(at, None, owner.__name__)
 
 
 SHARED: Sequence[Callable[[Module], None]] = (write_match, write_forward, write_enter)

@@ -73,13 +73,12 @@ def install() -> bool:
     return builtins.install(ELEMENTWISE, IN_PLACE, OTHERS, publish)
 
 
-def publish(place: tuple[str, str], make: Callable[[Any, type | None], Any]) -> None:
+def publish(place: tuple[str, str], make: Callable[[Any, Any], Any]) -> None:
     """Replaces what is published at a place."""
     space, name = place
-    cls = CLASSES.get(space)
-    owner: Any = sys.modules[MODULES[space]] if cls is None else cls
+    owner: Any = CLASSES.get(space) or sys.modules[MODULES[space]]
     python = REPLACED.setdefault(place, getattr(owner, name))
-    setattr(owner, name, make(python, cls))
+    setattr(owner, name, make(python, owner))
 
 
 def compiled_normals(words: Any, out: Any, mean: float, std: float) -> bool:

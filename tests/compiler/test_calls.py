@@ -1,8 +1,11 @@
 """Compiled calls against the Python functions they stand for: same results, graphs and errors."""
 
+import copy
 import gc
+import inspect
 import math
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -661,3 +664,13 @@ def test_products_round_as_those_of_blas():
             for place, args in (((F, "linear"), (x, w, b)), (("torch", "matmul"), (x, w.t() + 0))):
                 found = native(place)(*args)
                 assert torch.equal(found, compiled_calls.REPLACED[place](*args))
+
+
+def test_functions_look_like_themselves():
+    for place, python in compiled_calls.REPLACED.items():
+        found = native(place) if place[0] != "Node" else Node.gradients
+        assert found.__name__ == place[1]
+        listed = [list(inspect.signature(f).parameters) for f in (found, python)]
+        assert listed[0] == listed[1]
+        if place[0] not in ("Tensor", "Node"):
+            assert pickle.loads(pickle.dumps(found)) is found and copy.deepcopy(found) is found
