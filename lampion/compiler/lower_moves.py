@@ -47,6 +47,8 @@ def cat(step: Step) -> Callable:
     parts = [v for v in step.inputs if v is not None and v.shape != (0,)]
     if len(parts) > 16:
         raise Unsupported("a long list")
+    if len({v.shape for v in parts}) == 1:
+        return alike(shape, dim, parts)
 
     def element(reader: Reader, index: Index) -> Node:
         at = digits(index, shape, reader.node)
@@ -61,6 +63,25 @@ def cat(step: Step) -> Callable:
         assert result is not None
         return result
 
+    return element
+
+
+def alike(shape: tuple[int, ...], dim: int, parts: Sequence[Value]) -> Callable:
+    """`cat` of parts of one size: the dimension is seen as (parts, size)."""
+    size = parts[0].shape[dim]
+    cut = (*shape[:dim], len(parts), size, *shape[dim + 1 :])
+
+    def element(reader: Reader, index: Index) -> Node:
+        at = digits(index, cut, reader.node)
+        number, inner = reader.node(at[dim]), [*at[:dim], *at[dim + 1 :]]
+        result: Node | None = None
+        for i, part in reversed(list(enumerate(parts))):
+            here = read_at(reader.under(number.equals(i)), part, inner)
+            result = here if result is None else where(number.equals(i), here, result)
+        assert result is not None
+        return result
+
+    element.cut = cut  # type: ignore[attr-defined]
     return element
 
 

@@ -131,3 +131,15 @@ def test_equal_steps_are_done_once():
     assert count(lambda x: x.exp().sum(1) + x.exp().sum(1), f32(4, 5)) == 1
     listed = kernels(lambda x: ((x * 3).exp(), x.exp()[:0]), f32(4, 5))
     assert len(listed.kernels) == 2
+
+
+def test_loops_are_cut_instead_of_dividing_positions():
+    def heads(q, k, v):
+        parts = [
+            t.transpose(1, 2).reshape(2, 5, 12) for t in (q, k, v)
+        ]  # (B, H, T, D) -> (B, T, C)
+        return torch.cat(parts, 2) * 2
+
+    (kernel,) = kernels(heads, *[f32(2, 3, 5, 4) for _ in range(3)]).kernels
+    operations = {node.op for node in kernel.work.program.toposort()}
+    assert not operations & {"div", "mod"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from ..graph import Value
+from ..graph import Value, contiguous_strides
 from ..ir import loop_range
 from ..lower_index import Counter, Index, count, digits
 from ..lower_program import Call, Definitions, reads_of
@@ -305,6 +305,7 @@ class Walk:
         else:
             assert isinstance(how, Map)
             index = self.cut(value)
+            self.cut_for(index, getattr(how.element, "cut", ()))
             for source, at in reads_of(how, index):
                 self.visit(source, at)
         return list(self.leaves)
@@ -323,11 +324,23 @@ class Walk:
             raise Recut
         return self.full if value.size == group.size else self.kept
 
-    def is_here(self, value: Value, index: Index) -> bool:
-        """Whether a value is read at the place the loops are at."""
-        if value.size == self.group.size:
-            return index == self.full
-        return value.size == kept_size(self.group.factors) and index == self.kept
+    def cut_for(self, index: Index, shape: tuple[int, ...]) -> None:
+        """Cuts a loop that runs across a dimension of a shape that is read, if it divides evenly:
+        then positions are sums of counters, without division.
+        """
+        group = self.group
+        numbers = {c: i for i, c in enumerate(group.counters or ())}
+        for stride in contiguous_strides(shape):
+            for counter, factor in index.terms:
+                at = numbers.get(counter)
+                inner = stride // factor if factor > 0 and stride % factor == 0 else 0
+                if at is None or not 1 < inner < counter.size or counter.size % inner:
+                    continue
+                kept = group.factors[at][1]
+                pieces = ((counter.size // inner, kept), (inner, kept))
+                group.factors = (*group.factors[:at], *pieces, *group.factors[at + 1 :])
+                group.counters = None
+                raise Recut
 
     def visit(self, value: Value, index: Index) -> None:
         """Follows a read at an index."""
@@ -336,8 +349,7 @@ class Walk:
         self.seen.add((value, index))
         group, how = self.group, self.program.made.get(value)
         if isinstance(how, Alias):
-            if self.is_here(value, index):
-                self.cut(value)
+            self.cut_for(index, value.shape)
             places = digits(index, value.shape)
             self.visit(how.base, count(places, how.strides, how.offset))
         elif value in group.members:
@@ -347,8 +359,7 @@ class Walk:
                 raise Misfit
         elif self.program.is_inline(value):
             if isinstance(how, Map):
-                if self.is_here(value, index):
-                    self.cut(value)
+                self.cut_for(index, value.shape)
                 for source, at in reads_of(how, index):
                     self.visit(source, at)
         else:
