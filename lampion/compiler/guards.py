@@ -7,6 +7,7 @@ about modules are compared only when `core.changes` has counted something.
 from __future__ import annotations
 
 import dis
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 from ..core.changes import CHANGES
 from ..core.memory import root_array
 from ..core.tensor import Tensor
+from .graph import brief
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+LIBRARIES = {"lampion", "torch", "numpy", *sys.stdlib_module_names} - {"__main__"}
 LIMIT = 4096  # facts: a function that can reach more is not looked at further
 LONG = 256  # elements of a container that are looked at
 MISSING: Any = type("Missing", (), {})()
@@ -27,6 +30,11 @@ class Fact(NamedTuple):
     holder: Any
     key: Any
     expected: Any
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key or 'a variable'} was {brief(self.expected):.60}, is {brief(self.now()):.60}"
+        )
 
     def now(self) -> Any:
         """What is there now."""
@@ -45,6 +53,9 @@ class Row(NamedTuple):
 
     holder: Any
     expected: tuple
+
+    def __str__(self) -> str:
+        return f"a {type(self.holder).__name__} of {len(self.expected)}"
 
     def holds(self) -> bool:
         """Whether the same objects are in it."""
@@ -161,16 +172,27 @@ class Walk:
     def visit_function(self, f: types.FunctionType) -> None:
         if not is_users(f):
             return
-        for cell in f.__closure__ or ():
-            self.always(Fact(cell, None, contents(cell)))
-        for name in global_names(f.__code__):
-            if name in f.__globals__:
-                self.always(Fact(f.__globals__, name, f.__globals__[name]))
+        facts = [Fact(cell, None, contents(cell)) for cell in f.__closure__ or ()]
+        known = f.__globals__.keys() & global_names(f.__code__)
+        facts += [Fact(f.__globals__, name, f.__globals__[name]) for name in sorted(known)]
+        for fact in facts:
+            if isinstance(fact.expected, types.ModuleType):
+                self.visit_package(fact.expected, f.__code__)
+            else:
+                self.always(fact)
         for default in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
             self.visit(default)
         wrapped = getattr(f, "__wrapped__", None)
         if wrapped is not None:
             self.visit(wrapped)
+
+    def visit_package(self, package: types.ModuleType, code: types.CodeType) -> None:
+        """What a function reads of another file of the program's own."""
+        own = vars(package)
+        if is_own(package.__name__):
+            for name in code.co_names:
+                if name in own and not isinstance(own[name], types.ModuleType):
+                    self.always(Fact(own, name, own[name]))
 
     def always(self, fact: Fact) -> None:
         """A fact about something that is not a module, class or function of a library."""
@@ -220,9 +242,13 @@ def is_module(x: Any) -> bool:
 
 def is_users(x: Any) -> bool:
     """Whether a function or class is the program's own, not a library's."""
-    module = getattr(x, "__module__", None) or ""
-    top = module.partition(".")[0]
-    return top not in ("lampion", "torch", "numpy", "builtins", "functools", "collections")
+    return is_own(getattr(x, "__module__", None) or "")
+
+
+def is_own(name: str) -> bool:
+    """Whether a file of this name is neither Lampion's, nor NumPy's, nor Python's."""
+    top = name.partition(".")[0]
+    return top not in LIBRARIES
 
 
 def methods(kind: type) -> Iterator[Callable]:

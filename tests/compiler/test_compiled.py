@@ -1,6 +1,7 @@
 """`torch.compile`: what calls return and leave behind, what fits, and what can't be a program."""
 
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -216,6 +217,19 @@ def test_globals_and_closures_are_guarded(monkeypatch):
     assert c.count == 4
     weight.data = torch.ones(2)
     assert c(x).tolist() == [5, 5]
+
+
+def test_what_other_files_hold():
+    helpers = types.ModuleType("helpers_of_a_program")
+    exec("scale = 2.0\ndef grow(x):\n    return x * scale", vars(helpers))
+    c = compiled(lambda x: helpers.grow(x))
+    for _ in range(2):
+        assert c(torch.ones(1)).item() == 2
+    helpers.scale = 3.0
+    assert c(torch.ones(1)).item() == 3
+    helpers.grow = lambda x: x * 5
+    assert c(torch.ones(1)).item() == 5
+    assert c.count == 3
 
 
 def test_attributes_of_the_programs_own_objects():
