@@ -7,6 +7,7 @@ Each function takes a step and returns the function of an element.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -16,7 +17,7 @@ from ..core.op import OPS
 from . import lower_scalar
 from .formula import Unsupported
 from .graph import Step, Value, contiguous_strides
-from .ir import INTS, Node, constant, where
+from .ir import FLOATS, INTS, Node, constant, where
 from .lower_index import Counter, Index, broadcast, count, digits
 from .lower_scalar import value_type
 from .lower_values import NO_ALIAS, Reader, place, strided_dummy
@@ -188,14 +189,24 @@ def repeat(step: Step) -> Callable:
 # -- look-ups ----------------------------------------------------------------------------------
 
 
-def looked_up(reader: Reader, index: Value, at: Index, size: int) -> Index:
-    """An index that is loaded: negative ones count from the end, and none is out of bounds."""
+def looked_up(reader: Reader, index: Value, at: Index, size: int) -> tuple[Index, Node]:
+    """An index that is loaded, and whether it is valid: negative ones count from the end, and none
+    leads out of bounds.
+    """
     loaded = reader.read(index, at)
     if loaded.dtype not in INTS:
         raise Unsupported("an index of truth values")
     loaded = loaded.cast("i64")
     loaded = where(loaded < 0, loaded + size, loaded)
-    return Index(((Counter(loaded.max(0).min(size - 1), size), 1),))
+    inside = Index(((Counter(loaded.max(0).min(size - 1), size), 1),))
+    return inside, between(loaded, 0, size)
+
+
+def or_nan(valid: Node, value: Node) -> Node:
+    """A float that was looked up in vain is nan, so that a wrong index shows in what is computed;
+    eager calls raise IndexError.
+    """
+    return where(valid, value, constant(math.nan, value.dtype)) if value.dtype in FLOATS else value
 
 
 def gather(step: Step) -> Callable:
@@ -206,8 +217,8 @@ def gather(step: Step) -> Callable:
 
     def element(reader: Reader, at: Index) -> Node:
         positions = digits(at, places.shape, reader.node)
-        positions[dim] = looked_up(reader, places, at, source.shape[dim])
-        return read_at(reader, source, positions)
+        positions[dim], valid = looked_up(reader, places, at, source.shape[dim])
+        return or_nan(valid, read_at(reader, source, positions))
 
     return element
 
@@ -225,8 +236,9 @@ def take(step: Step) -> Callable:
     def element(reader: Reader, at: Index) -> Node:
         positions = digits(at, shape, reader.node)
         inner = count(positions[dim : dim + depth], contiguous_strides(rows.shape))
-        chosen = looked_up(reader, rows, inner, source.shape[dim])
-        return read_at(reader, source, [*positions[:dim], chosen, *positions[dim + depth :]])
+        chosen, valid = looked_up(reader, rows, inner, source.shape[dim])
+        place = [*positions[:dim], chosen, *positions[dim + depth :]]
+        return or_nan(valid, read_at(reader, source, place))
 
     return element
 

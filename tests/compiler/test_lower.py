@@ -219,6 +219,16 @@ def test_gradients_of_look_ups():
     check(lambda x, i, s: x.scatter(1, i, s), f32(2, 5), np.array([[1, 3], [4, 0]]), f32(2, 2))
 
 
+def test_wrong_indices_read_nothing_and_show():
+    """Memory beyond the table is never read: the interpreter would notice."""
+    index = np.array([0, 7, -9, -1])
+    graph, _ = graph_of(lambda w, i: w[i], f32(5, 3), index % 5)
+    w = f32(5, 3)
+    (got,) = run(lower(graph), [w, index])
+    np.testing.assert_array_equal(got[[0, 3]], w[[0, -1]])
+    assert np.isnan(got[[1, 2]]).all()
+
+
 # -- random programs ---------------------------------------------------------------------------
 
 STEPS = [
