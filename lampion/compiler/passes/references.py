@@ -130,9 +130,9 @@ def normalise(
         lead = x._data.shape[: x._data.ndim - len(view) + 1]
         wider = wider.reshape((*lead, *view))
     n = max(count(wider, dims), 1)
-    average = wider.sum(dims, True) * (1 / n)
+    average = wider.sum(dims, True) / n
     centred = wider - average
-    variance = (centred * centred).sum(dims, True) * (1 / n)
+    variance = (centred * centred).sum(dims, True) / n
     y = centred * (variance + eps).rsqrt()
     y = y if w is None else y * w.reshape(shape)
     y = y if b is None else y + b.reshape(shape)
