@@ -2,8 +2,9 @@
 
 May import ir and specification. A node is one value: it is computed once, at the first statement
 that needs it, in the outermost open loop that it depends on - so before the inner loops, even if
-they run zero times, and a load before the stores there. Independent reductions over one range share
-a loop.
+they run zero times, and a load before the stores there. Only what a store adds to, the load of the
+very element that it writes, is read where the store stands. Independent reductions over one range
+share a loop.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Linearizer:
         self.reductions = [n for n in order if n.op == "reduce"]
         written = {n.src[0] for n in order if n.op == "store"}
         self.below: dict[Node, frozenset[Node]] = {}  # the reductions that a node depends on
+        self.pinned = pinned(order)
         self.volatile: set[Node] = set()  # what depends on memory that the program writes
         for n in order:
             own = {n} if n.op == "reduce" else set()
@@ -75,7 +77,10 @@ class Linearizer:
         around.lines += [inner.start, *inner.lines, Line("end", "void", [inner.start])]
 
     def home(self, node: Node, stack: list[Scope]) -> list[Scope]:
-        """The open loops down to the innermost that a node depends on."""
+        """The open loops down to the innermost that a node depends on, or that has its value."""
+        if node in self.pinned:
+            known = (i + 1 for i, s in enumerate(stack) if node in s.values)
+            return stack[: next(known, len(stack))]
         free = self.free[node]
         return stack[: max((i + 1 for i, s in enumerate(stack) if s.opened in free), default=1)]
 
@@ -157,6 +162,22 @@ class Linearizer:
         """A constant that may be new to the graph."""
         self.free.setdefault(node, frozenset())
         return self.emit(node, stack)
+
+
+def pinned(nodes: Iterable[Node]) -> set[Node]:
+    """Loads of elements that are written by what they are part of, and what lies between."""
+    found: set[Node] = set()
+    for statement in nodes:
+        if statement.op != "store":
+            continue
+        pointer, index, value = statement.src[:3]
+        inside: set[Node] = set()
+        for node in value.toposort():
+            own = node.op == "load" and node.src[0] is pointer and node.src[1] is index
+            if own or (node.op != "reduce" and not inside.isdisjoint(node.src)):
+                inside.add(node)
+        found |= inside
+    return found
 
 
 def linearize(root: Node) -> Program:

@@ -4,10 +4,12 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from lampion.compiler import mathematics
+from lampion.compiler.interpret import interpret
 from lampion.compiler.ir import (
     Instruction,
     Node,
@@ -209,3 +211,15 @@ def test_importing_lampion_imports_neither_compiler_nor_llvm():
     code = "import sys, lampion; print([m for m in sys.modules if 'compiler.' in m or 'llvm' in m])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_what_a_store_adds_to_is_read_where_it_stands():
+    x, y = parameter(0, "*f32"), parameter(1, "*f32")
+    zero = constant(0, "i64")
+    i = loop_range(0, 4, 0)
+    clear = store(y, zero, constant(0.0, "f32"))
+    add = loop(i, store(y, zero, y.load(zero) + x.load(i)))
+    total = np.full(1, 7, np.float32)
+    code = linearize(program("total", ["*f32", "*f32"], clear, add))
+    interpret(code, [np.arange(4, dtype=np.float32), total])
+    assert total[0] == 6
