@@ -146,7 +146,8 @@ class Outcome(NamedTuple):
 
 class Gate:
     """The built-in `call(*arguments)` of a program: a tuple of new tensors, the program's outputs,
-    or None where something is not as it was; then nothing has been done.
+    or None where something is not as it was, or a check of the program fails; then nothing has been
+    done.
 
     inputs     arrays in the order of the graph's inputs; those of arguments and constants are not
                looked at. States are written where they are: they must be contiguous, and the

@@ -298,6 +298,7 @@ def write_gate(module: Module) -> None:
         failed.set(f.call("i64", run, *given))
     with f.when(failed.get().differs(0)):
         s.drop(made)
+        s.require(failed.get().differs(stages.FAILED))  # eagerly, the call raises its error
         f.ret(f.call("ptr", "PyErr_NoMemory"))
     f.ret(f.call("ptr", "publish", f["context"], made))
     f.lines.append(f"{s.otherwise}:")

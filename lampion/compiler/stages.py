@@ -53,6 +53,8 @@ class Call(NamedTuple):
     pointers  (byte offset in the job, number of an operand): where addresses go; a third number
               counts bytes from the operand's beginning
     name      for people, e.g. "conv 3x3 forward"
+    check     whether it is a check, of one tile: it stores a word where the job's first address
+              says, and if that is not 0, no stage after it runs
     """
 
     function: int
@@ -60,14 +62,20 @@ class Call(NamedTuple):
     tiles: int
     pointers: tuple[tuple[int, ...], ...]
     name: str = ""
+    check: bool = False
+
+
+class CheckFailed(IndexError):
+    """A program stopped at a check; what it writes at its end is as it was."""
 
 
 # -- a program in memory -----------------------------------------------------------------------
 # A head, a record per stage, patches (where the addresses of operands go), and the jobs. Records
 # and patches say where jobs are relative to the head, so a program may be copied.
 
-HEAD = ("stages", "shared", "times", "patches", "patch_count")  # of 8 bytes each
-RECORD = ("function", "job", "tiles", "spare")
+# of 8 bytes each; `failed` is 1 after a run that stopped at a check
+HEAD = ("stages", "shared", "times", "patches", "patch_count", "failed")
+RECORD = ("function", "job", "tiles", "check")
 PATCH = 3  # words: where in the program, which operand, how many bytes on
 LINE = 64  # jobs begin at multiples of this
 
@@ -84,14 +92,14 @@ def encode(calls: Sequence[Call]) -> Encoded:
     calls = [call for call in calls if call.tiles > 0]
     check(len(calls) < MOST_STAGES, f"[stages] expects fewer than {MOST_STAGES} stages in a row")
     for call in calls:
-        few = call.tiles < MOST_TILES
+        few = call.tiles < (2 if call.check else MOST_TILES)
         check(few, lambda: f"[stages] {call.name!r} expects fewer than {MOST_TILES} tiles")
     patch_count = sum(len(call.pointers) for call in calls)
     patches = 8 * (len(HEAD) + len(RECORD) * len(calls))
     start = patches + 8 * PATCH * patch_count
     start += -start % LINE
     shared = any(call.tiles > 1 for call in calls)
-    words = [len(calls), int(shared), 0, patches, patch_count]
+    words = [len(calls), int(shared), 0, patches, patch_count, 0]
     places: list[int] = []
     starts: list[int] = []
     jobs = bytearray()
@@ -99,7 +107,7 @@ def encode(calls: Sequence[Call]) -> Encoded:
         jobs += bytes(-len(jobs) % LINE)
         job = start + len(jobs)
         starts.append(job)
-        words += [call.function, job, call.tiles, 0]
+        words += [call.function, job, call.tiles, int(call.check)]
         for offset, operand, *shift in call.pointers:
             fits = 0 <= offset <= len(call.job) - 8
             check(fits, lambda: f"[stages] {call.name!r} has no room for an address at {offset}")
@@ -131,15 +139,31 @@ class Stage(NamedTuple):
     function: Value
     job: Value
     tiles: Value
+    check: Value
 
 
 def read_stage(f: Function, program: Value, number: Value) -> Stage:
     """Loads a record."""
     first = (number * len(RECORD)) + len(HEAD)
     job = f.at(program, f.load("i64", program, first + 1))
-    return Stage(f.load("ptr", program, first), job, f.load("i64", program, first + 2))
+    tiles, check = (f.load("i64", program, first + k) for k in (2, 3))
+    return Stage(f.load("ptr", program, first), job, tiles, check)
 
 
+def write_failed(module: Module) -> None:
+    """Writes `failed(program, job, check) -> i1`: whether a stage that has run was a check, and in
+    vain, which is noted.
+    """
+    f = module.function("failed", "i1", True, program="ptr", job="ptr", check="i64")
+    with f.when(f["check"].differs(0)):
+        found = f.load("i64", f.load("ptr", f["job"]))
+        with f.when(found.differs(0)):
+            f.store(f.constant("i64", 1), head(f, "failed"))
+            f.ret(Value(f, "i1", "true"))
+    f.ret(Value(f, "i1", "false"))
+
+
+FAILED, NO_MEMORY = 1, 2  # what a run gives
 CLOCK = getattr(time, "CLOCK_MONOTONIC", 1)
 
 
@@ -175,6 +199,8 @@ def write_advance(module: Module) -> None:
             pass
         f.call("void", stage.function, stage.job, zero, f["space"])
         number.set(number.get() + 1)
+        with f.when(f.call("i1", "failed", f["program"], stage.job, stage.check)):
+            number.set(count)
     tiles = read_stage(f, f["program"], number.get()).tiles
     ticket = number.get() * STAGE + (tiles + SLACK) * LEFT
     f.do(f"store atomic {ticket}, {field(f, 'ticket')} seq_cst, align 8")
@@ -220,16 +246,20 @@ def write_alone(module: Module) -> None:
         stage = read_stage(f, f["program"], number)
         with f.loop(0, stage.tiles) as tile:
             f.call("void", stage.function, stage.job, tile, f["space"])
+        with f.when(f.call("i1", "failed", f["program"], stage.job, stage.check)):
+            f.ret()
     f.call("void", "clock", f["program"], count)
     f.ret()
 
 
 def write_run(module: Module) -> None:
     """Writes `run(pool, program, operands) -> i64`: puts the operands' addresses into the jobs and
-    runs the stages; alone where the work is small or the workers are taken. Not 0: no memory.
+    runs the stages; alone where the work is small or the workers are taken. It gives 0, or
+    FAILED after a check that failed, or NO_MEMORY.
     """
     f = module.function("run", "i64", pool="ptr", program="ptr", operands="ptr")
     zero = f.constant("i64", 0)
+    f.store(zero, head(f, "failed"))
     patches = f.at(f["program"], f.load("i64", head(f, "patches")))
     with f.loop(0, f.load("i64", head(f, "patch_count"))) as i:
         at, operand, shift = (f.load("i64", patches, i * PATCH + k) for k in range(PATCH))
@@ -239,17 +269,17 @@ def write_run(module: Module) -> None:
         space = f.call("ptr", "malloc", f.constant("i64", SHARE + LINE))
         start = f.convert("ptrtoint", space, "i64")
         with f.when(start.equals(0)):
-            f.ret(f.constant("i64", 1))
+            f.ret(f.constant("i64", NO_MEMORY))
         f.call("void", "alone", f["program"], f.at(space, f.constant("i64", LINE) - start % LINE))
         f.call("void", "free", space)
-        f.ret(zero)
+        f.ret(f.load("i64", head(f, "failed")))
     space = f.load("ptr", field(f, "workspace"))
     many = f.load("i64", field(f, "limit")) > 1
     shared = f.load("i64", head(f, "shared")).differs(0) & many
     with f.when(shared.equals(0)):
         f.call("void", "alone", f["program"], space)
         f.call("void", "leave", f["pool"])
-        f.ret(zero)
+        f.ret(f.load("i64", head(f, "failed")))
     if pool.PINS:
         f.call("void", "make_way", f["pool"])
     f.store(f["program"], field(f, "program"))
@@ -262,7 +292,7 @@ def write_run(module: Module) -> None:
             pass
         pool.patience(f, turns)
     f.call("void", "leave", f["pool"])
-    f.ret(zero)
+    f.ret(f.load("i64", head(f, "failed")))
 
 
 def write_run_one(module: Module) -> None:
@@ -305,6 +335,7 @@ def native() -> runtime.Native:
         pool.write_make_way(module)
     pool.write_caller(module)
     write_clock(module)
+    write_failed(module)
     write_advance(module)
     write_take(module)
     write_alone(module)
@@ -333,11 +364,16 @@ def settle() -> None:
 
 
 def execute(program: ctypes.Array, operands: ctypes.Array) -> None:
-    """Runs a program in memory that nobody else runs; raises MemoryError without workspace."""
+    """Runs a program in memory that nobody else runs; raises MemoryError without workspace, and
+    CheckFailed if a check stopped it.
+    """
     settle()
     go, state = entrance()
-    if go(state, program, operands):
+    result = go(state, program, operands)
+    if result == NO_MEMORY:
         raise MemoryError("[stages] expects 2 MiB of memory for a workspace, got none")
+    if result == FAILED:
+        raise CheckFailed("[compile] expects indices inside of their dimensions, got one outside")
 
 
 def run(calls: Sequence[Call], operands: Sequence[int]) -> None:
