@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from . import mathematics
@@ -105,7 +106,13 @@ def expression(formula: str, names: dict[str, Any]) -> Any:
     >>> expression("x * 2 + 1", {"x": parameter(0, "f32")}).dtype
     'f32'
     """
-    return evaluate(ast.parse(formula, mode="eval").body, names)
+    return evaluate(parsed(formula), names)
+
+
+@cache
+def parsed(formula: str) -> ast.expr:
+    """The formula's tree."""
+    return ast.parse(formula, mode="eval").body
 
 
 def evaluate(tree: ast.AST, names: dict[str, Any]) -> Any:

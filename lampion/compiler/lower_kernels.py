@@ -31,6 +31,7 @@ from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered
 from .lower_scalar import rounded, storage_type, value_type
 from .lower_values import Alias, Map, Reader
 from .passes.fuse import Group, is_simple_column, space
+from .rewrite import substitute
 from .specification import verified
 
 Buffers = Callable[[Value], Buffer]
@@ -151,11 +152,13 @@ class Writer:
 class Plan:
     """The loops of a group's kernel: finely cut ones joined again where nothing tells them apart.
 
-    loops  (size, kept, numbers of the fine loops), outermost first
+    runs   the numbers of the fine loops that each loop joins, outermost first
+    begin  the number of the parameter `begin`, if all that the group reads turns out to be needed
     """
 
     def __init__(self, program: Definitions, group: Group, stores: list[Value]) -> None:
         self.program, self.group, self.stores = program, group, stores
+        self.begin = len(group.leaves) + len(stores)
         halves = any(v.dtype.itemsize == 2 for v in stores if not self.is_full(v))
         self.column = not halves and is_simple_column(group.pattern or ())
         fine = [Counter(loop_range(0, n, i), n) for i, (n, _) in enumerate(group.factors)]
@@ -222,9 +225,9 @@ def generate(program_: Definitions, group: Group, stores: list[Value], buffer: B
     else:
         statement, writer, extent = rows(plan)
     signature = [p.dtype for p in writer.operands.values()] + ["i64", "i64"]
-    numbers = {parameter(BEGIN, "i64"): len(writer.operands)}
-    numbers[parameter(BEGIN + 1, "i64")] = len(writer.operands) + 1
-    code = renumbered(statement, numbers)
+    count = len(writer.operands)
+    numbers = {parameter(plan.begin + i, "i64"): parameter(count + i, "i64") for i in (0, 1)}
+    code = statement if count == plan.begin else substitute(statement, numbers)
     root = verified(program("kernel", signature, code), "lowering")
     operands = tuple(buffer(v) for v in writer.operands)
     written = {buffer(v) for v in stores}
@@ -238,20 +241,6 @@ def generate(program_: Definitions, group: Group, stores: list[Value], buffer: B
     return Kernel(name, tuple(writer.origins), reads, tuple(buffer(v) for v in stores), work, pairs)
 
 
-BEGIN = 100_000  # the parameters `begin` and `end` before it is known how many operands there are
-
-
-def renumbered(root: Node, numbers: dict[Node, int]) -> Node:
-    """The code with some parameters renumbered."""
-    new: dict[Node, Node] = {}
-    for node in root.toposort():
-        if node in numbers:
-            new[node] = parameter(numbers[node], node.dtype)
-        else:
-            new[node] = node.with_src(tuple(new[s] for s in node.src))
-    return new[root]
-
-
 def tiles_of(group: Group, stores: list[Value], extent: int) -> int:
     """How many tiles: of 20 us or more each, at most 32."""
     moved = sum(v.size * v.dtype.itemsize for v in (*group.leaves, *stores))
@@ -259,9 +248,9 @@ def tiles_of(group: Group, stores: list[Value], extent: int) -> int:
     return max(1, min(32, int(work / 20), extent))
 
 
-def outer_range() -> Node:
+def outer_range(plan: Plan) -> Node:
     """The outermost loop, over the tile's part."""
-    return loop_range(parameter(BEGIN, "i64"), parameter(BEGIN + 1, "i64"), 0)
+    return loop_range(parameter(plan.begin, "i64"), parameter(plan.begin + 1, "i64"), 0)
 
 
 def rows(plan: Plan) -> tuple[Node, Writer, int]:
@@ -271,7 +260,7 @@ def rows(plan: Plan) -> tuple[Node, Writer, int]:
     inner: list[Node] = []
     for i, (size, is_kept) in enumerate(plan.sizes()):
         first = is_kept and not kept
-        node = outer_range() if first else loop_range(0, size, i + 1)
+        node = outer_range(plan) if first else loop_range(0, size, i + 1)
         counters.append(Counter(node, size))
         (kept if is_kept else inner).append(node)
     writer = plan.writer(counters)
@@ -282,7 +271,7 @@ def rows(plan: Plan) -> tuple[Node, Writer, int]:
     extent = 1
     if kept:
         extent = next(n for n, is_kept in plan.sizes() if is_kept)
-    outer = kept or [outer_range()]
+    outer = kept or [outer_range(plan)]
     statement = body
     for node in reversed(outer):
         statement = [loop(node, *statement)]
@@ -309,7 +298,7 @@ def columns(plan: Plan) -> tuple[Node, Writer, int]:
     for i, (size, kept) in enumerate(sizes):
         first = i == 0 and kept
         size = size // step if i == until - 1 else size
-        nodes.append(outer_range() if first else loop_range(0, size, i + 1))
+        nodes.append(outer_range(plan) if first else loop_range(0, size, i + 1))
     results = [v for v in plan.stores if not plan.is_full(v)]
     others = [v for v in plan.stores if plan.is_full(v)]
     first_writer: Writer | None = None
@@ -339,7 +328,7 @@ def columns(plan: Plan) -> tuple[Node, Writer, int]:
     outer, reduced, inner = nodes[:at], nodes[at:until], nodes[until:]
     statements = [nest(inner, clear), nest(reduced, [nest(inner, body)])]
     extent = sizes[0][0] if outer else 1
-    for node in reversed(outer or [outer_range()]):
+    for node in reversed(outer or [outer_range(plan)]):
         statements = [loop(node, *statements)]
     return statements[0], first_writer, extent
 

@@ -215,12 +215,24 @@ def cost(root: Node) -> int:
     return sum(WEIGHTS.get(n.op, 1) for n in root.toposort())
 
 
+COSTS: dict[tuple, int | None] = {}  # by operator, parameters and types
+
+
 def cost_of(step: Step) -> int | None:
     """What an element of the step's result costs; None if it is no operator of this file."""
     if step.op.name not in POINTWISE and step.op.kind != "elementwise":
         return None
     if len(step.outputs) != 1:
         return None
+    types = tuple(None if v is None else v.dtype for v in (*step.inputs, *step.outputs))
+    key = step.op.name, step.op.formula, repr(step.params), types
+    if key not in COSTS:
+        COSTS[key] = find_cost(step)
+    return COSTS[key]
+
+
+def find_cost(step: Step) -> int | None:
+    """The same, by making an element."""
     try:
         operands: Operands = [
             None if v is None else parameter(i, value_type(v.dtype))
