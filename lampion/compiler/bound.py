@@ -129,8 +129,16 @@ class Program:
         if self.backward is not None:
             inputs = [self.array_of(captured.sources[i], leaves) for i in self.backward.inputs]
             node = self.backward.node(leaves, inputs, outputs)
-        made = [self.result(r, leaves, outputs, node) for r in captured.results]
-        return unflatten(captured.structure, iter(made))
+        results = captured.results
+        found = {
+            i: self.result(r, leaves, outputs, node)
+            for i, r in enumerate(results)
+            if r.kind not in ("same", "part")
+        }
+        for i, r in enumerate(results):
+            if i not in found:
+                found[i] = found[r.place] if r.kind == "same" else view_of(found[r.place], r)
+        return unflatten(captured.structure, iter([found[i] for i in range(len(results))]))
 
     def note_writes(self, leaves: Sequence[Tensor]) -> None:
         """Counts the versions of written memory on, as in-place operators do."""
@@ -156,10 +164,7 @@ class Program:
         if r.kind == "argument":
             return leaves[r.place]
         if r.kind == "view":
-            t = leaves[r.place] if r.place >= 0 else r.thing
-            for op, params in r.chain:
-                t = op(t, **params)
-            return t if r.grad is not None else detached(t)
+            return view_of(leaves[r.place] if r.place >= 0 else r.thing, r)
         t = wrap(outputs[r.place])
         if STATE.inference:
             t._inference = True
@@ -190,6 +195,13 @@ class GradientMemory:
         grad: Any = self.tensor
         count = 3 + (owner._grad is grad)  # the attribute, this variable, the call's argument
         return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) - 1 <= self.holders
+
+
+def view_of(t: Tensor, r: Result) -> Tensor:
+    """The view that a place of the result shows."""
+    for op, params in r.chain:
+        t = op(t, **params)
+    return t if r.grad is not None else detached(t)
 
 
 def detached(t: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class Result(NamedTuple):
 
     kind   "value": output `place`, with a gradient if `grad` says which of the differentiable
            ones it is; "argument": that argument; "view": of the argument or of `thing`, by `chain`;
-           "object": `thing` itself
+           "object": `thing` itself; "same": what is at that place of the result; "part": a view of
+           it
     spent  whether it requires grad, but its graph has been run and freed
     """
 
@@ -98,7 +99,11 @@ def assemble(tracer: Tracer, result: Any, name: str) -> Captured:
     leaves, structure = flatten(result)
     outputs: list[Value] = []
     roots: list[Tensor] = []
-    results = [result_of(tracer, leaf, outputs, roots) for leaf in leaves]
+    shared = [shared_with(tracer, leaves, i) for i in range(len(leaves))]
+    results = [
+        known or result_of(tracer, leaf, outputs, roots)
+        for leaf, known in zip(leaves, shared, strict=True)
+    ]
     memory: list[Value] = []
     gradients = [gradient_of(tracer, i, read, memory) for i, read in tracer.grads.items()]
     forward = list(tracer.steps)
@@ -171,6 +176,27 @@ def is_freed(tracer: Tracer, node: Node) -> bool:
             seen.add(id(e))
             stack.extend(e.edges)
     return False
+
+
+def shared_with(tracer: Tracer, leaves: list, i: int) -> Result | None:
+    """The place of a result that is another one's tensor, or shows its memory."""
+    leaf = leaves[i]
+    region = tracer.regions.find(leaf._data) if isinstance(leaf, Tensor) else None
+    if region is None or region.kind != "made":
+        return None
+    for k, other in enumerate(leaves[:i]):
+        if other is leaf:
+            return Result("same", k)
+    g = geometry(leaf._data)
+    for k, other in enumerate(leaves):
+        if not isinstance(other, Tensor) or tracer.regions.find(other._data) is not region:
+            continue
+        whole = geometry(other._data) == region.base and leaf._requires_grad <= other._requires_grad
+        first = k < i or (k > i and g != region.base)
+        if whole and first and tracer.explained(region, leaf, g):
+            grad = 0 if leaf._requires_grad else None
+            return Result("part", k, chain=region.chain(g), grad=grad)
+    return None
 
 
 def gradient_of(tracer: Tracer, i: int, read: bool, memory: list[Value]) -> Gradient:

@@ -69,8 +69,10 @@ def norm(x: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor | None:
     return total(wider * wider, dim, keepdim).sqrt().to(x.dtype)
 
 
-def logsumexp(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+def logsumexp(x: Tensor, dim: Any, keepdim: bool) -> Tensor | None:
     """The logarithm of a sum of exponentials, the largest taken out."""
+    if not x._data.size:
+        return None
     if dim is None:
         dim = tuple(range(x._data.ndim))
     wider = wide(x)
@@ -92,15 +94,19 @@ def nansum(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
 # -- softmax -----------------------------------------------------------------------------------
 
 
-def softmax(x: Tensor, dim: int) -> Tensor:
+def softmax(x: Tensor, dim: int) -> Tensor | None:
     """exp(x) / sum(exp(x))."""
+    if not x._data.size:
+        return None
     wider = wide(x)
     e = (wider - wider.amax(dim, True)).exp()
     return (e * (1 / e.sum(dim, True))).to(x.dtype)
 
 
-def log_softmax(x: Tensor, dim: int) -> Tensor:
+def log_softmax(x: Tensor, dim: int) -> Tensor | None:
     """x - log(sum(exp(x)))."""
+    if not x._data.size:
+        return None
     wider = wide(x)
     y = wider - wider.amax(dim, True)
     return (y - y.exp().sum(dim, True).log()).to(x.dtype)
@@ -156,9 +162,12 @@ def fixed_normalise(
 
 
 def weights_of(x: Tensor, target: Tensor, w: Any, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The classes, 0 where they do not count, and each position's weight."""
+    """The classes, 0 where they do not count, and each position's weight. Negative ones are no
+    classes: they get a number beyond all, for which a look-up gives nan.
+    """
     counts = target != ignore_index
     classes = target.where(counts, 0).long()
+    classes = classes.where(classes >= 0, x._data.shape[1])
     if w is None:
         return classes, counts.to(x.dtype)
     return classes, wide(w)[classes].where(counts, 0)
