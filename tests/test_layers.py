@@ -143,6 +143,7 @@ ORDER = {
         "lower_program",
         "passes",
         "lower_kernels",
+        "lower_check",
         "lower_scatter",
         "lower_templates",
         "lower_calls",

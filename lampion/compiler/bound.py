@@ -22,6 +22,7 @@ from .captured import Backward, Captured, Gradient, Result, like
 from .execute import Executable, laid_out
 from .graph import Graph, Value, contiguous_strides
 from .guards import Guards, Hooks
+from .stages import CheckFailed
 from .structure import unflatten
 from .trace import Source
 
@@ -276,5 +277,8 @@ class BackwardProgram:
             np.zeros(shape, dtype) if g is None else g._data.astype(dtype, copy=False)
             for g, (shape, dtype) in zip(cotangents, roots)
         ]
-        found = self.executable.run([*given, *saved, *self.constants])
+        try:
+            found = self.executable.run([*given, *saved, *self.constants])
+        except CheckFailed as error:
+            raise error.__cause__ or error from None
         return [None if i is None else wrap(found[i]) for i in self.backward.given]

@@ -30,6 +30,7 @@ from .entrance import Entrance, entrance
 from .execute import Executable, Interpreter
 from .graph import Graph
 from .guards import PLAIN, Fact, guards_of, is_module
+from .stages import CheckFailed
 from .structure import Structure, flatten
 from .trace import Failure, Tracer, tracer
 from .watch import TRACING, watching
@@ -159,12 +160,15 @@ class Function:
                 try:
                     result = made.run(tensors)
                     self.open(made, key, leaves, structure)
+                    return result
+                except CheckFailed:  # eagerly, the call raises its error
+                    break
                 finally:
                     made.busy.release()
-                return result
-        if key in self.eager or DISABLED.depth:
-            return self.function(*args, **kwargs)
-        return self.first_call(key, leaves, tensors, args, kwargs)
+        else:
+            if key not in self.eager and not DISABLED.depth:
+                return self.first_call(key, leaves, tensors, args, kwargs)
+        return self.function(*args, **kwargs)
 
     def open(self, program: Program, key: Any, leaves: list, structure: Structure) -> None:
         """Makes the program the one that the next call tries first."""

@@ -116,6 +116,7 @@ class Kernel:
     writes     buffers it fills completely, unless they are in `reads` too
     in_place   (read, written) pairs of equal type and size that may be the same memory: the element
                of one is read before, and only where, that of the other is written
+    check      whether the program stops if what it writes to its first operand is not 0
     """
 
     name: str
@@ -124,6 +125,7 @@ class Kernel:
     writes: tuple[Buffer, ...]
     work: Generated | Library | Host
     in_place: tuple[tuple[Buffer, Buffer], ...] = ()
+    check: bool = False
 
 
 @dataclass

@@ -15,11 +15,12 @@ from .lower_calls import call_kernels
 from .lower_kernels import generate
 from .lower_program import Call, Definitions, Place
 from .lower_values import Alias, Map
+from .passes.bounds import bounds
 from .passes.clean import clean
 from .passes.expand import expand
 from .passes.fuse import Fusion, Group
 
-PASSES = (expand, clean)
+PASSES = (bounds, expand, clean)
 
 
 def lower(graph: Graph) -> KernelList:

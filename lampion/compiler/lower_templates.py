@@ -13,6 +13,7 @@ from .attention import attention_calls, attention_gradient_calls
 from .conv import conv_calls
 from .graph import Step, Value, contiguous_strides
 from .kernels import Buffer, Kernel, Library, Slice
+from .lower_check import check_index
 from .lower_program import Definitions
 from .lower_scatter import scatter
 from .matmul import SUMS, matmul_calls
@@ -207,6 +208,7 @@ TEMPLATES: dict[str, Template] = {
     "scaled_dot_product_attention": attention,
     "scaled_dot_product_attention_gradient": attention,
     **dict.fromkeys(("embedding_gradient", "index_backward", "scatter", "scatter_add"), scatter),
+    "check_index": check_index,
 }
 
 

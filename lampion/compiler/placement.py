@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .arena import Lifetime, Plan, plan
-from .kernels import INPUTS, Buffer, Kernel, KernelList
+from .kernels import INPUTS, Buffer, Host, Kernel, KernelList
 
 
 @dataclass
@@ -39,7 +39,10 @@ class Placement:
 
 
 class Uses:
-    """The kernels that make and read each buffer; the end counts as one more kernel."""
+    """The kernels that make and read each buffer; the end counts as one more kernel.
+
+    sure  the last kernel that can stop the program: until then states must stay as they are
+    """
 
     def __init__(self, listed: KernelList) -> None:
         self.made: dict[Buffer, int] = {}
@@ -50,6 +53,8 @@ class Uses:
             for buffer in (*kernel.reads, *kernel.writes):
                 self.last[buffer] = number
         self.end = len(listed.kernels)
+        stops = (k.check or isinstance(k.work, Host) for k in listed.kernels)
+        self.sure = max((i for i, stop in enumerate(stops) if stop), default=-1)
 
     def keep(self, buffers: Iterable[Buffer]) -> None:
         """Notes that the content is needed at the end."""
@@ -105,10 +110,11 @@ def write_states(listed: KernelList, placement: Placement, uses: Uses) -> None:
 
 def fits(kernels: list[Kernel], state: Buffer, value: Buffer, uses: Uses) -> bool:
     """Whether `value` may be made in the memory of `state`: its old content is read no later, and
-    by the kernel that makes it only in place.
+    by the kernel that makes it only in place; and nothing stops the program any more.
     """
     made, last = uses.made[value], uses.last.get(state, -1)
-    return last < made or (last == made and (state, value) in kernels[made].in_place)
+    free = last < made or (last == made and (state, value) in kernels[made].in_place)
+    return free and made > uses.sure
 
 
 def work_in_place(kernel: Kernel, number: int, placement: Placement, uses: Uses) -> None:

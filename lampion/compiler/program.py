@@ -25,7 +25,7 @@ from .graph import Graph
 from .kernels import Buffer, Host, Kernel, KernelList, Library
 from .lower import lower
 from .placement import Placement, place
-from .stages import Call
+from .stages import Call, CheckFailed
 from .tasks import Planner, Task
 
 Spans = tuple[list[int], list[int]]  # where memory begins and ends, in order
@@ -89,7 +89,7 @@ class Instance:
         function = task.function
         if isinstance(function, str):
             function = self.program.code.address(function)
-        return Call(function, bytes(job), task.tiles, tuple(pointers), task.name)
+        return Call(function, bytes(job), task.tiles, tuple(pointers), task.name, task.check)
 
     def begin(self, originals: Sequence[ndarray], outputs: list[ndarray]) -> list[ndarray]:
         """Notes where inputs and outputs are; gives the arrays that stand for them. A state that is
@@ -121,8 +121,11 @@ class Instance:
             self.host(part, given)
 
     def host(self, work: Host, given: list[ndarray]) -> None:
-        """Calls a host function."""
-        results = work.function(*(self.array(buffer, given) for buffer in work.reads))
+        """Calls a host function; raises CheckFailed if it raises."""
+        try:
+            results = work.function(*(self.array(buffer, given) for buffer in work.reads))
+        except Exception as error:
+            raise CheckFailed(f"[compile] {error}") from error
         results = results if isinstance(results, tuple) else (results,)
         for buffer, result in zip(work.writes, results, strict=True):
             np.copyto(self.array(buffer, given), result)
@@ -166,7 +169,8 @@ class Program:
     def run(self, inputs: Sequence[ndarray]) -> list[ndarray]:
         """Runs it on arrays in the order of the graph's inputs (constants' are not read) and gives
         new arrays for its outputs; states are written in place. Raises TypeError for an array of
-        another type and ValueError for one of another shape.
+        another type, ValueError for one of another shape, and CheckFailed for an index that is
+        out of bounds or a host function that raises; then no state has been written.
         """
         originals = [array for array, used in zip(inputs, self.used, strict=True) if used]
         outputs = self.new_outputs()

@@ -35,6 +35,7 @@ class Task:
     pointers   (byte offset in the job, buffer, bytes from its beginning): which addresses go where
     epilogue   the name of the epilogue, if it has one
     hooks      byte offsets in the job for the epilogue's address, for its job's, and its job
+    check      whether it can stop the program (see stages.Call)
     """
 
     kernels: tuple[Kernel, ...]
@@ -45,6 +46,7 @@ class Task:
     name: str
     epilogue: str = ""
     hooks: tuple[tuple[int, ...], tuple[int, ...], int] = ((), (), 0)
+    check: bool = False
 
 
 class Planner:
@@ -84,7 +86,8 @@ class Planner:
         piece += -piece % work.grain
         pointers = in_order(addresses)
         job = bytes(8 * len(addresses)) + struct.pack("<2q", work.extent, piece)
-        return Task((kernel,), function, job, -(-work.extent // piece), pointers, kernel.name)
+        tiles = -(-work.extent // piece)
+        return Task((kernel,), function, job, tiles, pointers, kernel.name, check=kernel.check)
 
     def row(self, numbered: list[tuple[int, Kernel]]) -> Task:
         """Small kernels as one stage."""
@@ -162,9 +165,9 @@ def in_order(addresses: list[Buffer], start: int = 0) -> tuple[Pointer, ...]:
 
 
 def is_small(kernel: Kernel) -> bool:
-    """Whether a kernel is generated and runs in one tile."""
+    """Whether a kernel is generated, runs in one tile, and need not be a stage of its own."""
     work = kernel.work
-    return isinstance(work, Generated) and work.tiles == 1 and work.extent > 0
+    return not kernel.check and isinstance(work, Generated) and work.tiles == 1 and work.extent > 0
 
 
 def number_places(memories: list[Buffer]) -> tuple[tuple[Place, ...], list[Buffer]]:

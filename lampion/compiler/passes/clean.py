@@ -1,10 +1,11 @@
-"""Equal steps once, unused ones not at all. May import graph and core.op."""
+"""Equal steps once, unused ones not at all. May import graph and bounds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..graph import Graph, Step, Value
+from .bounds import CHECK
 
 
 def key_of(step: Step, known: dict[Value, Value]) -> Any:
@@ -36,12 +37,12 @@ def merged(graph: Graph) -> Graph:
 
 
 def clean(graph: Graph) -> Graph:
-    """The graph with equal steps merged and those without use dropped."""
+    """The graph with equal steps merged and those without use dropped, but for checks."""
     graph = merged(graph)
     needed = set(graph.results())
     kept: list[Step] = []
     for step in reversed(graph.steps):
-        if not needed.isdisjoint(step.outputs):
+        if step.op is CHECK or not needed.isdisjoint(step.outputs):
             kept.append(step)
             needed.update(v for v in step.inputs if v is not None)
     steps = kept[::-1]
