@@ -37,12 +37,15 @@ def merged(graph: Graph) -> Graph:
 
 
 def clean(graph: Graph) -> Graph:
-    """The graph with equal steps merged and those without use dropped, but for checks."""
+    """The graph with equal steps merged and those without use dropped, but for checks and draws
+    of random numbers: the ones after them depend on how many there were.
+    """
     graph = merged(graph)
     needed = set(graph.results())
     kept: list[Step] = []
     for step in reversed(graph.steps):
-        if step.op is CHECK or not needed.isdisjoint(step.outputs):
+        stays = step.op is CHECK or step.op.random
+        if stays or not needed.isdisjoint(step.outputs):
             kept.append(step)
             needed.update(v for v in step.inputs if v is not None)
     steps = kept[::-1]

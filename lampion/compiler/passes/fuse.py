@@ -183,7 +183,8 @@ class Fusion:
         alone = Group(-1, tuple((n, True) for n in source.shape if n > 1))
         if isinstance(how, Reduction):
             alone.pattern = how.pattern
-            alone.factors = marked(alone.factors, how.pattern)
+            cut = refined(alone.factors, tuple(n for n, _ in how.pattern))
+            alone.factors = how.pattern if cut is None else marked(cut, how.pattern)
         leaves, factors = self.walk(value, alone)
         for group in self.candidates(leaves, source.size, value.size):
             try:
