@@ -47,7 +47,7 @@ class Interpreter:
         for number, step in enumerate(graph.steps):
             found = step.op.kernel(*[values[v] for v in step.inputs], **step.params)
             found = found if found.__class__ is tuple else (found,)
-            values.update(zip(step.outputs, found))
+            values.update(zip(step.outputs, map(np.asarray, found)))  # sums may be bare numbers
             for value in self.done.get(number, ()):
                 del values[value]
         owned = [np.array(values[v], order="K") for _, v in graph.writes]
