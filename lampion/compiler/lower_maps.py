@@ -11,10 +11,10 @@ from collections.abc import Callable
 from . import lower_scalar
 from .formula import Unsupported
 from .graph import Step, Value, contiguous_strides
-from .ir import Node
+from .ir import Node, constant
 from .lower_index import Index, broadcast
 from .lower_moves import MAPS
-from .lower_scalar import storage_type
+from .lower_scalar import storage_type, value_type
 from .lower_values import NO_ALIAS, Alias, Map, Reader, place, strided_dummy
 
 # -- pointwise ---------------------------------------------------------------------------------
@@ -88,6 +88,12 @@ ALIASES: dict[str, Callable[[Step], list[Alias] | None]] = {
 }
 
 
+def nothing(step: Step) -> Callable:
+    """An element of an array that has none: its loops never run."""
+    zero = constant(0, value_type(step.outputs[0].dtype))
+    return lambda reader, index: zero
+
+
 def definitions(step: Step) -> list[Alias] | list[Map] | None:
     """How each result of a step is made of its inputs, or None if this file cannot say."""
     aliases = ALIASES.get(step.op.name, views)(step)
@@ -99,7 +105,7 @@ def definitions(step: Step) -> list[Alias] | list[Map] | None:
                 storage_type(value.dtype)
         if step.op.name in MAPS:
             make, cost = MAPS[step.op.name]
-            return [Map(make(step), cost)]
+            return [Map(make(step) if step.outputs[0].size else nothing(step), cost)]
         found = pointwise(step)
         return None if found is None else [found]
     except Unsupported:
