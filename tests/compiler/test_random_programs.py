@@ -208,7 +208,7 @@ OPERATIONS = {
     "mean": lambda x, y, n: x.mean(dim_of(x, n), keepdim=True),
     "amax": lambda x, y, n: x.amax(dim_of(x, n), keepdim=bool(n & 4)),
     "total": lambda x, y, n: x.sum() * 0.1,
-    "variance": lambda x, y, n: x.var(unbiased=False),
+    "variance": lambda x, y, n: x.var(unbiased=False) if x.numel() else x.sum(),
     "softmax": lambda x, y, n: x.softmax(dim_of(x, n)),
     "log_softmax": lambda x, y, n: x.log_softmax(dim_of(x, n)),
     "layer_norm": lambda x, y, n: torch.nn.functional.layer_norm(x, x.shape[-1:]) if x.dim() else x,
