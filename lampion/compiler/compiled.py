@@ -30,6 +30,7 @@ from .entrance import Entrance, entrance
 from .execute import Executable, Interpreter
 from .graph import Graph
 from .guards import PLAIN, Fact, guards_of, is_module
+from .passes.bounds import bounds
 from .stages import CheckFailed
 from .structure import Structure, flatten
 from .trace import Failure, Tracer, tracer
@@ -51,21 +52,26 @@ FUNCTIONS: WeakSet[Function] = WeakSet()  # all that there are, for `reset`
 def native(graph: Graph) -> Executable:
     """One native program; where nothing can be compiled, the interpreter."""
     if not runtime.available():
-        return Interpreter(graph)
+        return interpreted(graph)
     try:
         return program.build(graph)
     except Exception as error:
         if flags.check:
             raise
         warnings.warn(f"[compile] {graph.name} runs in the interpreter: {error!r}", stacklevel=2)
-        return Interpreter(graph)
+        return interpreted(graph)
+
+
+def interpreted(graph: Graph) -> Executable:
+    """The steps one after the other."""
+    return Interpreter(bounds(graph))
 
 
 BACKENDS: dict[str, Build] = {
     "inductor": native,
     "native": native,
-    "eager": Interpreter,
-    "interpreter": Interpreter,
+    "eager": interpreted,
+    "interpreter": interpreted,
 }
 
 
@@ -146,6 +152,7 @@ class Function:
             made = way[0](*args)
             if made is not None:
                 return way[1](made, args)
+        del way  # another one may take its memory
         return self.long_way(args, kwargs)
 
     def long_way(self, args: tuple, kwargs: dict) -> Any:

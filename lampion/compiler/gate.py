@@ -144,6 +144,22 @@ class Outcome(NamedTuple):
     writes: Sequence[Tensor] = ()
 
 
+@cache
+def method() -> Method:
+    """What CPython knows of the built-ins: the same for all, as one that dies looks at it."""
+    return Method(b"gate", native().address("gate"), METH_FASTCALL, b"A compiled program.")
+
+
+class Lease:
+    """Memory of a program, given back when nobody can run in it any more."""
+
+    def __init__(self, program: Program) -> None:
+        self.program, self.instance = program, program.take()
+
+    def __del__(self) -> None:
+        self.program.idle.append(self.instance)
+
+
 class Gate:
     """The built-in `call(*arguments)` of a program: a tuple of new tensors, the program's outputs,
     or None where something is not as it was, or a check of the program fails; then nothing has been
@@ -171,7 +187,8 @@ class Gate:
         outcome: Outcome | None = None,
         mode: int | None = None,
     ) -> None:
-        self.program, self.instance = program, program.take()
+        self.program, self.lease = program, Lease(program)
+        self.instance = self.lease.instance
         self.context = Context()
         self.kept: dict[str, Any] = {}
         self.cells: dict[int, ctypes.c_double] = {}
@@ -193,13 +210,12 @@ class Gate:
         self.call = self.builtin()
 
     def builtin(self) -> Callable[..., Any]:
-        """The CPython built-in."""
-        method = Method(b"gate", native().address("gate"), METH_FASTCALL, b"A compiled program.")
+        """The CPython built-in; it keeps alive all that it reads, whatever becomes of the gate."""
         make = ctypes.pythonapi.PyCFunction_NewEx
         make.restype = ctypes.py_object
-        make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-        self.kept["method"] = method
-        return make(ctypes.addressof(method), ctypes.addressof(self.context), None)
+        make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
+        holder = self.context, self.kept, self.cells, self.lease
+        return make(ctypes.addressof(method()), ctypes.addressof(self.context), holder)
 
     def table(self, name: str, kind: Any, rows: Sequence[Sequence[int]], count: str = "") -> None:
         """Puts a table of records into the context."""
@@ -315,12 +331,6 @@ class Gate:
         rows = [(word.address, word.value, word.kind == "at most") for word in every]
         self.kept["guarded"] = keep
         self.table("words", WordRecord, rows, "word_count")
-
-    def __del__(self) -> None:
-        """Gives the memory back to the program."""
-        instance = getattr(self, "instance", None)
-        if instance is not None:
-            self.program.idle.append(instance)
 
 
 def can_pass(program: Program) -> bool:
