@@ -159,7 +159,7 @@ def as_item(item: Any, select: bool) -> Any:
     if dtype not in (dtypes.int64, dtypes.int32, dtypes.bool):
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if select and item._data.ndim == 0 and dtype is not dtypes.bool and item.interpreter is None:
-        return int(item._data)
+        return int(item.concrete("a tensor as a single index"))
     return item
 
 

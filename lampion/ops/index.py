@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
-from ..core.graph import STATE
+from ..core.graph import GENERAL, STATE
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import CAST
 from ..core.quick import quick_record
@@ -406,19 +406,19 @@ def one_index(indices: list[Tensor]) -> Tensor:
     """Indices of several dimensions, broadcast and stacked; a single one as it is."""
     if len(indices) == 1:
         return indices[0]
-    if all(i.interpreter is None for i in indices):
-        arrays = [i._data for i in indices]
-        try:
-            if any(a.shape != arrays[0].shape for a in arrays):
-                arrays = list(np.broadcast_arrays(*arrays))
-            return wrap(np.array(arrays))
-        except ValueError:
-            shapes = ", ".join(str(list(i._data.shape)) for i in indices)
-            raise IndexError(
-                "shape mismatch: indexing tensors could not be broadcast together with shapes "
-                f"{shapes}"
-            ) from None
-    return TENSOR_NAMES["stack"](broadcast_tensors(*[i.long() for i in indices]))
+    shapes = [i._data.shape for i in indices]
+    alike = all(shape == shapes[0] for shape in shapes)
+    try:
+        shape = shapes[0] if alike else np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise IndexError(
+            "shape mismatch: indexing tensors could not be broadcast together with shapes "
+            f"{', '.join(str(list(shape)) for shape in shapes)}"
+        ) from None
+    if STATE.mode == GENERAL:  # interpreters, and traces, are to see it
+        return TENSOR_NAMES["stack"](broadcast_tensors(*[i.long() for i in indices]))
+    arrays = [i._data for i in indices]
+    return wrap(np.array(arrays if alike else [np.broadcast_to(a, shape) for a in arrays]))
 
 
 def put_at(
