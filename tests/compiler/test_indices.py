@@ -6,13 +6,14 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion as torch
-from lampion.compiler import program
+from lampion.compiler import lower, program
 from lampion.compiler.graph import Graph, Input, Step, Value
 from lampion.compiler.passes.bounds import CHECK, bounds
 from lampion.compiler.stages import CheckFailed
 from lampion.core.op import OPS
 from lampion.nn import functional as F
 
+from .guarded import guarded
 from .lowering import graph_of
 
 WORDS, WIDTH = 20, 16
@@ -318,3 +319,30 @@ def test_an_old_gate_that_dies_reads_no_freed_memory():
             optimizer.zero_grad()
             compiled(x, y)
             assert np.isfinite(compiled(x, y).item())
+
+
+ACCESSES = {
+    "rows": lambda x, i: x[i],
+    "gather": lambda x, i: x.gather(0, i.unsqueeze(1)),
+    "scatter": lambda x, i: x.scatter(0, i.unsqueeze(1), 1.0),
+    "scatter_add": lambda x, i: x.scatter_add(0, i.unsqueeze(1), x[:3, :1]),
+    "embedding": lambda x, i: torch.autograd.grad(F.embedding(i, x.requires_grad_()).sum(), x)[0],
+    "loss": lambda x, i: F.cross_entropy(x[:3], i),
+}
+
+
+@pytest.mark.parametrize("side", ["begin", "end"])
+@pytest.mark.parametrize("name", ACCESSES)
+def test_accesses_stay_inside_even_without_checks(name, side, monkeypatch):
+    """A check stops the stages after it; stages alone are safe too."""
+    monkeypatch.setattr(lower, "PASSES", lower.PASSES[1:])
+    table, index = np.ones((6, 64), np.float32), np.array([0, 1, 2])
+    graph, _ = graph_of(ACCESSES[name], table, index)
+    made = program.build(graph)
+    x, i = guarded(table.shape, table.dtype, side), guarded(index.shape, index.dtype, side)
+    x[...] = table
+    constants = [item.data for item in graph.inputs[2:]]
+    for bad in (64, -65, 1 << 20, -(1 << 20), (1 << 63) - 1, -(1 << 63)):
+        i[...] = [0, bad, 2]
+        made.run([x, i, *constants])
+        np.testing.assert_array_equal(x, table)
