@@ -12,6 +12,7 @@ from ..config import flags
 from .graph import Graph, Value, contiguous_strides
 from .kernels import Buffer, Host, Kernel, KernelList
 from .lower_calls import call_kernels
+from .lower_epilogue import finish, with_epilogue
 from .lower_kernels import generate
 from .lower_program import Call, Definitions, Place
 from .lower_values import Alias, Map
@@ -104,11 +105,32 @@ class Lowering:
     def kernels(self, group: Group) -> list[Kernel]:
         """The kernels of a group; none where nothing is kept of what it makes."""
         if group.call is not None:
-            return call_kernels(self.program, group.call, self.buffer)
+            return self.call_kernels(group, group.call)
         stores = [v for v in group.members if v in self.fusion.stored]
         if not stores:
             return []
         return [generate(self.program, group, stores, self.buffer)]
+
+    def call_kernels(self, group: Group, call: Call) -> list[Kernel]:
+        """The kernels of a call, with what its epilogue makes."""
+        outs = call.step.outputs
+        stores = [v for v in group.members if v in self.fusion.stored and v not in outs]
+        if not stores:
+            return call_kernels(self.program, call, self.buffer)
+        self.share(outs[0], stores)
+        epilogue, pairs = finish(self.program, group, stores, self.buffer)
+        (kernel,) = call_kernels(self.program, call, self.buffer, epilogue)
+        return [with_epilogue(self.program, kernel, group, [self.buffer(v) for v in stores], pairs)]
+
+    def share(self, out: Value, stores: list[Value]) -> None:
+        """Lets what only the epilogue reads use the memory of a value that the epilogue makes, one
+        that is not to be made in a state's memory.
+        """
+        if out not in self.fusion.stored:
+            states = {self.results[v] for _, v in self.graph.writes}
+            alike = [v for v in stores if v.dtype == out.dtype and v not in states]
+            if alike:
+                self.buffers[out] = self.buffer(alike[0])
 
 
 def empty_kernel(buffer: Buffer) -> Kernel:

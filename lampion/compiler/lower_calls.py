@@ -12,16 +12,18 @@ from numpy import ndarray
 from numpy.lib.stride_tricks import as_strided
 
 from .graph import Value, contiguous_strides
-from .kernels import Buffer, Host, Kernel
+from .kernels import Buffer, Epilogue, Host, Kernel
 from .lower_program import Call, Definitions, Place
 from .lower_templates import library
 
 Buffers = Callable[[Value], Buffer]
 
 
-def call_kernels(program: Definitions, call: Call, buffer: Buffers) -> list[Kernel]:
-    """The kernels that run a step."""
-    found = library(program, call.step, buffer)
+def call_kernels(
+    program: Definitions, call: Call, buffer: Buffers, epilogue: Epilogue | None = None
+) -> list[Kernel]:
+    """The kernels that run a step, and at its end the epilogue."""
+    found = library(program, call.step, buffer, epilogue)
     return [host(program, call, buffer)] if found is None else found
 
 

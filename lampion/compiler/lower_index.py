@@ -132,6 +132,16 @@ def broadcast(
         return index
     if all(n == 1 for n in source):
         return Index()
-    lead = len(shape) - len(source)
-    strides = [0 if n == 1 else s for n, s in zip(source, contiguous_strides(source))]
-    return count(digits(index, shape, node)[lead:], strides)
+    padded = (*(1 for _ in range(len(shape) - len(source))), *source)
+    sizes, repeats = list[int](), list[bool]()  # neighbours that are both repeated, or both not
+    for size, own in zip(shape, padded, strict=True):
+        if size == 1:
+            continue
+        if repeats and repeats[-1] == (own == 1):
+            sizes[-1] *= size
+        else:
+            sizes.append(size)
+            repeats.append(own == 1)
+    inside = contiguous_strides([1 if r else n for n, r in zip(sizes, repeats, strict=True)])
+    strides = [0 if r else s for s, r in zip(inside, repeats, strict=True)]
+    return count(digits(index, sizes, node), strides)

@@ -26,7 +26,7 @@ from .ir import (
 )
 from .kernels import Buffer, Generated, Kernel
 from .lower_index import Counter, Index, as_node, count, digits
-from .lower_program import Definitions
+from .lower_program import Call, Definitions
 from .lower_reduce import COMBINE, Reduction, as_ordered, from_ordered
 from .lower_scalar import rounded, storage_type, value_type
 from .lower_values import Alias, Map, Reader
@@ -97,7 +97,7 @@ class Writer:
         if isinstance(how, Alias):
             places = digits(index, value.shape, self.node)
             return self.read(how.base, count(places, how.strides, how.offset))
-        if value in self.group.members:
+        if value in self.group.members and not isinstance(how, Call):
             if isinstance(how, Reduction):
                 return self.reduced(value, how)
             assert isinstance(how, Map)
@@ -236,7 +236,8 @@ def generate(program_: Definitions, group: Group, stores: list[Value], buffer: B
     grain = 64 if pure and extent >= 1024 else 1
     work = Generated(root, operands, extent, tiles, grain)
     reads = tuple(b for b in operands if b not in written)
-    pairs = () if plan.column else in_place(plan, writer, statement, buffer)
+    places = {v: writer.full if plan.is_full(v) else writer.kept for v in stores}
+    pairs = () if plan.column else in_place(places, writer, statement, buffer)
     name = " ".join(writer.origins)
     return Kernel(name, tuple(writer.origins), reads, tuple(buffer(v) for v in stores), work, pairs)
 
@@ -334,26 +335,25 @@ def columns(plan: Plan) -> tuple[Node, Writer, int]:
 
 
 def in_place(
-    plan: Plan, writer: Writer, statement: Node, buffer: Buffers
+    places: dict[Value, Index], writer: Writer, statement: Node, buffer: Buffers
 ) -> tuple[tuple[Buffer, Buffer], ...]:
     """Pairs of a leaf and a result that may share memory: the leaf is read only at the place where
-    the loops are, and the statement that writes the result has read it there.
+    the result is written, and the statement that writes it has read it there.
     """
     met: dict[Value, set[Index]] = {}
     for value, index, mask in writer.memo:
-        if value in writer.operands and value not in plan.group.members:
+        if value in writer.operands and value not in writer.group.members:
             met.setdefault(value, set()).add(index if mask is None else Index((), -1))
     loads: dict[Node, set[Node]] = {}
     for node in statement.toposort():
         if node.op == "store":
             loads[node.src[0]] = direct_loads(node.src[2])
     pairs = []
-    for result in plan.stores:
-        place = writer.full if plan.is_full(result) else writer.kept
+    for result, place in places.items():
         read = {pointer.src[0] for pointer in loads.get(writer.operands[result], ())}
-        for leaf, places in met.items():
+        for leaf, found in met.items():
             alike = leaf.dtype == result.dtype and leaf.size == result.size
-            if alike and places == {place} and writer.operands[leaf] in read:
+            if alike and found == {place} and writer.operands[leaf] in read:
                 pairs.append((buffer(leaf), buffer(result)))
     return tuple(pairs)
 

@@ -12,8 +12,9 @@ import numpy as np
 from .attention import attention_calls, attention_gradient_calls
 from .conv import conv_calls
 from .graph import Step, Value, contiguous_strides
-from .kernels import Buffer, Kernel, Library, Slice
+from .kernels import Buffer, Epilogue, Kernel, Library, Slice
 from .lower_check import check_index
+from .lower_matrix import folded, is_contiguous, layout_of
 from .lower_program import Definitions
 from .lower_scatter import scatter
 from .matmul import SUMS, matmul_calls
@@ -28,34 +29,31 @@ def operand(program: Definitions, value: Value, buffer: Buffers) -> Operand:
     """Where a value lies, and in which buffer."""
     place = program.place(value)
     assert place is not None
-    layout = Layout(value.shape, place.strides, value.dtype.name)
+    layout = layout_of(program, value)
     memory = buffer(place.root)
     if not place.offset:
         return layout, memory
     return layout, Slice(memory, place.offset * value.dtype.itemsize)
 
 
-def is_contiguous(program: Definitions, value: Value) -> bool:
-    """Whether a value lies in memory row by row."""
-    place = program.place(value)
-    return place is not None and place.strides == contiguous_strides(value.shape)
-
-
 def kernel_of(
-    step: Step, calls: tuple[Call, ...], operands: list, sizes: tuple[int, ...] = ()
-) -> list[Kernel]:
+    step: Step, calls: tuple[Call, ...], operands: list, sizes: tuple[int, ...] = (),
+    epilogue: Epilogue | None = None,
+) -> list[Kernel]:  # fmt: skip
     """The kernel that makes a template's calls; `sizes` are the bytes of its temporaries."""
     temporaries = [Buffer("temporary", (size,), np.dtype(np.uint8), -1) for size in sizes]
-    return [several(step, calls, [*operands, *temporaries], len(operands) - 1)]
+    return [several(step, calls, [*operands, *temporaries], len(operands) - 1, epilogue)]
 
 
-def several(step: Step, calls: tuple[Call, ...], operands: list, inputs: int) -> Kernel:
+def several(
+    step: Step, calls: tuple[Call, ...], operands: list, inputs: int,
+    epilogue: Epilogue | None = None,
+) -> Kernel:  # fmt: skip
     """The kernel of calls that read the first operands and write the others."""
     given, made = operands[:inputs], operands[inputs:]
     reads = tuple(dict.fromkeys(o.buffer if isinstance(o, Slice) else o for o in given))
-    return Kernel(
-        step.op.name, (step.op.name,), reads, tuple(made), Library(calls, tuple(operands))
-    )
+    work = Library(calls, tuple(operands), epilogue)
+    return Kernel(step.op.name, (step.op.name,), reads, tuple(made), work)
 
 
 # -- products ----------------------------------------------------------------------------------
@@ -75,7 +73,9 @@ def turned(layout: Layout) -> Layout:
     return Layout(layout.shape[::-1], layout.strides[::-1], layout.dtype)
 
 
-def product(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+def product(
+    program: Definitions, step: Step, buffer: Buffers, epilogue: Epilogue | None
+) -> list[Kernel] | None:
     """a @ b, or x @ w.T + bias."""
     values = [v for v in step.inputs if v is not None]
     out = step.outputs[0]
@@ -99,9 +99,12 @@ def product(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] |
         bias = rest[0][0]
         if bias.shape != c.shape[-1:] or bias.strides != (1,) or out.dtype.itemsize < 4:
             return None
-    calls = matmul_calls(a, b, c, bias=bias)
+    rows = folded(a) if epilogue is not None and len(b.shape) == 2 else None
+    if rows is not None:
+        a, c = rows, Layout((rows.shape[0], shape[-1]), (shape[-1], 1), c.dtype)
+    calls = matmul_calls(a, b, c, bias=bias, epilogue=epilogue is not None)
     operands = [a_memory, b_memory, *(memory for _, memory in rest), buffer(out)]
-    return kernel_of(step, calls, operands)
+    return kernel_of(step, calls, operands, (), epilogue)
 
 
 # -- convolutions ------------------------------------------------------------------------------
@@ -113,7 +116,9 @@ KINDS = {
 }
 
 
-def convolution(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+def convolution(
+    program: Definitions, step: Step, buffer: Buffers, epilogue: Epilogue | None
+) -> list[Kernel] | None:
     """A convolution or one of its gradients."""
     kind, steps, out = KINDS[step.op.name], step.params["steps"], step.outputs[0]
     values = [v for v in step.inputs if v is not None]
@@ -128,8 +133,9 @@ def convolution(program: Definitions, step: Step, buffer: Buffers) -> list[Kerne
         "input": (own, second, first),
         "weight": (first, own, second),
     }
-    calls, sizes = conv_calls(kind, *order[kind], steps, bool(bias))
-    return kernel_of(step, calls, [*(memory for _, memory in found), buffer(out)], sizes)
+    calls, sizes = conv_calls(kind, *order[kind], steps, bool(bias), epilogue is not None)
+    operands = [*(memory for _, memory in found), buffer(out)]
+    return kernel_of(step, calls, operands, sizes, epilogue)
 
 
 def fits(program: Definitions, values: list[Value], out: Value) -> bool:
@@ -201,9 +207,11 @@ def in_rows(program: Definitions, value: Value) -> bool:
 
 
 Template = Callable[[Definitions, Step, Buffers], list[Kernel] | None]
-TEMPLATES: dict[str, Template] = {
+FINISHED: dict[str, Callable[..., list[Kernel] | None]] = {  # they take an epilogue too
     **dict.fromkeys(("mm", "bmm", "matmul", "mv", "dot", "linear"), product),
     **dict.fromkeys(KINDS, convolution),
+}
+TEMPLATES: dict[str, Template] = {
     **dict.fromkeys(POOLS, pooling),
     "scaled_dot_product_attention": attention,
     "scaled_dot_product_attention_gradient": attention,
@@ -212,7 +220,11 @@ TEMPLATES: dict[str, Template] = {
 }
 
 
-def library(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+def library(
+    program: Definitions, step: Step, buffer: Buffers, epilogue: Epilogue | None = None
+) -> list[Kernel] | None:
     """The kernels of a step's template; None where there is none for it."""
+    if step.op.name in FINISHED:
+        return FINISHED[step.op.name](program, step, buffer, epilogue)
     template = TEMPLATES.get(step.op.name)
     return None if template is None else template(program, step, buffer)

@@ -3,7 +3,8 @@
 A group is one space of iterations, all dimensions kept or some reduced, and the values made in it.
 Values are visited in order; each joins the group of something it reads (or one that reads the same)
 if every member it reads is read at the very place the loops are at, and no cycle arises. The greedy
-walk is that of TorchInductor's scheduler, on definitions instead of buffers.
+walk is that of TorchInductor's scheduler, on definitions instead of buffers. What is made of a
+product or convolution element by element joins its call, as an epilogue.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from math import prod
 from ..graph import Value, contiguous_strides
 from ..ir import loop_range
 from ..lower_index import Counter, Index, count, digits
-from ..lower_program import Call, Definitions, reads_of
+from ..lower_matrix import matrix_of
+from ..lower_program import Call, Definitions, canonical, reads_of
 from ..lower_reduce import Pattern, Reduction, is_column, kept_size
 from ..lower_values import Alias, Map
 
@@ -33,9 +35,10 @@ class Recut(Exception):
 
 
 class Group:
-    """Values made by one kernel, or (with `call`) a call.
+    """Values made by one kernel, or (with `call`) a call and those made by its epilogue.
 
-    factors  the loops, outermost first; their product is the number of iterations
+    factors  the loops, outermost first; their product is the number of iterations. Those of a
+             call: batches, rows and columns; none if it takes no epilogue
     leaves   values read from memory
     before   bits of the groups that must run first
     """
@@ -130,18 +133,41 @@ class Fusion:
             if isinstance(how, Call):
                 self.home[value] = calls.get(id(how)) or calls.setdefault(id(how), self.call(how))
                 self.home[value].members[value] = None
-            elif value.size and not isinstance(how, Alias) and not program.is_inline(value):
-                self.place(value, how)
+            elif value.size and not isinstance(how, Alias):
+                if not program.is_inline(value):
+                    self.place(value, how)
+                elif isinstance(how, Map) and how.reads is not None:
+                    self.finish(value, how)
 
     # -- calls -------------------------------------------------------------------------------
 
     def call(self, how: Call) -> Group:
         """A group for a step that reads memory."""
-        group = self.new((), how)
+        matrix = matrix_of(self.program, how.step) or ()
+        group = self.new(tuple((n, True) for n in matrix), how)
         for value in how.step.inputs:
             if value is not None:
                 self.need(self.in_memory(value), group)
         return group
+
+    def finish(self, value: Value, how: Map) -> None:
+        """Puts a value that could be recomputed into the epilogue of the call whose result only it
+        reads: there it costs no memory.
+        """
+        program = self.program
+        for source, _ in reads_of(how, canonical(value)):
+            group = self.home.get(source)
+            if group is None or group.call is None or not group.factors:
+                continue
+            if program.uses[source] > 1 or not program.weight(value)[0]:
+                continue
+            try:
+                found = self.join(value, how, group)
+            except Misfit:
+                continue
+            program.kept.add(value)
+            self.settle(value, group, *found)
+            return
 
     def in_memory(self, value: Value) -> Value:
         """The value's root, put into memory in a group of its own if it would be recomputed."""
@@ -216,13 +242,14 @@ class Fusion:
         for leaf in leaves:
             if leaf in self.home:
                 found[self.home[leaf]] = None
-        made = sorted(found, key=lambda g: -g.number)
-        same = [g for leaf in leaves if leaf.size * 4 >= size for g in self.readers.get(leaf, ())]
-        both = dict.fromkeys((*made, *sorted(set(same), key=lambda g: -g.number)))
+        made = sorted(found, key=lambda g: (g.call is None, -g.number))
+        large = [leaf for leaf in leaves if leaf.size * 4 >= size]
+        same = {g for leaf in large for g in self.readers.get(leaf, ()) if g.call is None}
+        both = dict.fromkeys((*made, *sorted(same, key=lambda g: -g.number)))
         fitting = [
             g
             for g in both
-            if g.call is None
+            if (g.call is None or g.factors)
             and (g.size == size or kept_size(g.factors) == own)
             and len(g.members) < MOST_MEMBERS
             and len(g.leaves) < MOST_LEAVES
@@ -234,9 +261,11 @@ class Fusion:
         self, value: Value, how: object, group: Group
     ) -> tuple[list[Value], tuple[Factor, ...]]:
         """What the value would read in the group, and the group's loops; raises Misfit."""
-        trial = Group(group.number, group.factors)
+        trial = Group(group.number, group.factors, group.call)
         trial.members, trial.pattern = group.members, group.pattern
         if isinstance(how, Reduction):
+            if group.call is not None:
+                raise Misfit
             if group.size != how.source.size or group.pattern not in (None, how.pattern):
                 raise Misfit
             if is_column(how.pattern) and not is_simple_column(how.pattern):
@@ -260,9 +289,10 @@ class Fusion:
         """What a value reads from memory when it is made in a group's loops, which are cut as
         finely as the shapes on the way; raises Misfit where it reads a member elsewhere.
         """
+        kind = Walk if group.call is None else MatrixWalk
         while True:
             try:
-                return Walk(self, group).run(value), group.factors
+                return kind(self, group).run(value), group.factors
             except Recut:
                 continue
 
@@ -365,3 +395,27 @@ class Walk:
                     self.visit(source, at)
         else:
             self.leaves[value] = None
+
+
+class MatrixWalk(Walk):
+    """The same for a call's epilogue, whose loops are rows and columns: what is read must lie
+    evenly along them. It reads no states of the result's size: updates of parameters read several
+    of them, and threads share those more evenly in stages of their own.
+    """
+
+    def cut(self, value: Value) -> Index:
+        """The index that the value is made at."""
+        if value.size != self.group.size:
+            raise Misfit
+        return self.full
+
+    def cut_for(self, index: Index, shape: tuple[int, ...]) -> None:
+        """Refuses to cut a loop."""
+
+    def visit(self, value: Value, index: Index) -> None:
+        """Follows a read at an index."""
+        given = self.program.inputs.get(value)
+        state = given is not None and given.role == "state" and value.size == self.group.size
+        if state or not {c for c, _ in index.terms} <= set(self.group.counters or ()):
+            raise Misfit
+        super().visit(value, index)
