@@ -16,6 +16,7 @@ from .kernels import Buffer, Epilogue, Kernel, Library, Slice
 from .lower_check import check_index
 from .lower_matrix import folded, is_contiguous, layout_of
 from .lower_program import Definitions
+from .lower_recurrent import KINDS as LAYERS, recurrent
 from .lower_scatter import scatter
 from .matmul import SUMS, matmul_calls
 from .pooling import pool_calls
@@ -216,6 +217,7 @@ TEMPLATES: dict[str, Template] = {
     "scaled_dot_product_attention": attention,
     "scaled_dot_product_attention_gradient": attention,
     **dict.fromkeys(("embedding_gradient", "index_backward", "scatter", "scatter_add"), scatter),
+    **dict.fromkeys(LAYERS, recurrent),
     "check_index": check_index,
 }
 

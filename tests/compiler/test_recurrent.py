@@ -57,3 +57,68 @@ def test_modules_take_them(monkeypatch):
         results.append([out.detach(), *[p.grad for p in layer.parameters()]])
     for a, b in zip(*results, strict=True):
         assert lampion.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_groups_and_parts(kind):
+    """Several groups of units, the last one narrow, and a batch in several parts."""
+    rng = np.random.default_rng(0)
+    gates, (time, batch, width) = {"lstm": 4, "gru": 3}[kind], (3, 101, 150)
+
+    def make(*shape):
+        return rng.standard_normal(shape) * 0.3
+
+    x, w, b = make(time, batch, gates * width), make(gates * width, width), make(gates * width)
+    start = tuple(make(batch, width) for _ in range(2 if kind == "lstm" else 1))
+    kept = getattr(recurrent_kernels, kind)(x, w, b, *start, backwards=False)
+    found = getattr(recurrent, kind)(x, w, b, *start, False)
+    g = [make(batch, time, width).transpose(1, 0, 2), *([None] if kind == "lstm" else [])]
+    arguments = (*g, x, w, b, *start, *kept)
+    kept += getattr(recurrent_kernels, f"{kind}_gradient")(*arguments, backwards=False)
+    found += getattr(recurrent, f"{kind}_gradient")(*arguments, False)
+    for a, c in zip(found, kept, strict=True):
+        np.testing.assert_allclose(a, c, rtol=0, atol=1e-12 * max(np.abs(c).max(), 1))
+
+
+def test_same_bits_for_any_number_of_threads():
+    rng = np.random.default_rng(0)
+
+    def make(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    x, w, b, h, c = make(4, 9, 800), make(800, 200), make(800), make(9, 200), make(9, 200)
+    g, threads, results = make(4, 9, 200), lampion.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            lampion.set_num_threads(count)
+            kept = recurrent.lstm(x, w, b, h, c, False)
+            arguments = (g, None, x, w, b, h, c, *kept)
+            results.append((*kept, *recurrent.lstm_gradient(*arguments, False)))
+    finally:
+        lampion.set_num_threads(threads)
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_compiled_training(kind, bias):
+    lampion.manual_seed(0)
+    layer = getattr(lampion.nn, kind)(
+        5, 70, 2, bidirectional=True, batch_first=True, bias=bias
+    )  # fmt: skip
+    x = lampion.randn(3, 4, 5)
+
+    def step(x):
+        out, state = layer(x)
+        last = state[0] * state[1] if kind == "LSTM" else state
+        loss = out.square().sum() + last.sum()
+        return loss, *lampion.autograd.grad(loss, list(layer.parameters()))
+
+    wanted, compiled = step(x), lampion.compile(step, fullgraph=True)
+    for found in (compiled(x), compiled(x)):
+        for a, c in zip(found, wanted, strict=True):
+            assert lampion.allclose(a, c, rtol=1e-4, atol=1e-4)
+    text = lampion.compile.explain(step, x).kernels
+    assert f"{kind.lower()}_layer_gradient" in text
+    assert "on the host" not in text
