@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from .graph import Value
+from .graph import Value, contiguous_strides
 from .ir import (
     FLOATS,
     Node,
@@ -95,6 +95,8 @@ class Writer:
         """The element by the value's definition, or from memory."""
         how = self.program.made.get(value)
         if isinstance(how, Alias):
+            if how.strides == contiguous_strides(value.shape):
+                return self.read(how.base, index.shifted(how.offset))
             places = digits(index, value.shape, self.node)
             return self.read(how.base, count(places, how.strides, how.offset))
         if value in self.group.members and not isinstance(how, Call):

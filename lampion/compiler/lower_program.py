@@ -48,6 +48,7 @@ class Definitions:
     """How the values of a graph are made, in order; what must be in memory in the end.
 
     origin  the operator and the source line that a value comes from
+    copies  of values that have no regular place in memory: later views are views of those
     steps   the steps that make memory as a whole, by their first result
     """
 
@@ -56,6 +57,7 @@ class Definitions:
         self.made: dict[Value, Definition] = {}
         self.origin: dict[Value, str] = {}
         self.inputs: dict[Value, Input] = {i.value: i for i in graph.inputs}
+        self.copies: dict[Value, Value] = {}
         self.depth: dict[Value, tuple[int, frozenset[Value]]] = {}
         self.uses = Counts(v for step in graph.steps for v in step.inputs if v is not None)
         self.uses.update(graph.results())
@@ -68,6 +70,8 @@ class Definitions:
     def add(self, step: Step) -> None:
         """Defines the results of a step."""
         found: list = list(definitions(step) or [reduction(step)])
+        if isinstance(found[0], Alias):
+            found = [f._replace(base=self.copies.get(f.base, f.base)) for f in found]
         if isinstance(found[0], Alias) and not self.is_regular(step, found):
             found = [None]
         if found[0] is None:
@@ -99,8 +103,10 @@ class Definitions:
         place = self.place(value)
         if place is not None and (not whole or place.strides == contiguous_strides(value.shape)):
             return value
-        copy = Value(value.shape, value.dtype, f"{value.name}_copy{len(self.made)}")
-        return self.copied(value, copy)
+        if value not in self.copies:
+            copy = Value(value.shape, value.dtype, f"{value.name}_copy{len(self.made)}")
+            self.copies[value] = self.copied(value, copy)
+        return self.copies[value]
 
     def copied(self, value: Value, copy: Value) -> Value:
         """Defines a copy."""
@@ -133,10 +139,13 @@ class Definitions:
         )
         how = self.made.get(value)
         while isinstance(how, Alias):
-            positions = alias_positions(index, value.shape)
-            if positions is None:
-                return None
-            index = count(positions, how.strides, how.offset)
+            if how.strides == contiguous_strides(value.shape):
+                index = index.shifted(how.offset)
+            else:
+                positions = alias_positions(index, value.shape)
+                if positions is None:
+                    return None
+                index = count(positions, how.strides, how.offset)
             value = how.base
             how = self.made.get(value)
         factors = dict(index.terms)

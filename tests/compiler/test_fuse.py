@@ -76,7 +76,9 @@ def test_cross_entropy_with_its_gradient():
 
     listed = kernels(both, f32(8, 16), target)
     assert all(isinstance(k.work, Generated) for k in listed.kernels)
-    assert len(listed.kernels) <= 5  # the check; rows; the weights' sum; the losses' mean; the gradient
+    assert (
+        len(listed.kernels) <= 5
+    )  # the check; rows; the weights' sum; the losses' mean; the gradient
 
 
 def test_large_sums_are_two_sweeps():
@@ -143,3 +145,22 @@ def test_loops_are_cut_instead_of_dividing_positions():
     (kernel,) = kernels(heads, *[f32(2, 3, 5, 4) for _ in range(3)]).kernels
     operations = {node.op for node in kernel.work.program.toposort()}
     assert not operations & {"div", "mod"}
+
+
+def test_no_value_is_copied_twice():
+    def heads(x, w):
+        y = x.transpose(1, 2).reshape(2, 5, 12)  # (B, H, T, D) -> (B, T, C)
+        return F.linear(y, w), y.reshape(-1, 12).t() @ y.reshape(-1, 12)
+
+    listed = kernels(heads, f32(2, 3, 5, 4), f32(6, 12))
+    assert sum(isinstance(k.work, Generated) for k in listed.kernels) == 1
+    assert len(listed.kernels) == 3
+
+
+def test_reshapes_of_reshapes_are_read_in_place():
+    def gradient(x, g):
+        rows = (x.exp() * x).reshape(6, 4).reshape(2, 3, 4)
+        return g.reshape(6, 5).t() @ rows.reshape(6, 4), rows @ x.reshape(6, 4).t()
+
+    listed = kernels(gradient, f32(2, 3, 4), f32(2, 3, 5))
+    assert len(listed.kernels) == 3  # x.exp() * x, and the products

@@ -379,7 +379,9 @@ class Walk:
             return
         self.seen.add((value, index))
         group, how = self.group, self.program.made.get(value)
-        if isinstance(how, Alias):
+        if isinstance(how, Alias) and how.strides == contiguous_strides(value.shape):
+            self.visit(how.base, index.shifted(how.offset))
+        elif isinstance(how, Alias):
             self.cut_for(index, value.shape)
             places = digits(index, value.shape)
             self.visit(how.base, count(places, how.strides, how.offset))
