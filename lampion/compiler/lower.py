@@ -20,8 +20,9 @@ from .passes.bounds import bounds
 from .passes.clean import clean
 from .passes.expand import expand
 from .passes.fuse import Fusion, Group
+from .passes.lookup import lookup
 
-PASSES = (bounds, expand, clean)
+PASSES = (lookup, bounds, expand, clean)
 
 
 def lower(graph: Graph) -> KernelList:
