@@ -97,3 +97,13 @@ def test_results_are_the_same_bits_with_one_thread():
         results.append(program.run(given)[0])
     torch.set_num_threads(threads)
     np.testing.assert_array_equal(*results)
+
+
+def test_an_epilogue_keeps_no_array_beside_the_one_it_replaces():
+    """Of what reads a result and more memory, only its sole reader joins."""
+
+    def several(x, w, r):
+        y = F.linear(x, w) * r
+        return y, (y * (r + 1)).exp(), (y - r.flip(0)).tanh()
+
+    assert run(several, 0.1 * X, W, f32(6, 37, 70)) == [True, False]

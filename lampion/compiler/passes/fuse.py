@@ -278,12 +278,23 @@ class Fusion:
         elif is_column(group.pattern or ()) and value.size != group.size:
             raise Misfit  # columns hold sums only
         leaves, factors = self.walk(value, trial)
+        large = any(v.size * 4 >= group.size and v not in group.leaves for v in leaves)
+        if group.call is not None and large and not self.is_only_reader(value, how, group):
+            raise Misfit
         bit = 1 << group.number
         for leaf in leaves:
             home = self.home.get(leaf)
             if home is not None and home.before & bit:
                 raise Misfit  # it would have to run before and after this group
         return leaves, factors
+
+    def is_only_reader(self, value: Value, how: object, group: Group) -> bool:
+        """Whether nobody else reads the members of a group that a value reads: then it takes their
+        place in memory, else it is one more array that is read and written.
+        """
+        assert isinstance(how, Map)
+        read = [v for v, _ in reads_of(how, canonical(value)) if v in group.members]
+        return bool(read) and all(self.program.uses[v] == 1 for v in read)
 
     def walk(self, value: Value, group: Group) -> tuple[list[Value], tuple[Factor, ...]]:
         """What a value reads from memory when it is made in a group's loops, which are cut as
