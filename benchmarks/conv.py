@@ -24,7 +24,8 @@ import numpy as np
 from gemm import GAP, peak_loop
 
 import lampion
-from lampion.compiler import conv_arrays, pool, product
+from lampion.compiler.kernels import conv_arrays, product
+from lampion.compiler.native import pool
 from lampion.ops.conv_kernels import Steps, output_size
 
 KINDS = ("forward", "input", "weight")

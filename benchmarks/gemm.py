@@ -20,9 +20,10 @@ from collections.abc import Callable
 import numpy as np
 
 import lampion
-from lampion.compiler import pool, product, runtime
-from lampion.compiler.emit import Module
-from lampion.compiler.gemm_pack import Shape
+from lampion.compiler.kernels import product
+from lampion.compiler.kernels.gemm_pack import Shape
+from lampion.compiler.native import pool, runtime
+from lampion.compiler.native.emit import Module
 
 SIZES = [
     (37, 53, 71), (64, 1000, 100), (128, 784, 100), (128, 128, 128), (256, 256, 256),

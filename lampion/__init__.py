@@ -53,7 +53,7 @@ _LATER = {  # names of packages that load on first use
     "save": "serialization",
     "load": "serialization",
     "vmap": "func",
-    "compile": "compiler.compiled",
+    "compile": "compiler.compiled.function",
     "GradScaler": "amp",
     "autocast": "amp",
     "is_autocast_enabled": "amp.autocast",

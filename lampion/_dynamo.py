@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from .compiler.compiled import disable as disable, is_compiling as is_compiling, reset as reset
+from .compiler.compiled.function import (
+    disable as disable,
+    is_compiling as is_compiling,
+    reset as reset,
+)
 
 config = SimpleNamespace(suppress_errors=False, cache_size_limit=64, verbose=False)

@@ -1,22 +1,23 @@
 """The compiler: from what a function does to tensors to one native program.
 
-The path of a program through the files, in order:
+The path of a call through the folders, in order:
 
-1. `ir` is the one node type for expressions, reductions, loops and whole programs, and the flat
-   program that comes of them. `print(node)` writes text that `parse` reads back.
-2. `specification` says what is legal in a graph and in a flat program. `verify` names what is not;
-   with `lampion.config.flags.check` it runs after every pass.
-3. `rewrite` applies rules bottom-up to a fixed point; `simplify` is the rules that change no bit.
-4. `mathematics` writes exp, log, erf, sin ... as nodes, once, for every renderer, with the numbers
-   of `coefficients`.
-5. `linearize` puts each value once into the outermost loop it depends on: the flat program.
-6. `interpret` runs a flat program slowly in Python. It is the definition of what programs mean.
-7. `render_llvm` and `render_cuda` are tables that write a flat program as LLVM IR and as CUDA C.
-8. `runtime` compiles and calls; `gemm` generates matrix products.
-9. `kernels` is what `lower` makes of a graph. `placement` says what shares memory, `arena` where
-   temporaries lie, `tasks` which kernels are one stage, and `assemble` compiles them together.
-10. `program` runs it: `stages` takes the `pool`'s threads through all tiles. `gate` is the short
-    way in from Python; `explain` shows what a program is made of and where its time goes.
+1. `trace` runs it, watched, and writes down a graph: which operator, on what, in single-assignment
+   form (`graph`), and what it relied on (`guards`). `execute` runs a graph operator by operator:
+   the definition of what it means.
+2. `lower` makes kernels of a graph: `expand`, `clean`, `fuse`; loops in IR, templates, host calls.
+3. `ir` is the one node type for expressions, reductions, loops and whole programs, and the flat
+   program that comes of them; `simplify` changes no bit, `mathematics` writes exp, log, erf ...
+   once for every renderer, `render_llvm` and `render_cuda` are tables, `interpret` is the
+   definition.
+4. `kernels` are the templates: products, convolutions, attention, recurrent layers, rows, sums,
+   optimizers. Eager operators call them too, on large arrays.
+5. `native` compiles LLVM text, keeps objects on disk, and takes threads through stages of tiles.
+6. `program` says what shares memory and which kernels are one stage, and runs them; `explain` shows
+   what a program is made of and where its time goes.
+7. `compiled` is `lampion.compile`: a function's programs, and the `gate`, the short way in.
+
+`calls` are the eager calls on small tensors as built-ins; they stand apart.
 
 Nothing here is imported by `import lampion`, and llvmlite only where text is compiled.
 
@@ -31,5 +32,5 @@ LATER = ("compile", "disable", "is_compiling", "is_dynamo_compiling", "reset")
 def __getattr__(name: str) -> object:
     """What programs ask `torch.compiler` for."""
     if name in LATER:
-        return getattr(import_module(f"{__name__}.compiled"), name)
+        return getattr(import_module(f"{__name__}.compiled.function"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

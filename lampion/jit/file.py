@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from .. import dtypes
-from ..compiler.graph import Graph, Input, Step, Value
+from ..compiler.trace.graph import Graph, Input, Step, Value
 from ..errors import check
 from ..io.archive import SAFETENSORS_NAMES, add_member, in_rows
 from ..io.atomic import replacing

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from .. import dtypes
-from ..compiler.graph import Graph, Value
+from ..compiler.trace.graph import Graph, Value
 from ..core.modes import no_grad
 from ..core.tensor import Tensor, wrap
 from ..errors import check

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from ..compiler.graph import Graph, Value
-from ..compiler.trace import Source, Tracer, pruned, tracer
-from ..compiler.watch import TRACING, watching
+from ..compiler.trace.graph import Graph, Value
+from ..compiler.trace.tracer import Source, Tracer, pruned, tracer
+from ..compiler.trace.watch import TRACING, watching
 from ..core.tensor import Tensor
 from ..errors import check
 from ..nn.module import Module

@@ -69,7 +69,7 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
-    builtins = importlib.import_module(f"{PACKAGE}.compiler.builtins")
+    builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
     return builtins.install(ELEMENTWISE, IN_PLACE, OTHERS, publish)
 
 
@@ -85,9 +85,9 @@ def compiled_normals(words: Any, out: Any, mean: float, std: float) -> bool:
     """Makes normals of random words by compiled code: of many, or once calls are compiled."""
     if words.size < LARGE and not REPLACED or setting() == "0":
         return False
-    if not importlib.import_module(f"{PACKAGE}.compiler.runtime").available():
+    if not importlib.import_module(f"{PACKAGE}.compiler.native.runtime").available():
         return False
-    importlib.import_module(f"{PACKAGE}.compiler.normals").fill(words, out, mean, std)
+    importlib.import_module(f"{PACKAGE}.compiler.calls.normals").fill(words, out, mean, std)
     return True
 
 

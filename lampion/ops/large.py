@@ -32,9 +32,9 @@ EXACT = COMPARISONS | {
 @cache
 def engine(name: str) -> Any:
     """A module of the compiler, None where llvmlite is missing."""
-    if not importlib.import_module("lampion.compiler.runtime").available():
+    if not importlib.import_module("lampion.compiler.native.runtime").available():
         return None
-    return importlib.import_module(f"lampion.compiler.{name}")
+    return importlib.import_module(f"lampion.compiler.kernels.{name}")
 
 
 def rowwise(*arrays: ndarray | None) -> Any:
@@ -56,7 +56,7 @@ def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
 
 def large_copy(x: ndarray) -> ndarray | None:
     """A copy of a large array, laid out row by row; None for others."""
-    compiler = engine("eager") if x.size >= LARGE and x.dtype in (F32, F64) else None
+    compiler = engine("elementwise") if x.size >= LARGE and x.dtype in (F32, F64) else None
     return None if compiler is None else compiler.copy_rows(x)
 
 
@@ -68,7 +68,7 @@ def large_kernel(op: Op, kernel: Callable) -> Callable:
     outputs = (BOOL,) if op.name in COMPARISONS else None
 
     def attempt(arrays: tuple, params: dict, out: ndarray | None) -> Any:
-        compiler = engine("eager")
+        compiler = engine("elementwise")
         types = {x.dtype for x in arrays} - {BOOL}
         if compiler is None or len(types) != 1 or not types <= {F32, F64}:
             return None
@@ -124,7 +124,7 @@ def large_gradient(raw: Callable, names: tuple[str, ...], terms: tuple[str, ...]
     def call(g: Any, *saved: Any) -> Any:
         if g.size < LARGE:
             return raw(g, *saved)
-        compiler = engine("eager")
+        compiler = engine("elementwise")
         arrays = [(n, x) for n, x in zip(given, (g, *saved)) if isinstance(x, ndarray)]
         types = {x.dtype for _, x in arrays} - {BOOL}
         if compiler is None or len(types) != 1 or not types <= {F32, F64}:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from lampion.compiler.graph import Graph, Input, Value
-from lampion.compiler.interpret import interpret
-from lampion.compiler.kernels import Buffer, Generated, Host, KernelList
-from lampion.compiler.linearize import linearize
-from lampion.compiler.passes.expand import Recorder
+from lampion.compiler.ir.interpret import interpret
+from lampion.compiler.ir.linearize import linearize
+from lampion.compiler.lower.expand import Recorder
+from lampion.compiler.lower.kernels import Buffer, Generated, Host, KernelList
+from lampion.compiler.trace.graph import Graph, Input, Value
 from lampion.core.graph import STATE
 from lampion.core.op import OPS
 from lampion.core.tensor import Tensor, wrap

@@ -7,12 +7,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from lampion.compiler.interpret import interpret
-from lampion.compiler.linearize import linearize
-from lampion.compiler.render_cuda import render_cuda
-from lampion.compiler.render_llvm import render_llvm
-from lampion.compiler.simplify import simplify
-from lampion.compiler.specification import verify
+from lampion.compiler.ir.interpret import interpret
+from lampion.compiler.ir.linearize import linearize
+from lampion.compiler.ir.render_cuda import render_cuda
+from lampion.compiler.ir.render_llvm import render_llvm
+from lampion.compiler.ir.simplify import simplify
+from lampion.compiler.ir.specification import verify
 
 SCALARS = {
     "i32": ctypes.c_int32,

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from lampion.compiler.arena import ALIGNMENT, HUGE, Arena, Lifetime, aligned_bytes, plan
+from lampion.compiler.native.arena import ALIGNMENT, HUGE, Arena, Lifetime, aligned_bytes, plan
 
 LIVES = st.lists(
     st.builds(lambda size, first, length: Lifetime(size, first, first + length),

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion
-from lampion.compiler import runtime, stages
-from lampion.compiler.attention import attention_calls, attention_gradient_calls
-from lampion.compiler.stages import Layout
+from lampion.compiler.kernels.attention import attention_calls, attention_gradient_calls
+from lampion.compiler.native import runtime, stages
+from lampion.compiler.native.stages import Layout
 
 LEVELS = [name for name in ("avx512", "avx2", "sse", "neon") if runtime.runs(name)]
 

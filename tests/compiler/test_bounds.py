@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lampion.compiler import runtime
+from lampion.compiler.native import runtime
 
 if sys.platform != "linux":
     pytest.skip("the pages are Linux's", allow_module_level=True)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import lampion as torch
-from lampion.compiler import objects, runtime
+from lampion.compiler.calls import objects
+from lampion.compiler.native import runtime
 from lampion.core.graph import KNOWN, Node
 from lampion.core.op import OPS
 from lampion.core.tensor import Tensor

@@ -536,7 +536,7 @@ def test_bad_arguments():
 
 
 def test_more_programs_than_the_limit(monkeypatch):
-    monkeypatch.setattr("lampion.compiler.compiled.LIMIT", 3)
+    monkeypatch.setattr("lampion.compiler.compiled.function.LIMIT", 3)
     c = compiled(lambda x, n: x * n)
     with pytest.warns(UserWarning, match="3 programs"):
         for n in range(6):

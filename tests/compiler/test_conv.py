@@ -10,12 +10,13 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from lampion.compiler import conv, conv_arrays, runtime, stages
-from lampion.compiler.arena import Arena
-from lampion.compiler.conv_plan import Problem, Sizes, forward_view, input_view, three
-from lampion.compiler.conv_weight import choose_form
-from lampion.compiler.emit import Module
-from lampion.compiler.stages import Layout
+from lampion.compiler.kernels import conv, conv_arrays
+from lampion.compiler.kernels.conv_plan import Problem, Sizes, forward_view, input_view, three
+from lampion.compiler.kernels.conv_weight import choose_form
+from lampion.compiler.native import runtime, stages
+from lampion.compiler.native.arena import Arena
+from lampion.compiler.native.emit import Module
+from lampion.compiler.native.stages import Layout
 from lampion.ops import conv_kernels
 from lampion.ops.conv_kernels import Steps, output_size
 

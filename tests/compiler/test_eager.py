@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import lampion
-from lampion.compiler import eager, formula, runtime
-from lampion.compiler.ir import loop, parameter, store
-from lampion.compiler.kernel import Kernel, Loops
+from lampion.compiler.ir import formula
+from lampion.compiler.ir.node import loop, parameter, store
+from lampion.compiler.kernels import elementwise as eager
+from lampion.compiler.kernels.items import Kernel, Loops
+from lampion.compiler.native import runtime
 from lampion.core.op import OPS
 from lampion.ops import large
 

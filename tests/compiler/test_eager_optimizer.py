@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import lampion
-from lampion.compiler import optimizer, runtime
+from lampion.compiler.kernels import optimizer
+from lampion.compiler.native import runtime
 from lampion.optim import rule
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")

@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lampion.compiler import rowwise, runtime, sums
+from lampion.compiler.kernels import rowwise, sums
+from lampion.compiler.native import runtime
 from lampion.ops import classification, large, norm_kernels, reduce, softmax
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")

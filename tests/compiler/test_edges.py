@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import lampion as torch
-from lampion.compiler import runtime
+from lampion.compiler.native import runtime
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is missing")
 

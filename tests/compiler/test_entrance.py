@@ -3,8 +3,8 @@
 import pytest
 
 import lampion as torch
-from lampion.compiler import runtime
-from lampion.compiler.gate import dictionaries_have_versions
+from lampion.compiler.compiled.gate import dictionaries_have_versions
+from lampion.compiler.native import runtime
 from lampion.nn import functional as F
 
 pytestmark = pytest.mark.skipif(

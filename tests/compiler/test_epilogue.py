@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import lampion as torch
-from lampion.compiler import runtime
-from lampion.compiler.kernels import Library
-from lampion.compiler.lower import lower
-from lampion.compiler.program import Program
+from lampion.compiler.lower.kernels import Library
+from lampion.compiler.lower.pipeline import lower
+from lampion.compiler.native import runtime
+from lampion.compiler.program.program import Program
 from tests.compiler.lowering import graph_of
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="needs llvmlite")

@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
-from lampion.compiler.explain import explain, profile
-from lampion.compiler.kernels import KernelList
-from lampion.compiler.program import Program
+from lampion.compiler.lower.kernels import KernelList
+from lampion.compiler.program.explain import explain, profile
+from lampion.compiler.program.program import Program
 
 from .test_program import buffer, elementwise, hosted
 

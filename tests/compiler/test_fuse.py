@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import lampion as torch
-from lampion.compiler.kernels import Generated, KernelList
-from lampion.compiler.lower import lower
+from lampion.compiler.lower.kernels import Generated, KernelList
+from lampion.compiler.lower.pipeline import lower
 from tests.compiler.lowering import graph_of
 
 F = torch.nn.functional

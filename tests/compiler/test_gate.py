@@ -10,10 +10,12 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion
-from lampion.compiler import gate as gates, ir, objects
-from lampion.compiler.gate import Exactly, Gate, Given, Number, slot_word
-from lampion.compiler.kernels import Buffer, Generated, Kernel, KernelList
-from lampion.compiler.program import Program
+from lampion.compiler.calls import objects
+from lampion.compiler.compiled import gate as gates
+from lampion.compiler.compiled.gate import Exactly, Gate, Given, Number, slot_word
+from lampion.compiler.ir import node as ir
+from lampion.compiler.lower.kernels import Buffer, Generated, Kernel, KernelList
+from lampion.compiler.program.program import Program
 
 if not objects.known_layout():
     pytest.skip("this interpreter lays objects out differently", allow_module_level=True)

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
-from lampion.compiler import pool, product, runtime
-from lampion.compiler.product import Product, gemm
+from lampion.compiler.kernels import product
+from lampion.compiler.kernels.product import Product, gemm
+from lampion.compiler.native import pool, runtime
 
 LEVELS = [name for name in ("avx512", "avx2", "sse", "neon") if runtime.runs(name)]
 SIZES = [

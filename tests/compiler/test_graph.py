@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lampion  # noqa: F401  (defines the operators)
-from lampion.compiler.graph import Graph, Input, Step, Value, contiguous_strides
+from lampion.compiler.trace.graph import Graph, Input, Step, Value, contiguous_strides
 from lampion.core.op import OPS
 
 F32 = np.dtype(np.float32)

@@ -6,10 +6,11 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion as torch
-from lampion.compiler import lower, program
-from lampion.compiler.graph import Graph, Input, Step, Value
-from lampion.compiler.passes.bounds import CHECK, bounds
-from lampion.compiler.stages import CheckFailed
+from lampion.compiler.lower import pipeline as lower
+from lampion.compiler.lower.bounds import CHECK, bounds
+from lampion.compiler.native.stages import CheckFailed
+from lampion.compiler.program import program
+from lampion.compiler.trace.graph import Graph, Input, Step, Value
 from lampion.core.op import OPS
 from lampion.nn import functional as F
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from lampion.compiler import mathematics
-from lampion.compiler.interpret import interpret
-from lampion.compiler.ir import (
+from lampion.compiler.ir import mathematics
+from lampion.compiler.ir.interpret import interpret
+from lampion.compiler.ir.linearize import linearize
+from lampion.compiler.ir.node import (
     Instruction,
     Node,
     Program,
@@ -25,8 +26,7 @@ from lampion.compiler.ir import (
     store,
     where,
 )
-from lampion.compiler.linearize import linearize
-from lampion.compiler.specification import verify
+from lampion.compiler.ir.specification import verify
 from lampion.config import flags
 
 SIGNATURE = ["*f32", "*f32"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import lampion
-from lampion.compiler import runtime
+from lampion.compiler.native import runtime
 from lampion.nn import functional as F
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")

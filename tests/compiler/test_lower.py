@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import lampion as torch
-from lampion.compiler.kernels import Host, Library
-from lampion.compiler.lower import lower
+from lampion.compiler.lower.kernels import Host, Library
+from lampion.compiler.lower.pipeline import lower
 from tests.compiler.lowering import flat, graph_of, run
 from tests.samples.common import Sample
 from tests.test_operators import SAMPLES, arrays, function

@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from lampion.compiler import mathematics
-from lampion.compiler.interpret import interpret
-from lampion.compiler.ir import NUMPY, loop, loop_range, parameter, program, store
-from lampion.compiler.linearize import linearize
-from lampion.compiler.render_llvm import render_llvm
+from lampion.compiler.ir import mathematics
+from lampion.compiler.ir.interpret import interpret
+from lampion.compiler.ir.linearize import linearize
+from lampion.compiler.ir.node import NUMPY, loop, loop_range, parameter, program, store
+from lampion.compiler.ir.render_llvm import render_llvm
 from tests.compiler.targets import compile_llvm, compiled, run_everywhere, run_llvm
 
 LONG = np.longdouble

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion
-from lampion.compiler import runtime, stages
-from lampion.compiler.emit import Module
-from lampion.compiler.matmul import matmul_calls
-from lampion.compiler.stages import Layout
+from lampion.compiler.kernels.matmul import matmul_calls
+from lampion.compiler.native import runtime, stages
+from lampion.compiler.native.emit import Module
+from lampion.compiler.native.stages import Layout
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

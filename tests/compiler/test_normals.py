@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lampion import random
-from lampion.compiler import normals, runtime
+from lampion.compiler.calls import normals
+from lampion.compiler.native import runtime
 from lampion.random import normals as sampler
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="needs llvmlite")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import lampion as torch
-from lampion.compiler.execute import Interpreter
-from lampion.compiler.graph import Graph, Input, Step, Value
-from lampion.compiler.passes.clean import clean
-from lampion.compiler.passes.expand import expand
-from lampion.compiler.passes.references import REFERENCES
+from lampion.compiler.lower.clean import clean
+from lampion.compiler.lower.expand import expand
+from lampion.compiler.lower.references import REFERENCES
+from lampion.compiler.trace.execute import Interpreter
+from lampion.compiler.trace.graph import Graph, Input, Step, Value
 from lampion.core.op import OPS
 from tests.compiler.lowering import graph_of
 

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from lampion.compiler import pooling, runtime, stages
-from lampion.compiler.stages import Layout
+from lampion.compiler.kernels import pooling
+from lampion.compiler.native import runtime, stages
+from lampion.compiler.native.stages import Layout
 from lampion.ops import pool_kernels as kernels
 from lampion.ops.conv_kernels import Steps
 from lampion.ops.pool_kernels import Windows, window_count

@@ -14,9 +14,8 @@ pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 from hypothesis import given, settings, strategies as st
 
 import lampion
-from lampion.compiler import ir, runtime, stages
-from lampion.compiler.emit import Module
-from lampion.compiler.kernels import (
+from lampion.compiler.ir import node as ir
+from lampion.compiler.lower.kernels import (
     Buffer,
     Epilogue,
     Generated,
@@ -26,7 +25,9 @@ from lampion.compiler.kernels import (
     Library,
     Slice,
 )
-from lampion.compiler.program import Program
+from lampion.compiler.native import runtime, stages
+from lampion.compiler.native.emit import Module
+from lampion.compiler.program.program import Program
 
 N = 96  # elements of most buffers
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import lampion
-from lampion.compiler import recurrent, runtime
+from lampion.compiler.kernels import recurrent
+from lampion.compiler.native import runtime
 from lampion.ops import recurrent_kernels
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")

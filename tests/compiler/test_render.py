@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from lampion.compiler import mathematics
-from lampion.compiler.ir import (
+from lampion.compiler.ir import mathematics
+from lampion.compiler.ir.node import (
     NUMPY,
     constant,
     fma,
@@ -20,8 +20,8 @@ from lampion.compiler.ir import (
     store,
     where,
 )
-from lampion.compiler.render_cuda import render_cuda
-from lampion.compiler.render_llvm import render_llvm
+from lampion.compiler.ir.render_cuda import render_cuda
+from lampion.compiler.ir.render_llvm import render_llvm
 from tests.compiler.targets import compile_llvm, compiled, run_everywhere, run_llvm
 
 few = settings(max_examples=12)  # each example runs gcc and LLVM

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion
-from lampion.compiler import cache, entry, pool, runtime
-from lampion.compiler.emit import Module
-from lampion.compiler.product import gemm
+from lampion.compiler.kernels.product import gemm
+from lampion.compiler.native import cache, entry, pool, runtime
+from lampion.compiler.native.emit import Module
 
 
 def triangle(step=1):
@@ -95,7 +95,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_several_processes_share_a_folder(folder):
     program = (
-        "from lampion.compiler.product import gemm; import numpy as np;"
+        "from lampion.compiler.kernels.product import gemm; import numpy as np;"
         "print(gemm(np.ones((5, 6), 'f'), np.ones((6, 7), 'f')).sum())"
     )
     started = [
@@ -152,8 +152,8 @@ def test_set_num_threads():
 def test_forked_child_computes():
     program = """if True:
         import os, numpy as np
-        from lampion.compiler import pool
-        from lampion.compiler.product import gemm
+        from lampion.compiler.native import pool
+        from lampion.compiler.kernels.product import gemm
         a = np.random.default_rng(0).standard_normal((300, 300)).astype("f")
         c = gemm(a, a)
         pool.pool().settle(2)

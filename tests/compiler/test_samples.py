@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import lampion as torch
-from lampion.compiler import program, runtime
-from lampion.compiler.execute import Executable
-from lampion.compiler.graph import Graph
-from lampion.compiler.kernels import Generated, KernelList, Library
-from lampion.compiler.lower import lower
+from lampion.compiler.lower.kernels import Generated, KernelList, Library
+from lampion.compiler.lower.pipeline import lower
+from lampion.compiler.native import runtime
+from lampion.compiler.program import program
+from lampion.compiler.trace.execute import Executable
+from lampion.compiler.trace.graph import Graph
 from lampion.core.tensor import Tensor
 from lampion.utils._pytree import tree_leaves
 from tests.compiler.lowering import run as run_kernels

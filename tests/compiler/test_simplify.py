@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from lampion.compiler.interpret import evaluate, interpret
-from lampion.compiler.ir import (
+from lampion.compiler.ir.interpret import evaluate, interpret
+from lampion.compiler.ir.linearize import linearize
+from lampion.compiler.ir.node import (
     NUMPY,
     Node,
     constant,
@@ -20,9 +21,8 @@ from lampion.compiler.ir import (
     store,
     where,
 )
-from lampion.compiler.linearize import linearize
-from lampion.compiler.rewrite import Rules, rewrite, substitute
-from lampion.compiler.simplify import bounds, simplify
+from lampion.compiler.ir.rewrite import Rules, rewrite, substitute
+from lampion.compiler.ir.simplify import bounds, simplify
 
 X, Y, Z = (parameter(k, "f32") for k in range(3))
 N, M = parameter(3, "i64"), parameter(4, "i32")

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion
-from lampion.compiler import pool, runtime, stages
-from lampion.compiler.emit import Module
+from lampion.compiler.native import pool, runtime, stages
+from lampion.compiler.native.emit import Module
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +131,7 @@ def test_python_threads_run_programs_at_once(code):
 
 
 def test_products_and_stages_take_turns(code):
-    from lampion.compiler.product import gemm
+    from lampion.compiler.kernels.product import gemm
 
     lampion.set_num_threads(2)
     a = np.random.default_rng(0).standard_normal((160, 160)).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lampion as torch
-from lampion.compiler.trace import Tracer
+from lampion.compiler.trace.tracer import Tracer
 from lampion.core.tensor import Tensor
 from tests.samples import all_samples
 from tests.samples.common import A
@@ -80,7 +80,7 @@ def agree(found, expected):
 def test_samples(sample, monkeypatch):
     # No sample uses tensors that are not arguments: spares looking for them, a hundredth of a
     # second each time.
-    monkeypatch.setattr("lampion.compiler.trace.living_tensors", list)
+    monkeypatch.setattr("lampion.compiler.trace.tracer.living_tensors", list)
     call = function(sample)
 
     def f(*args, **kwargs):

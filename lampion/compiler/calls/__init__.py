@@ -1,0 +1,1 @@
+"""Eager calls on small tensors as CPython built-ins made at run time. Imports native and core."""

@@ -1,0 +1,164 @@
+"""All compiled calls in one module: built, loaded, and bound to their operators. Imports the
+compiler's earlier files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from ...core.op import OPS, Op
+from ..native import runtime
+from ..native.emit import Module
+from . import (
+    create,
+    elementwise,
+    frame as calls,
+    fused,
+    gradients,
+    inplace,
+    objects,
+    recording,
+    views,
+)
+from .frame import Entry
+
+Place = tuple[str, str]
+
+
+def elementwise_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of an elementwise operator."""
+    op = OPS[name]
+    core, parameters = ("unary", ("input",)) if len(op.inputs) == 1 else BINARY
+    return Entry(core, parameters, tuple(places), elementwise.context_of(op))
+
+
+BINARY = ("binary", ("input", "other"))
+
+
+# Cores of their own, by name: (the operator's record, the parameters).
+OTHERS: dict[str, tuple[str, str]] = {
+    "sized": ("view", "self 0 1 2 3 4 5 6"),
+    "item": ("index_view", "self index"),
+    "matmul": ("mm", "input other"),
+    "linear": ("linear", "input weight bias"),
+    "sum": ("sum", "input dim keepdim"),
+    "mean": ("mean", "input dim keepdim"),
+    "softmax": ("softmax", "input dim _stacklevel dtype"),
+    "log_softmax": ("log_softmax", "input dim _stacklevel dtype"),
+    "layer_norm": ("layer_norm", "input normalized_shape weight bias eps"),
+    "cross_entropy": (
+        "cross_entropy",
+        "input target weight size_average ignore_index reduce reduction label_smoothing",
+    ),
+    "cat": ("cat", "tensors dim"),
+    "functional_relu": ("relu", "input inplace"),
+}
+
+
+# In place: name -> (the core, the operator's record, the parameters).
+IN_PLACE: dict[str, tuple[str, str, str]] = {
+    "add_": ("scaled_sum_", "add", "self other alpha"),
+    "sub_": ("arithmetic_", "sub", "self other alpha"),
+    "mul_": ("arithmetic_", "mul", "self other"),
+    "div_": ("arithmetic_", "div", "self other"),
+    "fill_": ("fill_", "", "self value"),
+    "zero_": ("zero_", "", "self"),
+    "copy_": ("copy_", "", "self src"),
+}
+
+
+CREATED = ("zeros", "ones", "rand", "randn")  # whose arguments are sizes
+
+
+def created_entry(name: str) -> Entry:
+    """The entry of a function that makes tensors."""
+    sizes = tuple("01234567")
+    return Entry(name, sizes, (("torch", name),), create.context_of())
+
+
+def in_place_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a call in place."""
+    core, operator, parameters = IN_PLACE[name]
+    context = inplace.context_of(operator, name)
+    return Entry(core, tuple(parameters.split()), tuple(places), context)
+
+
+def other_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of an operator that has a core of its own, or other arguments than its kind."""
+    operator, parameters = OTHERS[name]
+    op = OPS[operator]
+    known = (("elementwise", elementwise), ("view", views))
+    family: Any = dict(known).get(op.kind, fused)
+    core = "unary" if op.kind == "elementwise" else name
+    return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
+
+
+def resolved(module: Module) -> bool:
+    """Whether this process has all functions that the module calls."""
+    outside = set(module.declarations) - set(module.functions)
+    return all(n.startswith("llvm.") or hasattr(ctypes.pythonapi, n) for n in outside)
+
+
+def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]) -> Module:
+    """The module of all entries, with the loops and the backward steps of these operators."""
+    module = Module()
+    for write_function in (
+        *recording.SHARED,
+        *calls.SHARED,
+        *elementwise.SHARED,
+        *views.SHARED,
+        *fused.SHARED,
+        *inplace.SHARED,
+        *create.SHARED,
+        *gradients.SHARED,
+    ):
+        write_function(module)
+    for name in looped:
+        elementwise.write_loops(module, OPS[name])
+    for op in stepped:
+        gradients.write_steps(module, op)
+    for entry in entries:
+        for place in entry.places:
+            calls.write_entry(module, place)
+    return module
+
+
+def install(
+    pointwise: dict[str, Sequence[Place]],
+    in_place: dict[str, Sequence[Place]],
+    others: dict[str, Sequence[Place]],
+    publish: Callable[[Place, Callable[[Any, Any], Any]], None],
+) -> bool:
+    """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
+    missing, or objects lie in memory otherwise than expected, or the process lacks a function.
+
+    `pointwise` maps names of elementwise operators to the places where they are published,
+    `in_place` and `others` names of what is listed above. `publish(place, make)` puts `make(python, owner)` into
+    the place of the function `python` in its owner.
+    """
+    if not (runtime.available() and objects.known_layout()):
+        return False
+    entries = {name: elementwise_entry(name, places) for name, places in pointwise.items()}
+    looped = [name for name in entries if elementwise.has_loops(OPS[name])]
+    everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
+    everything += [in_place_entry(*item) for item in in_place.items()]
+    everything += [created_entry(name) for name in CREATED]
+    everything.append(Entry("gradients", ("self", "g"), (("Node", "gradients"),)))
+    stepped = [OPS[name] for name in entries if gradients.known(OPS[name])]
+    module = write(everything, looped, stepped)
+    if not resolved(module):
+        return False
+    code = runtime.load(module.text())
+    objects.fill_objects(code, module)
+    create.fill_engine(code)
+    for op in stepped:
+        gradients.register(code, op)
+    for name in looped:
+        elementwise.fill_loops(code, OPS[name], [entry.context for entry in everything])
+    for entry in everything:
+        for place in entry.places:
+            publish(place, partial(calls.builtin, code, entry, place))
+    return True

@@ -1,0 +1,3 @@
+"""`lampion.compile`: functions and their programs, and the short way into them. Imports program,
+trace, calls and native.
+"""

@@ -1,0 +1,284 @@
+"""A program bound to the memory and objects it was traced with, and its backward. Imports captured.
+
+`Program.run` collects the inputs' arrays, runs the executable, sets gradients and builds the
+result, as the traced call left them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ...core.dispatch import edge
+from ...core.graph import FREED, STATE, Node, Slot
+from ...core.memory import Storage, root_array, tick
+from ...core.tensor import Tensor, wrap
+from ..native.stages import CheckFailed
+from ..trace.captured import Backward, Captured, Gradient, Result, like
+from ..trace.execute import Executable, laid_out
+from ..trace.graph import Graph, Value, contiguous_strides
+from ..trace.guards import Guards, Hooks
+from ..trace.structure import unflatten
+from ..trace.tracer import Source
+
+Build = Callable[[Graph], Executable]
+
+
+class Program:
+    """A compiled call. Only one thread runs it at a time: who finds it `busy` runs eagerly."""
+
+    def __init__(
+        self, captured: Captured, guards: Guards, identical: dict[int, ndarray], build: Build
+    ) -> None:
+        self.captured, self.guards, self.identical = captured, guards, identical
+        self.executable = build(captured.graph)
+        self.busy = threading.Lock()
+        self.held = [
+            (s.tensor, s.array, s.tensor._requires_grad)
+            for s in captured.sources
+            if s.kind == "state" and s.tensor is not None and s.array is not None
+        ]
+        self.roots = {id(root_array(array)) for _, array, _ in self.held}
+        guards.modules += [Hooks.of(tensor) for tensor, _, _ in self.held]
+        outputs = enumerate(captured.graph.outputs)
+        self.transposed = [(i, v) for i, v in outputs if v.strides != contiguous_strides(v.shape)]
+        written = {target for target, _ in captured.graph.writes}
+        pairs = zip(captured.sources, captured.graph.inputs)
+        self.written = [s for s, i in pairs if i.value in written and s.kind != "memory"]
+        after = (g for g in captured.gradients if isinstance(g.after, int))
+        self.set = sorted(after, key=lambda g: g.after)  # the gradients that are set
+        self.grads = [GradientMemory(g) for g in self.set]
+        self.spent = {
+            r.place: spent_node(captured.graph.outputs[r.place])
+            for r in captured.results
+            if r.spent
+        }
+        self.backward = None
+        if captured.backward is not None:
+            self.backward = BackwardProgram(captured.backward, build)
+
+    def fits(self, leaves: Sequence[Tensor]) -> bool:
+        """Whether everything that the trace took for granted is so."""
+        for tensor, array, requires_grad in self.held:
+            if tensor._data is not array or tensor._requires_grad is not requires_grad:
+                return False
+        for i, t in enumerate(leaves):
+            if i in self.identical:
+                if t._data is not self.identical[i]:
+                    return False
+            elif id(root_array(t._data)) in self.roots:
+                return False
+        for gradient in self.captured.gradients:
+            if gradient.before is not None and not self.grad_fits(gradient, leaves):
+                return False
+        return self.guards.hold()
+
+    def grad_fits(self, gradient: Gradient, leaves: Sequence[Tensor]) -> bool:
+        """Whether `.grad` is what the program needs."""
+        grad, needed = self.owner_of(gradient, leaves)._grad, gradient.before
+        found = ("none",) if grad is None else like(grad)
+        return found == needed
+
+    def array_of(self, source: Source, leaves: Sequence[Tensor]) -> ndarray:
+        """An input's array for this call."""
+        if source.kind == "argument":
+            return leaves[source.place]._data
+        if source.kind == "memory":
+            return self.grads[source.place].array(self.owner_of(self.set[source.place], leaves))
+        if source.kind == "number":
+            return np.array(source.read(), np.float64)  # type: ignore[misc]
+        if source.kind == "gradient":
+            owner = self.owner(source.tensor, leaves)
+            return owner._grad._data  # type: ignore[union-attr]
+        return source.array  # type: ignore[return-value]
+
+    def owner_of(self, gradient: Gradient, leaves: Sequence[Tensor]) -> Tensor:
+        """The tensor whose `.grad` is meant."""
+        return leaves[gradient.argument] if gradient.argument >= 0 else gradient.tensor
+
+    def owner(self, tensor: Tensor | None, leaves: Sequence[Tensor]) -> Tensor:
+        """The tensor whose gradient is meant: one that is held, or this call's argument."""
+        for gradient in self.captured.gradients:
+            if gradient.tensor is tensor and gradient.argument >= 0:
+                return leaves[gradient.argument]
+        return tensor  # type: ignore[return-value]
+
+    def run(self, leaves: Sequence[Tensor]) -> Any:
+        """Runs the program on this call's arguments; returns what the function would."""
+        captured = self.captured
+        arrays = [self.array_of(source, leaves) for source in captured.sources]
+        outputs = self.executable.run(arrays)
+        self.note_writes(leaves)
+        for gradient in captured.gradients:
+            after = gradient.after
+            if after != "kept":
+                grad = self.grads[after].tensor if isinstance(after, int) else None
+                self.owner_of(gradient, leaves)._grad = grad
+        return self.assemble(outputs, leaves)
+
+    def assemble(self, outputs: list[ndarray], leaves: Sequence[Tensor]) -> Any:
+        """The result, of a run's outputs."""
+        captured = self.captured
+        for i, value in self.transposed:
+            outputs[i] = laid_out(outputs[i], value)
+        node = None
+        if self.backward is not None:
+            inputs = [self.array_of(captured.sources[i], leaves) for i in self.backward.inputs]
+            node = self.backward.node(leaves, inputs, outputs)
+        results = captured.results
+        found = {
+            i: self.result(r, leaves, outputs, node)
+            for i, r in enumerate(results)
+            if r.kind not in ("same", "part")
+        }
+        for i, r in enumerate(results):
+            if i not in found:
+                found[i] = found[r.place] if r.kind == "same" else view_of(found[r.place], r)
+        return unflatten(captured.structure, iter([found[i] for i in range(len(results))]))
+
+    def note_writes(self, leaves: Sequence[Tensor]) -> None:
+        """Counts the versions of written memory on, as in-place operators do."""
+        if not self.written:
+            return
+        now = tick()
+        for source in self.written:
+            t = leaves[source.place] if source.kind == "argument" else source.tensor
+            if source.kind == "gradient":
+                t = self.owner(t, leaves)._grad
+            storage = t._storage  # type: ignore[union-attr]
+            if storage is None:
+                storage = t._storage = Storage()  # type: ignore[union-attr]
+            storage.version += 1
+            storage.written = now
+
+    def result(
+        self, r: Result, leaves: Sequence[Tensor], outputs: list[ndarray], node: Node | None
+    ) -> Any:
+        """One place of the result."""
+        if r.kind == "object":
+            return r.thing
+        if r.kind == "argument":
+            return leaves[r.place]
+        if r.kind == "view":
+            return view_of(leaves[r.place] if r.place >= 0 else r.thing, r)
+        t = wrap(outputs[r.place])
+        if STATE.inference:
+            t._inference = True
+        if r.grad is not None:
+            t._requires_grad, t.grad_fn = True, Slot(node, r.grad, t._data)  # type: ignore[arg-type]
+        elif r.spent:
+            t._requires_grad, t.grad_fn = True, self.spent[r.place]
+        return t
+
+
+class GradientMemory:
+    """What a gradient is written to: the same memory at each call, if nobody else holds it."""
+
+    def __init__(self, gradient: Gradient) -> None:
+        self.gradient = gradient
+        self.tensor: Tensor | None = None
+        self.holders = 1  # of its array, as far as they are the program's own
+
+    def array(self, owner: Tensor) -> ndarray:
+        """Memory that may be written to."""
+        if self.tensor is None or not self.is_ours(owner):
+            like = self.gradient.tensor._data
+            self.tensor, self.holders = wrap(np.empty(like.shape, like.dtype)), 1
+        return self.tensor._data
+
+    def is_ours(self, owner: Tensor) -> bool:
+        """Whether only the program, and the tensor whose gradient it is, hold the memory."""
+        grad: Any = self.tensor
+        count = 3 + (owner._grad is grad)  # the attribute, this variable, the call's argument
+        return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) - 1 <= self.holders
+
+
+def view_of(t: Tensor, r: Result) -> Tensor:
+    """The view that a place of the result shows."""
+    for op, params in r.chain:
+        t = op(t, **params)
+    return t if r.grad is not None else detached(t)
+
+
+def detached(t: Tensor) -> Tensor:
+    """A tensor on the same memory without history."""
+    return t if not t._requires_grad else t.detach()
+
+
+class Compiled(Node):
+    """The node behind the results of a compiled forward."""
+
+    params: dict = {}
+
+    def __init__(self, program: BackwardProgram | None, count: int) -> None:
+        self.program = program
+        self.edges: tuple = ()
+        self.saved: tuple | None = ()
+        self.seq = tick()
+        self.shape, self.dtype = count, None  # type: ignore[assignment]
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        return tuple(range(len(self.edges)))
+
+    def name(self) -> str:
+        return "CompiledFunctionBackward"
+
+    def gradients(self, g: Any) -> Any:
+        """One gradient (or None) for each edge."""
+        if self.saved is None or self.program is None:
+            raise RuntimeError(FREED)
+        if STATE.grad:
+            raise RuntimeError(
+                "[compile] a compiled function can't be differentiated twice; call the function "
+                "itself, or compile the whole step"
+            )
+        return self.program.run(g, self.saved)
+
+
+def spent_node(value: Value) -> Node:
+    """What is left behind a result whose backward ran inside the call."""
+    node = Compiled(None, 1)
+    node.saved, node.shape, node.dtype = None, value.shape, value.dtype
+    return node
+
+
+class BackwardProgram:
+    """The gradients of a program's results."""
+
+    def __init__(self, backward: Backward, build: Build) -> None:
+        self.backward = backward
+        self.executable = build(backward.graph)
+        self.inputs = [i for kind, i in backward.saved if kind == "input"]
+        self.constants = [i.data for i in backward.graph.inputs if i.data is not None]
+
+    def node(self, leaves: Sequence[Tensor], inputs: list[ndarray], outputs: list[ndarray]) -> Node:
+        """The node for one call: holds what the backward needs, of the program's inputs those
+        whose numbers are `self.inputs`.
+        """
+        backward = self.backward
+        node = Compiled(self, len(backward.roots))
+        node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
+        given = iter(inputs)
+        node.saved = tuple(
+            [outputs[i] if kind == "output" else next(given) for kind, i in backward.saved]
+        )
+        return node
+
+    def run(self, cotangents: list, saved: tuple) -> list[Tensor | None]:
+        """Gradients for the edges."""
+        roots = self.backward.roots
+        given = [
+            np.zeros(shape, dtype) if g is None else g._data.astype(dtype, copy=False)
+            for g, (shape, dtype) in zip(cotangents, roots)
+        ]
+        try:
+            found = self.executable.run([*given, *saved, *self.constants])
+        except CheckFailed as error:
+            raise error.__cause__ or error from None
+        return [None if i is None else wrap(found[i]) for i in self.backward.given]

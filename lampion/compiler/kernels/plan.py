@@ -1,0 +1,105 @@
+"""How a matrix product is cut into tiles, decided in compiled code at each call. Imports emit,
+gemm and pool.
+
+The depth of a block, which decides the order of sums, comes from K alone. The tiles of C come from
+a small model of what they cost: a few candidates are tried, and the one whose rounds of tiles end
+first is taken.
+"""
+
+from __future__ import annotations
+
+from ..native import pool
+from ..native.emit import Function, Module, Value
+from .gemm import BEFORE, DEPTH, JOB, NEVER, ON_THE_WAY
+from .gemm_pack import Shape, round_up
+
+TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
+FEW = 6  # rows whose products with packed columns cost less than packing them
+CANDIDATES = 4  # numbers of parts tried, in rows and in columns
+PACKING = 11  # rows of products that take as long as packing a row of B
+ENOUGH = 6  # tiles per thread that balance well without a choice
+GROUP = 1 << 19  # multiplications in a tile, at least, where there are several pieces
+PARALLEL = 1 << 19  # multiplications worth waking workers for
+
+
+def slot(f: Function, name: str) -> Value:
+    """The address of a field of the job (the parameter `job`)."""
+    return f.at(f["job"], 8 * JOB.index(name))
+
+
+def volume(f: Function) -> Value:
+    """How many multiplications the job is."""
+    m, n, k, b = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
+    return m * n * k * b
+
+
+def quotient_up(f: Function, a: Value, b: Value | int) -> Value:
+    """a / b, rounded up; a is not negative, and b below 1 counts as 1."""
+    b = f.constant("i64", b)
+    b = f.select(b > 0, b, 1)
+    return (a + b - 1) / b
+
+
+def write_plan(module: Module, shape: Shape) -> None:
+    """Writes `plan(job)`, which fills in the sizes of blocks and tiles and their numbers."""
+    f = module.function("plan", job="ptr")
+    m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
+    blocks = quotient_up(f, k, DEPTH)
+    depth = round_up(quotient_up(f, f.select(k > 0, k, 1), blocks), shape.lanes)
+    strips, bands = quotient_up(f, m, TILE_BYTES // shape.size), quotient_up(f, n, TILE_COLUMNS)
+    parts_m, parts_n = f.variable("i64", strips), f.variable("i64", bands)
+    threads = f.load("i64", f.at(f.load("ptr", slot(f, "pool")), pool.FIELDS["limit"]))
+    few = strips * bands * batches < threads * ENOUGH
+    with f.when(few & (threads > 1) & (volume(f) >= PARALLEL)):
+        best = f.variable("i64", 1 << 62)
+        step = quotient_up(f, threads, CANDIDATES)
+        with f.loop(0, step * CANDIDATES, step) as i:
+            with f.loop(0, step * CANDIDATES, step) as j:
+                tries = strips + i, bands + j
+                cost = round_cost(f, shape, (m, n, batches), tries, threads)
+                with f.when(cost < best.get()):
+                    best.set(cost)
+                    parts_m.set(tries[0])
+                    parts_n.set(tries[1])
+    tile_m = tile_size(f, m, parts_m.get(), shape.rows)
+    tile_n = tile_size(f, n, parts_n.get(), shape.lanes)
+    tiles_m, tiles_n = quotient_up(f, m, tile_m), quotient_up(f, n, tile_n)
+    pieces = tiles_m * tiles_n * batches
+    group = f.constant("i64", GROUP) / f.select(k > 0, tile_m * tile_n * k, 1)
+    group = f.select(volume(f) >= PARALLEL, f.select(group > 1, group, 1), pieces)
+    a_col, b_col = (f.load("i64", slot(f, name)) for name in ("a_col", "b_col"))
+    packed = f.select(a_col.equals(1), f.constant("i64", int(shape.source != shape.type)), 1)
+    if shape.masks and shape.source == shape.type:
+        pack_b = f.select(b_col.equals(1), f.constant("i64", ON_THE_WAY), BEFORE)
+    else:
+        pack_b = f.constant("i64", BEFORE)
+    if shape.source == shape.type:
+        b_row = f.load("i64", slot(f, "b_row"))
+        along = a_col.equals(1) & b_row.equals(1) & (k > 0)
+        pack_b = f.select(along & (m <= FEW), f.constant("i64", NEVER), pack_b)
+    for name, value in {
+        "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m,
+        "tiles": tiles_m * tiles_n, "total": quotient_up(f, pieces, group), "pack_a": packed,
+        "pack_b": pack_b, "group": group, "pieces": pieces,
+        "next": f.constant("i64", 0), "share": f.constant("i64", pool.SHARE),
+    }.items():  # fmt: skip
+        f.store(value, slot(f, name))
+    f.ret()
+
+
+def tile_size(f: Function, size: Value, parts: Value, unit: int) -> Value:
+    """The size of each of so many parts, in whole units."""
+    return round_up(quotient_up(f, f.select(size > 0, size, 1), parts), unit)
+
+
+def round_cost(
+    f: Function, shape: Shape, extent: tuple[Value, Value, Value], parts: tuple[Value, Value],
+    threads: Value,
+) -> Value:  # fmt: skip
+    """What the product costs the busiest thread, in quarters of a row by a vector."""
+    m, n, batches = extent
+    tile_m, tile_n = tile_size(f, m, parts[0], shape.rows), tile_size(f, n, parts[1], shape.lanes)
+    tiles = quotient_up(f, m, tile_m) * quotient_up(f, n, tile_n) * batches
+    vectors, panels = tile_n / shape.lanes, quotient_up(f, tile_n, shape.lanes * shape.vectors)
+    tile = vectors * (tile_m + PACKING) * 4 + panels * tile_m
+    return quotient_up(f, tiles, threads) * tile

@@ -1,0 +1,1 @@
+"""Kernels as one native program: memory, stages, explanations. Imports lower and native."""
