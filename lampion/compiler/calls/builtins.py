@@ -136,8 +136,8 @@ def install(
     missing, or objects lie in memory otherwise than expected, or the process lacks a function.
 
     `pointwise` maps names of elementwise operators to the places where they are published,
-    `in_place` and `others` names of what is listed above. `publish(place, make)` puts `make(python, owner)` into
-    the place of the function `python` in its owner.
+    `in_place` and `others` names of what is listed above. `publish(place, make)` puts
+    `make(python, owner)` into the place of the function `python` in its owner.
     """
     if not (runtime.available() and objects.known_layout()):
         return False
