@@ -28,6 +28,7 @@ def training(padding=None, rows=7, by_frequency=False):
 
 def compare(step, index):
     wanted, compiled = step(index), lampion.compile(step, fullgraph=True)
+    compiled(index)  # runs as it is, traced
     for a, b in zip(compiled(index), wanted, strict=True):
         assert lampion.allclose(a, b, atol=1e-5)
 
@@ -63,3 +64,13 @@ def test_a_wrong_index_is_still_refused():
     compiled(lampion.zeros(4, 6, dtype=lampion.int64))
     with pytest.raises(IndexError):
         compiled(lampion.full((4, 6), 7))
+
+
+def test_numbers_that_nobody_looks_up_do_not_matter():
+    step = training()
+    table = step.__closure__[[*step.__code__.co_freevars].index("table")].cell_contents
+    with lampion.no_grad():
+        table[5], table[6] = float("inf"), float("nan")
+    index = lampion.arange(24).reshape(4, 6) % 5
+    assert all(result.isfinite().all() for result in step(index))
+    compare(step, index)

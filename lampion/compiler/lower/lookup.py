@@ -4,14 +4,17 @@ May import graph and core.
 An embedding gives rows of a table, and a linear layer treats each row by itself, so its results for
 the table's rows can be looked up as well: `E[i] @ W.T = (E @ W.T)[i]`. The gradients commute alike:
 those of equal rows are added up first, then multiplied once. For 2048 tokens of 256 kinds that is
-an eighth of the arithmetic. (A row that nobody looks up counts as zero times its numbers.)
+an eighth of the arithmetic. Rows that nobody looks up count as zeros, whatever is in them.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ...core.op import OPS
+from ...dtypes import FROM_NUMPY
 from ..trace.graph import Graph, Step, Value
 
 FEWER = 2  # how many rows are looked up, at least, for each row of the table
@@ -71,6 +74,21 @@ class Commuting:
         g = self.plain(g)
         options = {"rows": rows, "padding_idx": padding, "by_frequency": False}
         return self.add("embedding_gradient", g, (rows, g.shape[-1]), g, index, **options)
+
+    def filled(self, like: Value, shape: tuple[int, ...], number: float) -> Value:
+        """One number, everywhere."""
+        dtype = FROM_NUMPY[like.dtype]
+        return self.add("full", like, shape, shape=shape, value=number, dtype=dtype, order=None)
+
+    def used_rows(self, table: Value, index: Value) -> Value:
+        """The table with zeros in the rows that nobody looks up: inf there would make nan."""
+        counts = self.summed(
+            self.filled(table, (index.size, 1), 1.0), index, table.shape[0], None
+        )  # (rows, 1)
+        zero = self.filled(table, (), 0.0)
+        truth = Value((), np.dtype(bool), counts.name)
+        used = self.add("ne", truth, counts.shape, counts, zero)
+        return self.add("where", table, table.shape, used, table, zero)
 
     def plain(self, value: Value) -> Value:
         """The value that a view of the same shape shows."""
@@ -142,7 +160,8 @@ class Commuting:
         if g is None or len(g.shape) != 2 or len(index.shape) != 1:
             return False
         sums = self.turned(self.summed(g, index, table.shape[0], None))
-        self.steps.append(Step(step.op, (sums, table), step.params, step.outputs, step.line))
+        rows = self.used_rows(table, index)
+        self.steps.append(Step(step.op, (sums, rows), step.params, step.outputs, step.line))
         return True
 
     def gradient(self, step: Step) -> bool:
