@@ -34,11 +34,12 @@ def trace(
     function looks at a tensor's values, so that another input could have gone another way.
     `check_trace` runs the graph once more and compares it with the function's own results.
 
-    >>> print(lampion.jit.trace(lambda x: x.relu().sum(), lampion.ones(2)))
+    >>> import lampion as torch
+    >>> print(torch.jit.trace(lambda x: x.relu().sum(), torch.ones(2)))
     graph:
       argument %x: f32[2]
       %v0: f32[2] = relu(%x)
-      %v1: f32[] = sum(%v0, dim=None, keepdim=False, dtype=None)
+      %v1: f32[] = sum(%v0, dim=None, keepdim=False)
       return (%v1)
     """
     given = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)

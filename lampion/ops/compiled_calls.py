@@ -4,7 +4,7 @@ compiler is imported at the first need, since llvmlite takes its time to load.
 A compiled call stands in the place of the Python function and hands it every call that it does not
 know, so nothing but the cost of small calls changes. `LAMPION_NATIVE=0` in the environment keeps
 the Python functions, `LAMPION_NATIVE=1` installs the compiled calls at once; else that happens when
-a program has changed its recording mode often enough to be more than a short script.
+a program makes an optimizer, or has changed its recording mode a hundred times.
 """
 
 from __future__ import annotations
@@ -71,6 +71,15 @@ def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
     return builtins.install(ELEMENTWISE, IN_PLACE, OTHERS, publish)
+
+
+def expect_training() -> None:
+    """Compiles the calls now and not after the first hundred changes of mode: a program that trains
+    makes many, and how a step rounds must not depend on how many steps came before it.
+    """
+    if graph.KNOWN[2] > 0:
+        graph.KNOWN[2] = 0
+        graph.State.often()
 
 
 def publish(place: tuple[str, str], make: Callable[[Any, Any], Any]) -> None:

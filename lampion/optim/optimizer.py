@@ -19,6 +19,7 @@ from ..core.hooks import RemovableHandle
 from ..core.tensor import Tensor
 from ..dtypes import float32
 from ..errors import check
+from ..ops.compiled_calls import expect_training
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 StateDict: TypeAlias = dict[str, Any]
@@ -114,6 +115,7 @@ class Optimizer:
             cls.step = with_hooks(cls.step)
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        expect_training()
         self.defaults = defaults
         self._add_hook_tables()
         check(

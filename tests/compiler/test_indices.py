@@ -336,7 +336,8 @@ ACCESSES = {
 @pytest.mark.parametrize("name", ACCESSES)
 def test_accesses_stay_inside_even_without_checks(name, side, monkeypatch):
     """A check stops the stages after it; stages alone are safe too."""
-    monkeypatch.setattr(lower, "PASSES", lower.PASSES[1:])
+    others = tuple(each for each in lower.PASSES if each is not bounds)
+    monkeypatch.setattr(lower, "PASSES", others)
     table, index = np.ones((6, 64), np.float32), np.array([0, 1, 2])
     graph, _ = graph_of(ACCESSES[name], table, index)
     made = program.build(graph)

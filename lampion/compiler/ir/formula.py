@@ -102,7 +102,7 @@ COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
 def expression(formula: str, names: dict[str, Any]) -> Any:
     """The formula as a node, its names given as nodes and numbers; raises Unsupported.
 
-    >>> from lampion.compiler.ir import parameter
+    >>> from lampion.compiler.ir.node import parameter
     >>> expression("x * 2 + 1", {"x": parameter(0, "f32")}).dtype
     'f32'
     """

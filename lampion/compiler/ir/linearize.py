@@ -183,7 +183,7 @@ def pinned(nodes: Iterable[Node]) -> set[Node]:
 def linearize(root: Node) -> Program:
     """The flat program of a `program` node; verified under `config.flags.check`.
 
-    >>> from .ir import constant, loop, loop_range, parameter, program, store
+    >>> from .node import constant, loop, loop_range, parameter, program, store
     >>> i = loop_range(0, 4, 0)
     >>> x, y = parameter(0, "*f32"), parameter(1, "*f32")
     >>> print(linearize(program("double", ["*f32", "*f32"], loop(i, store(y, i, x.load(i) * 2.0)))))
