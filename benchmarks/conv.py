@@ -158,7 +158,10 @@ def main() -> None:
         for kind in KINDS:
             times = measure(shape, kind, options.threads, options.seconds)
             print(line(name, kind, flops, times), flush=True)
-            rows.append({"shape": name, "kind": kind, "threads": options.threads, **times})
+            rates = {who: flops / value / 1e9 for who, value in times.items()}
+            share = {"share of peak": times["peak"] / times["lampion"]}
+            row = {"shape": name, "kind": kind, "threads": options.threads}
+            rows.append({**row, **rates, **share})
             if not (name == "stem" and kind == "input"):  # images need no gradient
                 total_flops += shape.times * flops
                 for who, value in times.items():
