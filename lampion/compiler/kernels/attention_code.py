@@ -143,10 +143,11 @@ def scores(
     f, lanes = work.f, work.shape.lanes
     row = work.job[f"{rows}_row"]
     zero, one, null = f.constant("i64", 0), f.constant("i64", 1), Value(f, "ptr", "null")
+    c = work.buffers[to], f.constant("i64", QUERIES)
     f.call(
         "void", "panels", depth, f.at(work.at[rows], key * row, FLOAT), row, one, row,
         work.buffers[packed], f.constant("i64", lanes), round_up(depth, lanes) * lanes,
-        work.buffers[to], f.constant("i64", QUERIES), keys, work.packed_lanes(),
+        *c, *c, keys, work.packed_lanes(),
         f.constant(FLOAT, 1), zero, zero, null, null, null,
     )  # fmt: skip
 
@@ -161,7 +162,7 @@ def multiply(
     pack_b = f.constant("i64", ON_THE_WAY if work.shape.masks else BEFORE)
     zero, one, null = f.constant("i64", 0), f.constant("i64", 1), Value(f, "ptr", "null")
     f.call(
-        "void", "block", *a, *b, one, *c, m, n, k, f.constant(FLOAT, 1), add, zero, null,
+        "void", "block", *a, *b, one, *c, *c, m, n, k, f.constant(FLOAT, 1), add, zero, null,
         f.constant("i64", DEPTH), zero, pack_b, work.buffers["rest"],
     )  # fmt: skip
 

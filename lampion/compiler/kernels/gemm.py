@@ -67,6 +67,7 @@ def panels(module: Module, shape: Shape) -> None:
             f.call(
                 "void", name, f["depth"], f.at(f["a"], row * f["a_step"], shape.type), f["a_row"],
                 f["a_col"], f["a_step"], b.get(), b_row.get(), b_strip.get(),
+                f.at(f["before"], row * f["before_row"] + column, shape.type), f["before_row"],
                 f.at(f["c"], row * f["c_row"] + column, shape.type), f["c_row"], m, n, f["alpha"],
                 f["add"], f["relu"], bias, *more,
             )  # fmt: skip
@@ -94,11 +95,15 @@ def panels(module: Module, shape: Shape) -> None:
 
 
 def block(module: Module, shape: Shape) -> None:
-    """Writes `block(...)`: a block of C over all of k, packing what is asked for in `space`."""
+    """Writes `block(...)`: a block of C over all of k, packing what is asked for in `space`.
+
+    Until the last step along k the sums are kept in `sums`, whose rows lie close together: those
+    of C may be a power of two apart, and then fall into the same few sets of a cache.
+    """
     f = module.function(
         "block", "void", True, a="ptr", a_row="i64", a_col="i64", b="ptr", b_row="i64",
-        b_col="i64", c="ptr", c_row="i64", m="i64", n="i64", k="i64", **finish_types(shape),
-        depth="i64", pack_a="i64", pack_b="i64", space="ptr",
+        b_col="i64", sums="ptr", sums_row="i64", c="ptr", c_row="i64", m="i64", n="i64", k="i64",
+        **finish_types(shape), depth="i64", pack_a="i64", pack_b="i64", space="ptr",
     )  # fmt: skip
     null = Value(f, "ptr", "null")
     lanes, rows = shape.lanes, shape.rows
@@ -113,8 +118,12 @@ def block(module: Module, shape: Shape) -> None:
     with f.loop(0, f.select(f["k"] > 0, f["k"], 1), f["depth"]) as k0:
         depth = f.minimum(f["k"] - k0, f["depth"])
         rounded = round_up(depth, lanes)
-        add = f.select(k0.equals(0), f["add"], 1)
+        begins = k0.equals(0)
+        add = f.select(begins, f["add"], 1)
+        before = f.select(begins, f["c"], f["sums"])
+        before_row = f.select(begins, f["c_row"], f["sums_row"])
         final = (k0 + depth) >= f["k"]
+        c, c_row = f.select(final, f["c"], f["sums"]), f.select(final, f["c_row"], f["sums_row"])
         relu = f.select(final, f["relu"], 0)
         bias = f.select(final & has_bias, f["bias"], null)
         from_a = f.at(f["a"], k0 * f["a_col"], shape.source)
@@ -141,8 +150,8 @@ def block(module: Module, shape: Shape) -> None:
         to = f.select(f["pack_b"].equals(ON_THE_WAY), f["space"], null)
         f.call(
             "void", "panels", depth, a.get(), a_row.get(), a_col.get(), a_step.get(), b.get(),
-            b_row.get(), b_strip.get(), f["c"], f["c_row"], f["m"], f["n"], f["alpha"], add, relu,
-            bias, to, following,
+            b_row.get(), b_strip.get(), before, before_row, c, c_row, f["m"], f["n"], f["alpha"],
+            add, relu, bias, to, following,
         )  # fmt: skip
     f.ret()
 
@@ -179,21 +188,21 @@ def tile(module: Module, shape: Shape) -> None:
     has_bias = f.convert("ptrtoint", job["bias"], "i64").differs(0)
     bias = f.select(has_bias, f.at(job["bias"], n0, shape.type), job["bias"])
     to, to_row = f.variable("ptr", c), f.variable("i64", job["c_row"])
-    space = f.variable("ptr", f["workspace"])
+    sums, sums_row = f["workspace"], round_up(n, shape.lanes)
+    space = f.at(f["workspace"], round_up(m * sums_row, 16), shape.type)
     # Where C is of another type, or its columns are apart, the piece is made in the workspace.
     apart = f.constant("i1", 1) if shape.result != shape.type else job["c_col"].differs(1)
     strides = job["c_row"], job["c_col"]
     with f.when(apart):
-        to.set(f["workspace"])
-        to_row.set(round_up(n, shape.lanes))
-        space.set(f.at(f["workspace"], round_up(m * to_row.get(), 16), shape.type))
+        to.set(sums)
+        to_row.set(sums_row)
         with f.when(job["accumulate"].differs(0)):
             copy_out(f, shape, (c, *strides, shape.result),
                      (to.get(), to_row.get(), 1, shape.type), (m, n))  # fmt: skip
     f.call(
-        "void", "block", a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"], to.get(),
-        to_row.get(), m, n, job["k"], job["alpha"], job["accumulate"], job["relu"], bias,
-        job["depth"], job["pack_a"], job["pack_b"], space.get(),
+        "void", "block", a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"], sums,
+        sums_row, to.get(), to_row.get(), m, n, job["k"], job["alpha"], job["accumulate"],
+        job["relu"], bias, job["depth"], job["pack_a"], job["pack_b"], space,
     )  # fmt: skip
     with f.when(apart):
         copy_out(f, shape, (to.get(), to_row.get(), 1, shape.type),

@@ -10,8 +10,8 @@ from .gemm_pack import Shape, fetch, part
 # What micro-kernels and the functions around them get, in this order.
 OPERANDS = {
     "depth": "i64", "a": "ptr noalias", "a_row": "i64", "a_col": "i64", "a_step": "i64",
-    "b": "ptr", "b_row": "i64", "b_strip": "i64", "c": "ptr noalias", "c_row": "i64", "m": "i64",
-    "n": "i64",
+    "b": "ptr", "b_row": "i64", "b_strip": "i64", "before": "ptr", "before_row": "i64", "c": "ptr",
+    "c_row": "i64", "m": "i64", "n": "i64",
 }  # fmt: skip
 
 
@@ -21,7 +21,8 @@ def finish_types(shape: Shape) -> dict[str, str]:
 
 
 def micro(module: Module, name: str, shape: Shape, vectors: int, packing: bool) -> None:
-    """Writes the function that makes `vectors` columns of register tiles, `rows` rows at a time.
+    """Writes the function that makes `vectors` columns of register tiles, `rows` rows at a time:
+    C = relu(alpha * A @ B + before + bias), each part where it is asked for.
 
     A and B are read by strides, packed or where they lie: vector j of row k of B is at
     `b[k * b_row + j * b_strip]`. With `packing` what is read of B is copied to `to`.
@@ -40,13 +41,11 @@ def micro(module: Module, name: str, shape: Shape, vectors: int, packing: bool) 
     with f.loop(0, f["m"], shape.rows) as first:
         left = f.minimum(f["m"] - first, shape.rows)
         c = f.at(f["c"], first * f["c_row"], shape.type)
+        before = f.at(f["before"], first * f["before_row"], shape.type)
         a = f.at(f["a"], first * f["a_step"], shape.type)
         # Rows past the edge read the last one again.
         rows = [f.minimum(f.constant("i64", i), left - 1) for i in range(shape.rows)]
         starts = [f.at(a, row * f["a_row"], shape.type) for row in rows]
-        for row in rows:
-            for j in range(vectors):
-                fetch(f, f.at(c, row * f["c_row"] + j * shape.lanes, shape.type), 1, 2)
         if not packing:
             with f.loop(
                 first / shape.rows * share, f.minimum((first / shape.rows + 1) * share, ahead)
@@ -70,16 +69,17 @@ def micro(module: Module, name: str, shape: Shape, vectors: int, packing: bool) 
                 broadcast = f.splat(number, shape.lanes)
                 for j in range(vectors):
                     sums[i][j].set(f.fused(broadcast, b[j], sums[i][j].get()))
-        write_tile(f, shape, sums, c, left, columns)
+        write_tile(f, shape, sums, (before, c), left, columns)
     f.ret()
 
 
 def write_tile(
-    f: Function, shape: Shape, sums: list[list[Variable]], c: Value, left: Value,
-    columns: list[Value],
+    f: Function, shape: Shape, sums: list[list[Variable]], places: tuple[Value, Value],
+    left: Value, columns: list[Value],
 ) -> None:  # fmt: skip
-    """C = relu(alpha * sums + C + bias), each part where it is asked for, in the rows and columns
-    that are left. Whole tiles of plain sums are written without a branch.
+    """C = relu(alpha * sums + before + bias), in the rows and columns that are left; `places` are
+    where this part of `before` and of C begin. Whole tiles of plain sums are written without a
+    branch.
     """
     has_bias = f.convert("ptrtoint", f["bias"], "i64").differs(0)
     adds = f["add"].differs(0)
@@ -89,7 +89,10 @@ def write_tile(
         plain = plain & f["n"].equals(len(columns) * shape.lanes)
 
     def place(i: int, j: int) -> Value:
-        return f.at(f.at(c, f["c_row"] * i, shape.type), j * shape.lanes, shape.type)
+        return f.at(f.at(places[1], f["c_row"] * i, shape.type), j * shape.lanes, shape.type)
+
+    def source(i: int, j: int) -> Value:
+        return f.at(f.at(places[0], f["before_row"] * i, shape.type), j * shape.lanes, shape.type)
 
     def masked(j: int, last: int) -> bool:
         return shape.masks and j == last
@@ -100,9 +103,9 @@ def write_tile(
             for i, row in enumerate(sums):
                 for j, total in enumerate(row):
                     if masked(j, last):
-                        before = f.masked_load(shape.vector, place(i, j), columns[j])
+                        before = f.masked_load(shape.vector, source(i, j), columns[j])
                     else:
-                        before = f.load(shape.vector, place(i, j), align=shape.size)
+                        before = f.load(shape.vector, source(i, j), align=shape.size)
                     total.set(total.get() + before)
         for i, row in enumerate(sums):
             for j, total in enumerate(row):
@@ -121,7 +124,7 @@ def write_tile(
             before_mask = mask & f.splat(adds, shape.lanes)
             for i, row in enumerate(sums):
                 with f.when(left > i):
-                    before = f.masked_load(shape.vector, place(i, j), before_mask)
+                    before = f.masked_load(shape.vector, source(i, j), before_mask)
                     value = row[j].get() * alpha + before + bias
                     value = f.select(value < floor, floor, value)  # NaN stays
                     f.masked_store(value, place(i, j), mask)

@@ -109,44 +109,46 @@ def pack(module: Module, name: str, shape: Shape, width: int) -> None:
         name, "void", True, source="ptr noalias", lane="i64", step="i64", count="i64",
         depth="i64", to="ptr noalias", strip="i64",
     )  # fmt: skip
-    with f.loop(0, f["count"], width) as p:
+    unit, along = f["lane"].equals(1), f["step"].equals(1)
+    with f.when(unit):
+        copy_lanes(f, shape, width)
+    with f.when(unit.equals(0)), f.loop(0, f["count"], width) as p:
         to = f.at(f["to"], p / width * f["strip"], shape.type)
         start = f.at(f["source"], p * f["lane"], shape.source)
         left = f.minimum(f["count"] - p, width)
-        unit, along = f["lane"].equals(1), f["step"].equals(1)
-        with f.when(unit):
-            copy_lanes(f, shape, width, start, left, to)
-        with f.when(f.select(unit, f.constant("i1", 0), along)):
+        with f.when(along):
             copy_transposed(f, shape, width, start, left, to)
-        with f.when((unit | along).equals(0)):
+        with f.when(along.equals(0)):
             copy_strided(f, shape, width, start, left, to)
     f.ret()
 
 
-def copy_lanes(f: Function, shape: Shape, width: int, start: Value, left: Value, to: Value) -> None:
-    """The strip's lanes lie side by side: vectors are copied, masked at the edge."""
+def copy_lanes(f: Function, shape: Shape, width: int) -> None:
+    """A row's lanes lie side by side: rows are copied one after the other, by vectors, each to all
+    strips; masked at the edge.
+    """
     lanes = min(shape.lanes, width)
     type = vector(lanes, shape.source)
-    offsets = range(0, width, lanes)
-    masks = [f.first_lanes(left - offset, lanes) for offset in offsets]
-    full = left.equals(width)
+    whole = f["count"] / width * width
 
-    def rows(whole: bool) -> None:
-        with f.loop(0, f["depth"]) as k:
-            row = f.at(start, k * f["step"], shape.source)
-            for offset, mask in zip(offsets, masks, strict=True):
-                place = f.at(row, offset, shape.source)
-                if whole:
-                    value = f.load(type, place, align=1)
-                else:
-                    value = f.masked_load(type, place, mask)
-                put = f.at(to, k * width + offset, shape.type)
-                f.store(widened(f, shape, value), put, align=shape.size)
+    def copy(row: Value, k: Value, p: Value, whole: bool) -> None:
+        to = f.at(f["to"], p / width * f["strip"] + k * width, shape.type)
+        for offset in range(0, width, lanes):
+            place = f.at(row, p + offset, shape.source)
+            if whole:
+                value = f.load(type, place, align=1)
+            else:
+                mask = f.first_lanes(f["count"] - p - offset, lanes)
+                value = f.masked_load(type, place, mask)
+            put = f.at(to, offset, shape.type)
+            f.store(widened(f, shape, value), put, align=shape.size)
 
-    with f.when(full):
-        rows(True)
-    with f.when(full.equals(0)):
-        rows(False)
+    with f.loop(0, f["depth"]) as k:
+        row = f.at(f["source"], k * f["step"], shape.source)
+        with f.loop(0, whole, width) as p:
+            copy(row, k, p, True)
+        with f.when(whole < f["count"]):
+            copy(row, k, whole, False)
 
 
 def copy_transposed(

@@ -15,6 +15,7 @@ from .gemm_pack import Shape, round_up
 
 TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
 FEW = 6  # rows whose products with packed columns cost less than packing them
+LARGE = 192  # rows and columns of tiles that pack A even where its rows could be read
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
 PACKING = 11  # rows of products that take as long as packing a row of B
 ENOUGH = 6  # tiles per thread that balance well without a choice
@@ -68,7 +69,10 @@ def write_plan(module: Module, shape: Shape) -> None:
     group = f.constant("i64", GROUP) / f.select(k > 0, tile_m * tile_n * k, 1)
     group = f.select(volume(f) >= PARALLEL, f.select(group > 1, group, 1), pieces)
     a_col, b_col = (f.load("i64", slot(f, name)) for name in ("a_col", "b_col"))
-    packed = f.select(a_col.equals(1), f.constant("i64", int(shape.source != shape.type)), 1)
+    large = (tile_m >= LARGE) & (tile_n >= LARGE)
+    packed = f.convert("zext", a_col.differs(1) | large, "i64")
+    if shape.source != shape.type:
+        packed = f.constant("i64", 1)
     if shape.masks and shape.source == shape.type:
         pack_b = f.select(b_col.equals(1), f.constant("i64", ON_THE_WAY), BEFORE)
     else:
