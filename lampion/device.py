@@ -91,6 +91,8 @@ def usable(where: device | str | int | None) -> device:
     """The device asked for (None: the CPU); raises for one that this machine does not have."""
     if where is None or where is CPU or where == "cpu":
         return CPU
+    if where.__class__ is device and where.type == "cpu":
+        return CPU
     where = device(where)
     if where.type == "cpu":
         return CPU

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import STATE
+from .graph import DIRECT, GENERAL, STATE, TAPE
 
 
 class Switch:
@@ -20,7 +20,7 @@ class Switch:
 
     def __init__(self, **values: Any) -> None:
         self.values = values
-        self.entered: list[dict] = []
+        self.entered: list[Any] = []
 
     def __enter__(self) -> Any:
         state = STATE.__dict__
@@ -95,6 +95,26 @@ class no_grad(Switch):
 
     def __init__(self, function: Callable | None = None) -> None:
         super().__init__(grad=False)
+
+    def __enter__(self) -> Any:
+        self.entered.append(STATE.grad)
+        switch_recording(self.values["grad"])
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        switch_recording(self.entered.pop())
+
+    def clone(self) -> Switch:
+        made = object.__new__(type(self))
+        made.values, made.entered = self.values, []
+        return made
+
+
+def switch_recording(grad: Any) -> None:
+    """Sets whether operations are recorded; whatever else is set stays, and has its mode."""
+    STATE.grad = grad
+    if STATE.mode != GENERAL:
+        STATE.switch(TAPE if grad else DIRECT)
 
 
 class enable_grad(no_grad):

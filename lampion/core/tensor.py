@@ -344,12 +344,12 @@ class Tensor(Held):
             lambda: f"a Tensor with {data.size} elements cannot be converted to Scalar",
         )
         value = data.item()
-        return float(value) if data.dtype.kind == "V" or data.dtype.name in LOW_FLOATS else value
+        return float(value) if data.dtype in LOW_TYPES else value
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
         data = self.concrete("tolist")
-        return (data.astype(np.float32) if data.dtype.name in LOW_FLOATS else data).tolist()
+        return (data.astype(np.float32) if data.dtype in LOW_TYPES else data).tolist()
 
     def concrete(self, asker: str) -> ndarray:
         """The array; raises RuntimeError where an interpreter holds no values to look at."""
@@ -371,7 +371,7 @@ class Tensor(Held):
             )
         data = self.concrete("numpy")
         check(
-            data.dtype.name not in LOW_FLOATS,
+            data.dtype not in LOW_TYPES,
             lambda: f"Got unsupported ScalarType {self.dtype.name}; convert with .float() first",
             TypeError,
         )
@@ -495,6 +495,7 @@ class Tensor(Held):
 
 UNPICKLED = {"_hooks", "_post_hooks", "_grad", "_retains_grad", "_accumulator", "_inference"}
 LOW_FLOATS = {"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
+LOW_TYPES = {d.numpy for d in dtypes.DTYPES.values() if d.name in LOW_FLOATS}
 
 _new = object.__new__
 

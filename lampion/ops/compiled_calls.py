@@ -18,6 +18,7 @@ from typing import Any
 from ..core import graph
 from ..core.tensor import Tensor
 from ..random import normals
+from .extremes import RESULTS
 from .large import LARGE
 
 PACKAGE = __name__.split(".")[0]
@@ -49,14 +50,17 @@ IN_PLACE: dict[str, list[tuple[str, str]]] = {
     "mul_": [("Tensor", "mul_"), ("Tensor", "__imul__")],
     "div_": [("Tensor", "div_")],
 } | {name: [("Tensor", name)] for name in ("fill_", "zero_", "copy_")}
+REDUCED: dict[str, list[tuple[str, str]]] = {
+    name: both(name)
+    for name in ("sum", "mean", "prod", "any", "all", "amax", "amin", "argmax", "argmin",
+                 "max", "min")
+}  # fmt: skip
 # Core of the compiler's -> where the function is published that it computes.
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
     "item": [("Tensor", "__getitem__")],
     "matmul": [*both("matmul"), ("Tensor", "__matmul__")],
     "linear": [("functional", "linear")],
-    "sum": both("sum"),
-    "mean": both("mean"),
     "softmax": [("functional", "softmax")],
     "log_softmax": [("functional", "log_softmax")],
     "layer_norm": [("functional", "layer_norm")],
@@ -70,7 +74,7 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
-    return builtins.install(ELEMENTWISE, IN_PLACE, OTHERS, publish)
+    return builtins.install(ELEMENTWISE, IN_PLACE, REDUCED, OTHERS, RESULTS, publish)
 
 
 def expect_training() -> None:

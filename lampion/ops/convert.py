@@ -63,8 +63,13 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     >>> torch.tensor([1.7, -1.7]).to(torch.int64)
     tensor([ 1, -1])
     """
-    if len(args) == 1 and not kwargs and args[0].__class__ is dtypes.dtype:
-        return cast(self, args[0])
+    if len(args) == 1 and not kwargs:
+        asked = args[0]
+        if asked.__class__ is dtypes.dtype:
+            return cast(self, asked)
+        if asked.__class__ is str or asked.__class__ is device_type:
+            usable(asked)
+            return self
     where, dtype, copy, memory_format = to_arguments(*args, **kwargs)
     if where is not None:
         usable(where)

@@ -30,11 +30,19 @@ TEXT = (str, bytes)
 NO_SEQUENCES = (str, bytes, dict, set, frozenset)
 
 
+# The types whose memory NumPy can share, by themselves: equal types may be other objects.
+SHARED_TYPES = {d.numpy: d.numpy for d in dtypes.DTYPES.values() if d.name not in LOW_FLOATS}
+
+
 def checked_array(array: ndarray) -> ndarray:
     """The array, of a dtype object that Lampion knows; raises for what a tensor cannot share memory
     with.
     """
     dtype = array.dtype
+    if SHARED_TYPES.get(dtype) is dtype:
+        size = dtype.itemsize
+        if all(s >= 0 and s % size == 0 for s in array.strides):
+            return array
     check(
         dtype.isnative,
         "given numpy array has byte order different from the native byte order. Conversion between "

@@ -14,6 +14,7 @@ from ..native import runtime
 from ..native.emit import Module
 from . import (
     create,
+    described,
     elementwise,
     frame as calls,
     fused,
@@ -21,6 +22,7 @@ from . import (
     inplace,
     objects,
     recording,
+    reductions,
     views,
 )
 from .frame import Entry
@@ -44,8 +46,6 @@ OTHERS: dict[str, tuple[str, str]] = {
     "item": ("index_view", "self index"),
     "matmul": ("mm", "input other"),
     "linear": ("linear", "input weight bias"),
-    "sum": ("sum", "input dim keepdim"),
-    "mean": ("mean", "input dim keepdim"),
     "softmax": ("softmax", "input dim _stacklevel dtype"),
     "log_softmax": ("log_softmax", "input dim _stacklevel dtype"),
     "layer_norm": ("layer_norm", "input normalized_shape weight bias eps"),
@@ -68,6 +68,17 @@ IN_PLACE: dict[str, tuple[str, str, str]] = {
     "zero_": ("zero_", "", "self"),
     "copy_": ("copy_", "", "self src"),
 }
+
+
+def reduction_entry(name: str, places: Sequence[Place], returns: Any = None) -> Entry:
+    """The entry of a reduction; of `max` and `min`, with what they return along a dimension."""
+    if returns is None:
+        context: Any = reductions.context_of(name)
+        fill = partial(reductions.fill_context, name=name, context=context)
+        return Entry("reduce", ("input", "dim", "keepdim"), tuple(places), context, fill)
+    context = reductions.selection_of(name, returns)
+    fill = partial(reductions.fill_selection, name=name, context=context)
+    return Entry("select", ("input", "dim", "keepdim"), tuple(places), context, fill)
 
 
 CREATED = ("zeros", "ones", "rand", "randn")  # whose arguments are sizes
@@ -107,6 +118,8 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
     module = Module()
     for write_function in (
         *recording.SHARED,
+        *described.SHARED,
+        *reductions.SHARED,
         *calls.SHARED,
         *elementwise.SHARED,
         *views.SHARED,
@@ -129,14 +142,17 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
 def install(
     pointwise: dict[str, Sequence[Place]],
     in_place: dict[str, Sequence[Place]],
+    reduced: dict[str, Sequence[Place]],
     others: dict[str, Sequence[Place]],
+    returns: dict[str, Any],
     publish: Callable[[Place, Callable[[Any, Any], Any]], None],
 ) -> bool:
     """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
     missing, or objects lie in memory otherwise than expected, or the process lacks a function.
 
     `pointwise` maps names of elementwise operators to the places where they are published,
-    `in_place` and `others` names of what is listed above. `publish(place, make)` puts
+    `in_place`, `reduced` and `others` names of what is listed above; `returns` says what pairs of
+    results are made into. `publish(place, make)` puts
     `make(python, owner)` into the place of the function `python` in its owner.
     """
     if not (runtime.available() and objects.known_layout()):
@@ -145,6 +161,7 @@ def install(
     looped = [name for name in entries if elementwise.has_loops(OPS[name])]
     everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
     everything += [in_place_entry(*item) for item in in_place.items()]
+    everything += [reduction_entry(*item, returns.get(item[0])) for item in reduced.items()]
     everything += [created_entry(name) for name in CREATED]
     everything.append(Entry("gradients", ("self", "g"), (("Node", "gradients"),)))
     stepped = [OPS[name] for name in entries if gradients.known(OPS[name])]
@@ -159,6 +176,8 @@ def install(
     for name in looped:
         elementwise.fill_loops(code, OPS[name], [entry.context for entry in everything])
     for entry in everything:
+        if entry.fill is not None:
+            entry.fill(code)
         for place in entry.places:
             publish(place, partial(calls.builtin, code, entry, place))
     return True

@@ -15,8 +15,7 @@ from ...random.generator import default_generator
 from ..native.emit import Module, Value
 from ..native.runtime import Native
 from .normals import write_normals
-from .objects import SMALL, Scope, begin, begin_core
-from .views import MOST_DIMS
+from .objects import MOST_DIMS, SMALL, Scope, begin, begin_core
 
 NEXT_WORD = 2  # the place of the function for 32 bits in NumPy's bitgen_t, behind the state's
 

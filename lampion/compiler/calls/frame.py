@@ -31,12 +31,14 @@ class Entry(NamedTuple):
     parameters  names of its arguments; calls with others go to the Python function
     places      where it is published: (namespace, name), the namespace "Tensor" for methods
     context     what the core is told about the operator, a ctypes structure, or None
+    fill        what tells the context where the loaded code's loops are
     """
 
     core: str
     parameters: tuple[str, ...]
     places: tuple[tuple[str, str], ...]
     context: Any = None
+    fill: Callable[[Native], None] | None = None
 
 
 class Call(ctypes.Structure):

@@ -1,4 +1,4 @@
-"""Compiled calls of small products, sums, softmax, layer normalisation, cross-entropy and cat.
+"""Compiled calls of small products, softmax, layer normalisation, cross-entropy and cat.
 Imports objects, loops and core.
 
 Each core computes what lies row by row and has few elements by a loop written here; everything else
@@ -15,12 +15,12 @@ from ...core.graph import DIRECT, GENERAL
 from ...core.op import Op
 from ..native.emit import Module, Value
 from .loops import FLOAT_TYPES, write_loops
-from .objects import ITEMS, SIZE, SMALL, Scope, begin, begin_core
+from .objects import ITEMS, MOST_DIMS, SIZE, SMALL, Scope, begin, begin_core
 
 PRODUCTS = 1024  # elements of a right factor, up to which a product is computed here
 DEPTH = 16  # terms of its sums, up to which BLAS adds them one after the other too
 BYTES = 1 << 15  # up to which tensors are joined here
-MOST_DIMS, MOST_JOINED = 16, 32
+MOST_JOINED = 32
 
 
 class Context(ctypes.Structure):
@@ -146,33 +146,6 @@ def write_linear(module: Module) -> None:
     t, plan, edges = finished(s, mode, y, a, w, bias)
     saved = s.tuple_of(s.hold(a), s.hold(w))
     f.ret(f.call("ptr", "record", t, plan, s.hold(s.object("NOTHING")), edges, saved))
-    s.end()
-
-
-# -- sums ------------------------------------------------------------------------------------------
-
-
-def write_reduction(module: Module, name: str) -> None:
-    """`sum` and `mean` of all elements."""
-    s = begin_core(module, name)
-    f, input = s.f, s.needed(0)
-    s.require(s.is_missing(s.given(1)))
-    s.require(s.either(s.given(2).equals(s.null()), s.is_object(s.given(2), "False")))
-    x, kind = s.floats(input)
-    s.require(s.contiguous(x))
-    n, mode = s.count(x), s.mode()
-    s.require(s.both(n <= SMALL, mode.differs(GENERAL)))
-    y = s.new_array(kind, s.number(0, "i32"), s.null())
-
-    def add(type: str, bits: str) -> None:
-        total = f.call(type, f"total_{bits}", s.memory(x), n)
-        f.store(total / f.convert("sitofp", n, type) if name == "mean" else total, s.memory(y))
-
-    for_type(s, kind, add)
-    t, plan, edges = finished(s, mode, y, input)
-    shape = f.call("ptr", "shape_tuple", x)
-    saved = s.tuple_of(shape, s.hold(s.object("None")), s.hold(s.object("False")))
-    f.ret(f.call("ptr", "record", t, plan, s.hold(s.object("ALL")), edges, saved))
     s.end()
 
 
@@ -419,7 +392,6 @@ def write_same_value(module: Module) -> None:
 
 SHARED: tuple[Callable[[Module], None], ...] = (
     write_loops, write_shape_row, write_same_value, write_matmul, write_linear,
-    lambda module: write_reduction(module, "sum"), lambda module: write_reduction(module, "mean"),
     lambda module: write_softmax(module, "softmax"),
     lambda module: write_softmax(module, "log_softmax"),
     write_layer_norm, write_cross_entropy, write_cat,

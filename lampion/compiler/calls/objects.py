@@ -28,6 +28,7 @@ ITEMS = 24  # where a tuple's items begin
 SIZE = 16  # where a tuple, list or bytes object says how many items it has
 BASE = 48  # an array's base
 CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
+MOST_DIMS = 16
 SMALL = 4096  # elements up to which compiled calls compute by themselves
 # Functions of NumPy's C interface: their numbers in its table, which never change.
 ARRAY_FUNCTIONS = {"as_array": 70, "new_array": 94, "take_from": 124, "matrix_product": 280,
@@ -38,6 +39,7 @@ OBJECTS: dict[str, Any] = {
     "None": None, "True": True, "False": False, "zero": 0, "sixteen": 16,
     "int": int, "float": float, "slice": slice, "tuple": tuple, "list": list, "Size": Size,
     "ndarray": np.ndarray, "F32": F32, "F64": F64, "I64": np.dtype(np.int64),
+    "BOOL": np.dtype(bool),
     "SCALARS32": SCALARS[F32], "SCALARS64": SCALARS[F64],
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
     "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,

@@ -15,9 +15,8 @@ from ...core.memory import Storage
 from ...core.tensor import Tensor
 from ..native.emit import Module, Value
 from ..native.entry import FLAGS
-from .objects import ALIGNED, ITEMS, SIZE, WRITEABLE, Scope, begin, begin_core
+from .objects import ALIGNED, ITEMS, MOST_DIMS, SIZE, WRITEABLE, Scope, begin, begin_core
 
-MOST_DIMS = 16
 START, STOP, STEP = 16, 24, 32  # in a slice object
 
 

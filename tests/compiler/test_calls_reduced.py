@@ -1,0 +1,83 @@
+"""Compiled reductions against the Python functions they stand for."""
+
+import math
+
+import pytest
+
+import lampion as torch
+from lampion.compiler.calls import objects
+from lampion.compiler.native import runtime
+from lampion.core.tensor import Tensor
+from lampion.ops import compiled_calls
+
+from .test_calls import NAMES, installed, native, outcome, same_result, tensors  # noqa: F401
+
+pytestmark = pytest.mark.skipif(
+    not (runtime.available() and objects.known_layout()), reason="needs llvmlite and CPython"
+)
+
+
+def both(place, make_args, **kwargs):
+    """What both functions give for the same arguments, and these."""
+    ours, theirs = make_args(), make_args()
+    found = outcome(native(place), ours, kwargs)
+    wanted = outcome(compiled_calls.REPLACED[place], theirs, kwargs)
+    return found, wanted, ours, theirs
+
+
+def same_results(found, wanted, ours, theirs):
+    """Equal, also where there are several tensors."""
+    if isinstance(wanted, tuple) and all(isinstance(t, Tensor) for t in wanted):
+        assert type(found) is type(wanted) and len(found) == len(wanted)
+        for f, w in zip(found, wanted, strict=True):
+            same_result(f, w, ours, theirs)
+        return
+    same_result(found, wanted, ours, theirs)
+
+
+@pytest.mark.parametrize("name", compiled_calls.REDUCED)
+def test_reductions(name):
+    dims = [(), (0,), (1,), (-1,), (-2,), (2,), (5,), (None,), ((0,),), ((0, 1),), (1.0,), (True,)]
+    for kind in NAMES:
+        for dim in dims:
+            for options in ({}, {"keepdim": True}):
+                for space in ("torch", "Tensor"):
+                    same_results(*both((space, name), lambda: (tensors()[kind], *dim), **options))
+
+
+@pytest.mark.parametrize("name", compiled_calls.REDUCED)
+def test_other_arguments(name):
+    for options in (
+        {"axis": 1}, {"dim": 1}, {"dim": 1, "keepdims": True}, {"dtype": torch.float64},
+        {"keepdim": 1, "dim": 0}, {"wrong": 1}, {"out": torch.zeros(())},
+    ):  # fmt: skip
+        for kind in ("matrix", "matrix grad", "truth", "whole"):
+            place = ("torch", name)
+            same_results(*both(place, lambda kind=kind: (tensors()[kind],), **options))
+    for wrong in ((), (3,), (None,)):
+        same_results(*both(("torch", name), lambda wrong=wrong: wrong))
+
+
+def test_extremes_of_pairs():
+    for name in ("max", "min"):
+        place = ("torch", name)
+        for kind in ("matrix", "matrix grad", "whole"):
+            same_results(*both(place, lambda: (tensors()[kind], tensors()["other"])))
+            same_results(*both(place, lambda: (tensors()[kind],), other=tensors()["other"]))
+
+
+def test_nan_wins():
+    nan = math.nan
+    x = torch.tensor([[1.0, nan, 3.0], [nan, 2.0, nan], [3.0, 1.0, 2.0], [1.0, 3.0, 3.0]])
+    values, places = x.max(1)
+    assert places.tolist() == [1, 0, 0, 1] and values[2:].tolist() == [3.0, 3.0]
+    assert torch.isnan(values[:2]).all() and math.isnan(x.min().item())
+    assert x.argmin(1).tolist() == [1, 0, 1, 0] and x.argmax(0).tolist() == [1, 0, 1]
+
+
+def test_places_are_watched():
+    x = torch.rand(3, 4, requires_grad=True)
+    values, places = (x * 1).max(1)
+    places.zero_()
+    with pytest.raises(RuntimeError, match="MaxBackward0"):
+        values.sum().backward()
