@@ -55,6 +55,11 @@ REDUCED: dict[str, list[tuple[str, str]]] = {
     for name in ("sum", "mean", "prod", "any", "all", "amax", "amin", "argmax", "argmin",
                  "max", "min")
 }  # fmt: skip
+VIEWS: dict[str, list[tuple[str, str]]] = {
+    name: both(name)
+    for name in ("transpose", "t", "permute", "squeeze", "unsqueeze", "flatten", "detach",
+                 "unbind", "split", "chunk")
+} | {"expand": [("Tensor", "expand")]}  # fmt: skip
 # Core of the compiler's -> where the function is published that it computes.
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
@@ -74,7 +79,7 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
-    return builtins.install(ELEMENTWISE, IN_PLACE, REDUCED, OTHERS, RESULTS, publish)
+    return builtins.install(ELEMENTWISE, IN_PLACE, REDUCED, VIEWS, OTHERS, RESULTS, publish)
 
 
 def expect_training() -> None:

@@ -83,12 +83,13 @@ def expand_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
             f"({len(have)})"
         )
-    if -1 in shape:
-        if -1 in shape[:lead]:
+    for i, s in enumerate(shape[:lead]):
+        if s < 0:
             raise RuntimeError(
-                "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing "
-                f"dimension {shape.index(-1)}"
+                f"The expanded size of the tensor ({s}) isn't allowed in a leading, non-existing "
+                f"dimension {i}"
             )
+    if -1 in shape:
         shape = shape[:lead] + tuple(
             [h if s == -1 else s for h, s in zip(have, shape[lead:], strict=True)]
         )

@@ -33,15 +33,16 @@ def installed():
         assert compiled_calls.install()
 
 
+class Special(Tensor):
+    pass
+
+
 def tensors(seed=0):
     """Tensors of all kinds that calls meet, the same at each call."""
     rng = np.random.default_rng(seed)
 
     def made(*shape, dtype=torch.float32):
         return torch.from_numpy(rng.standard_normal(shape)).to(dtype)
-
-    class Special(Tensor):
-        pass
 
     given = {
         "matrix": made(4, 4),
@@ -119,10 +120,13 @@ def same_result(found, wanted, ours=(), theirs=()):
     assert found.requires_grad == wanted.requires_grad
     assert found._is_view() == wanted._is_view() and found._version == wanted._version
     assert (found._storage is None) == (wanted._storage is None)
+    if wanted._is_view():
+        assert found._view[1:] == wanted._view[1:]
     if wanted.grad_fn is None or wanted.is_complex():
         return
     assert found.grad_fn.name() == wanted.grad_fn.name()
-    assert found.grad_fn.params == wanted.grad_fn.params
+    nodes = [getattr(t.grad_fn, "node", t.grad_fn) for t in (found, wanted)]
+    assert nodes[0].params == nodes[1].params
     assert [e is None for e, _ in found.grad_fn.next_functions] == [
         e is None for e, _ in wanted.grad_fn.next_functions
     ]
@@ -136,7 +140,8 @@ def same_result(found, wanted, ours=(), theirs=()):
     sums = [sum((g * g).sum() for g in both) for both in grads]
     if sums[1].requires_grad:
         twice = [
-            torch.autograd.grad(s, x, allow_unused=True) for s, x in zip(sums, leaves, strict=True)
+            torch.autograd.grad(s, x, retain_graph=True, allow_unused=True)
+            for s, x in zip(sums, leaves, strict=True)
         ]
         for g, h in zip(*twice, strict=True):
             assert (g is None) == (h is None)

@@ -21,6 +21,7 @@ from . import (
     gradients,
     inplace,
     objects,
+    rearranged,
     recording,
     reductions,
     views,
@@ -68,6 +69,26 @@ IN_PLACE: dict[str, tuple[str, str, str]] = {
     "zero_": ("zero_", "", "self"),
     "copy_": ("copy_", "", "self src"),
 }
+
+
+# Views with integers as parameters, parts and `detach`: the parameters.
+VIEWS = {
+    "transpose": "input dim0 dim1", "t": "input", "permute": "input 0 1 2 3 4 5 6",
+    "squeeze": "input dim", "unsqueeze": "input dim", "expand": "self 0 1 2 3 4 5 6",
+    "flatten": "input start_dim end_dim", "detach": "input", "unbind": "input dim",
+    "split": "tensor split_size_or_sections dim", "chunk": "input chunks dim",
+}  # fmt: skip
+
+
+def view_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a view, or of several."""
+    parameters, core = tuple(VIEWS[name].split()), name
+    context: Any = None
+    if name in rearranged.KINDS:
+        core, context = f"view_{name}", views.context_of(OPS[rearranged.KINDS[name][1]])
+    elif name != "detach":
+        context = rearranged.parts_of("unbind" if name == "unbind" else "split")
+    return Entry(core, parameters, tuple(places), context)
 
 
 def reduction_entry(name: str, places: Sequence[Place], returns: Any = None) -> Entry:
@@ -123,6 +144,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *calls.SHARED,
         *elementwise.SHARED,
         *views.SHARED,
+        *rearranged.SHARED,
         *fused.SHARED,
         *inplace.SHARED,
         *create.SHARED,
@@ -143,6 +165,7 @@ def install(
     pointwise: dict[str, Sequence[Place]],
     in_place: dict[str, Sequence[Place]],
     reduced: dict[str, Sequence[Place]],
+    viewed: dict[str, Sequence[Place]],
     others: dict[str, Sequence[Place]],
     returns: dict[str, Any],
     publish: Callable[[Place, Callable[[Any, Any], Any]], None],
@@ -151,9 +174,9 @@ def install(
     missing, or objects lie in memory otherwise than expected, or the process lacks a function.
 
     `pointwise` maps names of elementwise operators to the places where they are published,
-    `in_place`, `reduced` and `others` names of what is listed above; `returns` says what pairs of
-    results are made into. `publish(place, make)` puts
-    `make(python, owner)` into the place of the function `python` in its owner.
+    `in_place`, `reduced`, `viewed` and `others` names of what is listed above; `returns` says what
+    pairs of results are made into. `publish(place, make)` puts `make(python, owner)` into
+    the place of the function `python` in its owner.
     """
     if not (runtime.available() and objects.known_layout()):
         return False
@@ -162,6 +185,7 @@ def install(
     everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
     everything += [in_place_entry(*item) for item in in_place.items()]
     everything += [reduction_entry(*item, returns.get(item[0])) for item in reduced.items()]
+    everything += [view_entry(*item) for item in viewed.items()]
     everything += [created_entry(name) for name in CREATED]
     everything.append(Entry("gradients", ("self", "g"), (("Node", "gradients"),)))
     stepped = [OPS[name] for name in entries if gradients.known(OPS[name])]

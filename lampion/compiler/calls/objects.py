@@ -44,14 +44,15 @@ OBJECTS: dict[str, Any] = {
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
     "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
     "COMPILED_PLANS": COMPILED_PLANS,
-    "Ellipsis": ..., "EMPTY": (), "LAST": (-1,), "ALL": {"dim": None, "keepdim": False},
+    "Ellipsis": ..., "FULL": slice(None), "EMPTY": (), "LAST": (-1,),
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
     "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",
     "dtypes": vars(dtypes), "float32": dtypes.float32,
 } | {
     name: name
     for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
-                 "_inference", "acquire", "release", "_default", "__name__")
+                 "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1", "form",
+                 "sections")
 }  # fmt: skip
 
 
