@@ -34,63 +34,98 @@ def copy_sign(magnitude: Node, sign: Node) -> Node:
     return (magnitude.bitcast(f.bits) | bit).bitcast(sign.dtype)
 
 
+def magic(x: Node) -> Node:
+    """1.5 * 2^mantissa: added to a number it leaves the nearest integer, in its last bits too."""
+    return constant(1.5 * 2.0 ** format_of(x).mantissa, x.dtype)
+
+
 def round_to_integer(x: Node) -> tuple[Node, Node]:
-    """The nearest integer, as float and as integer, by adding 1.5 * 2^mantissa."""
-    f = format_of(x)
-    magic = constant(1.5 * 2.0**f.mantissa, x.dtype)
-    shifted = x + magic
-    return shifted - magic, shifted.bitcast(f.bits) - magic.bitcast(f.bits)
+    """The nearest integer, as float and as integer."""
+    shifted, bits = x + magic(x), format_of(x).bits
+    return shifted - magic(x), shifted.bitcast(bits) - magic(x).bitcast(bits)
 
 
 def power_of_two(n: Node, dtype: str) -> Node:
-    """2^n for an integer in the range of normal exponents."""
+    """2^n for an integer in the range of normal exponents; only the last bits of n count."""
     f = FORMATS[dtype]
-    return ((n + f.bias) << f.mantissa).bitcast(dtype)
+    return ((n << f.mantissa) + (f.bias << f.mantissa)).bitcast(dtype)
+
+
+def times_power(x: Node, n: Node) -> Node:
+    """x * 2^n for normal x and result; only the last bits of n count."""
+    f = format_of(x)
+    return (x.bitcast(f.bits) + (n << f.mantissa)).bitcast(x.dtype)
 
 
 def scale(x: Node, n: Node) -> Node:
     """x * 2^n in two steps, so that neither overflows and a subnormal result is rounded once."""
     half = n >> 1
-    return x * power_of_two(half, x.dtype) * power_of_two(n - half, x.dtype)
+    return times_power(x, half) * power_of_two(n - half, x.dtype)
+
+
+def bounded(x: Node, low: float | None = None, high: float | None = None) -> Node:
+    """x between two bounds; nan stays (an instruction each, since nan fails the comparison)."""
+    if low is not None:
+        x = where(x < low, constant(low, x.dtype), x)
+    return x if high is None else where(x > high, constant(high, x.dtype), x)
 
 
 def exp_reduction(x: Node) -> tuple[Node, Node]:
-    """(n, e^r - 1) with x = n ln 2 + r, |r| <= ln 2 / 2."""
+    """(n, r) with x = n ln 2 + r, |r| <= ln 2 / 2; n in the last bits of an integer."""
     f = format_of(x)
-    whole, n = round_to_integer(x * (1 / math.log(2)))
+    shifted = fma(x, constant(1 / math.log(2), x.dtype), magic(x))
+    whole = shifted - magic(x)
     r = fma(whole, constant(-f.ln2[1], x.dtype), fma(whole, constant(-f.ln2[0], x.dtype), x))
-    return n, fma(r * r, polynomial(r, f.expm1), r)
+    return shifted.bitcast(f.bits), r
 
 
-def clamp(x: Node, low: float, high: float) -> Node:
-    """x between two bounds; nan becomes a bound, and is put back by `keep_nan`."""
-    x = where(x > low, x, constant(low, x.dtype))
-    return where(x < high, x, constant(high, x.dtype))
+def exp_of_rest(r: Node) -> Node:
+    """e^r, |r| <= ln 2 / 2."""
+    return polynomial(r, (1.0, 1.0, *format_of(r).expm1))
 
 
-def keep_nan(x: Node, result: Node) -> Node:
-    """The result, but nan where x is."""
-    return where(x.differs(x), x, result)
+def one_minus_exp(x: Node, factor: float) -> Node:
+    """1 - e^(factor x) where factor x <= 0, without cancellation near 0; factor is a power of two.
+
+    ln 2 in one part is enough: what the rest loses, n times, e^-n makes small.
+    """
+    f = format_of(x)
+    shifted = fma(x, constant(factor / math.log(2), x.dtype), magic(x))
+    r = fma(shifted - magic(x), constant(-math.log(2) / factor, x.dtype), x)
+    coefficients = (c * factor**k for k, c in enumerate(f.expm1, 2))
+    e = fma(r * r, polynomial(r, tuple(coefficients)), r * factor)
+    power = power_of_two(shifted.bitcast(f.bits), x.dtype)
+    return fma(power, -e, 1.0 - power)
 
 
 def exp(x: Node) -> Node:
-    """e^x, 1 ulp. What underflows to 0 is not computed: the processor is slow at underflows, and
-    masked scores have many.
+    """e^x, 1 ulp. The exponent is added short of the limits, and a product does the rest, which
+    overflows or is rounded once. What underflows to 0 is not computed: the processor is slow at
+    underflows, and masked scores have many.
     """
     f = format_of(x)
-    low, high = (constant(bound, x.dtype) for bound in f.exp_range)
-    zero = constant(0.0, x.dtype)
-    n, e = exp_reduction(where(x > low, where(x < high, x, high), zero))
-    return keep_nan(x, where(x > low, scale(e + 1.0, n), zero))
+    low, high = f.exp_range
+    inside = bounded(x, low, high)
+    n, r = exp_reduction(inside)
+    margin = (f.bias + 1) // 2
+    negative = x < 0.0
+    bits = where(
+        negative,
+        constant(margin << f.mantissa, f.bits),
+        constant(-margin << f.mantissa, f.bits),
+    )
+    near = (exp_of_rest(r).bitcast(f.bits) + ((n << f.mantissa) + bits)).bitcast(x.dtype)
+    rest = where(negative, constant(2.0**-margin, x.dtype), constant(2.0**margin, x.dtype))
+    return near * where(x > low, rest, inside - low)  # 0 or nan
 
 
 def expm1(x: Node) -> Node:
     """e^x - 1 without cancellation near 0, 2 ulp."""
     f = format_of(x)
-    n, e = exp_reduction(clamp(x, -0.75 * f.mantissa - 4, f.exp_range[1]))
+    n, r = exp_reduction(bounded(x, -0.75 * f.mantissa - 4, f.exp_range[1]))
+    e = fma(r * r, polynomial(r, f.expm1), r)
     power = power_of_two(n - 1, x.dtype)  # 2^n itself may overflow
-    result = fma(power, e, power - 0.5) * 2.0
-    return where(x.equals(0.0), x, keep_nan(x, where(n.equals(0), e, result)))
+    return where(x.equals(0.0), x, fma(power, e, power - 0.5) * 2.0)
 
 
 def log_reduction(x: Node) -> tuple[Node, Node]:
@@ -148,31 +183,24 @@ def log1p(x: Node) -> Node:
 
 
 def tanh(x: Node) -> Node:
-    """x + x^3 P(x^2) below 0.625, 1 - 2 / (e^2|x| + 1) above, 2 ulp."""
-    f = format_of(x)
-    size, z = abs(x), x * x
-    near = fma(size * z, polynomial(z, f.tanh), size)
-    bounded = where(size < float(f.mantissa), size, constant(float(f.mantissa), x.dtype))
-    n, e = exp_reduction(bounded + bounded)
-    far = 1.0 - 2.0 / (fma(power_of_two(n, x.dtype), e, power_of_two(n, x.dtype)) + 1.0)
-    return keep_nan(x, copy_sign(where(size < 0.625, near, far), x))
+    """(1 - e) / (1 + e) with e = e^-2|x|, 2.5 ulp."""
+    part = one_minus_exp(bounded(abs(x), high=format_of(x).tanh_one), -2.0)
+    return copy_sign(part / (2.0 - part), x)
 
 
 def sigmoid(x: Node) -> Node:
-    """1 / (1 + e^-x), 2 ulp, and never through an overflow."""
-    e = exp(-abs(x))
-    return where(x < 0.0, e, constant(1.0, x.dtype)) / (e + 1.0)
+    """1 / (1 + e^-x), 2.5 ulp; 0 where that is hardly a normal number."""
+    f = format_of(x)
+    n, r = exp_reduction(-bounded(x, high=f.exp_normal))
+    e = times_power(exp_of_rest(r), n)
+    return 1.0 / (where(x > -f.exp_normal, e, x * -(2.0**f.bias)) + 1.0)  # inf or nan
 
 
 def erf(x: Node) -> Node:
-    """The error function, 2 ulp: x + x P(x^2) below 1, 1 - exp(log(erfc(x))) above."""
+    """The error function, 2 ulp: 1 - exp(log(1 - erf(|x|))), the logarithm being |x| P(|x|) - |x|."""
     f = format_of(x)
-    size = abs(x)
-    square = x * x
-    near = fma(x, polynomial(square, f.erf), x)
-    n, e = exp_reduction(polynomial(clamp(size, 1.0, f.erf_one), f.erfc))
-    far = 1.0 - scale(e + 1.0, n)
-    return keep_nan(x, where(size < 1.0, near, copy_sign(far, x)))
+    size = bounded(abs(x), high=f.erf_one)
+    return copy_sign(one_minus_exp(fma(size, polynomial(size, f.erf), -size), 1.0), x)
 
 
 def quarter_turns(x: Node) -> tuple[Node, Node]:
@@ -262,9 +290,10 @@ def exp_pair(high: Node, low: Node) -> Node:
     """e^(high + low) for a small correction `low`."""
     f = format_of(high)
     inside = (high > f.exp_range[0]) & (high < f.exp_range[1])
-    n, e = exp_reduction(clamp(high, *f.exp_range))
+    n, r = exp_reduction(bounded(high, *f.exp_range))
+    e = fma(r * r, polynomial(r, f.expm1), r)
     e = fma(e + 1.0, where(inside, low, constant(0.0, low.dtype)), e)
-    return keep_nan(high, scale(e + 1.0, n))
+    return scale(e + 1.0, n)
 
 
 def pow(x: Node, y: Node) -> Node:
