@@ -25,7 +25,7 @@ class Storage:
     limit    of views, at which those that are gone are forgotten
     """
 
-    __slots__ = ("version", "written", "writer", "views", "limit")
+    __slots__ = ("version", "written", "writer", "views", "limit", "__weakref__")
 
     def __init__(self) -> None:
         self.version = self.written = 0

@@ -177,7 +177,9 @@ class Program:
 
 
 class GradientMemory:
-    """What a gradient is written to: the same memory at each call, if nobody else holds it."""
+    """What a gradient is written to: the same memory at each call, if nobody else holds it. At
+    first, that of the gradient that goes.
+    """
 
     def __init__(self, gradient: Gradient) -> None:
         self.gradient = gradient
@@ -186,10 +188,20 @@ class GradientMemory:
 
     def array(self, owner: Tensor) -> ndarray:
         """Memory that may be written to."""
+        if self.tensor is None and self.gradient.before is None and self.is_like(owner._grad):
+            self.tensor = owner._grad
         if self.tensor is None or not self.is_ours(owner):
             like = self.gradient.tensor._data
             self.tensor, self.holders = wrap(np.empty(like.shape, like.dtype)), 1
         return self.tensor._data
+
+    def is_like(self, grad: Tensor | None) -> bool:
+        """Whether a gradient that the call replaces is such as `array` makes."""
+        if type(grad) is not Tensor or grad._requires_grad or grad._hooks:
+            return False
+        data, like = grad._data, self.gradient.tensor._data
+        own = data.flags.owndata and data.flags.c_contiguous and data.flags.writeable
+        return own and data.shape == like.shape and data.dtype is like.dtype
 
     def is_ours(self, owner: Tensor) -> bool:
         """Whether only the program, and the tensor whose gradient it is, hold the memory."""

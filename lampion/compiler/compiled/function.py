@@ -11,10 +11,11 @@ import random
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import numpy as np
+from numpy import ndarray
 
 from ... import dtypes
 from ...config import flags
@@ -25,12 +26,13 @@ from ...errors import check
 from ...settings import settings
 from ..lower.bounds import bounds
 from ..native import runtime
+from ..native.arena import give_back
 from ..native.stages import CheckFailed
 from ..program import explain as texts, program
-from ..trace.captured import capture
+from ..trace.captured import Captured, capture
 from ..trace.execute import Executable, Interpreter
 from ..trace.graph import Graph
-from ..trace.guards import PLAIN, Fact, guards_of, is_module
+from ..trace.guards import PLAIN, Fact, Guards, guards_of, is_module
 from ..trace.structure import Structure, flatten
 from ..trace.tracer import Failure, Tracer, tracer
 from ..trace.watch import TRACING, watching
@@ -125,6 +127,14 @@ def builder(backend: str | Callable) -> Build:
     return found  # type: ignore[return-value]
 
 
+class Trace(NamedTuple):
+    """What a program is made of: see `bound.Program`."""
+
+    captured: Captured
+    guards: Guards
+    identical: dict[int, ndarray]
+
+
 Way = tuple[Callable[..., Any], Callable[[tuple, tuple], Any]]  # see entrance.Entrance
 
 
@@ -200,38 +210,47 @@ class Function:
         if not TRACING.acquire(blocking=False):  # another thread is tracing
             return self.function(*args, **kwargs)
         try:
-            guards = guards_of([self.function, *(x for x in leaves if not isinstance(x, Tensor))])
             self.note_changes(key)
-            active = Tracer(self.fullgraph, self.changing)
-            drawn = python_randomness()
-            with watching(active):
-                for t in tensors:
-                    active.add_argument(t)
-                result = self.function(*args, **kwargs)
-                if guards.moving is not None:
-                    active.fail(f"the function can reach an iterator ({guards.moving!r})")
-                if python_randomness() != drawn:
-                    active.fail("Python's or NumPy's random numbers are drawn")
-                captured = capture(active, result, name_of(self.function))
+            result, traced = self.trace(leaves, tensors, args, kwargs)
         finally:
             TRACING.release()
+        if isinstance(traced, Trace):
+            made = Program(*traced, self.build)
+            give_back()  # what the traced call and the compiler took, before the arena takes more
+            self.programs.setdefault(key, []).insert(0, made)
+            self.count += 1
+            if self.explain:
+                print(explanation(made))
+        else:
+            self.refuse(key, traced)
+        return result
+
+    def trace(
+        self, leaves: list, tensors: list[Tensor], args: tuple, kwargs: dict
+    ) -> tuple[Any, Trace | Failure | None]:
+        """What a call returns, and its trace or why there is none."""
+        guards = guards_of([self.function, *(x for x in leaves if not isinstance(x, Tensor))])
+        active = Tracer(self.fullgraph, self.changing)
+        drawn = python_randomness()
+        with watching(active):
+            for t in tensors:
+                active.add_argument(t)
+            result = self.function(*args, **kwargs)
+            if guards.moving is not None:
+                active.fail(f"the function can reach an iterator ({guards.moving!r})")
+            if python_randomness() != drawn:
+                active.fail("Python's or NumPy's random numbers are drawn")
+            captured = capture(active, result, name_of(self.function))
         if captured is None or active.failure is not None:
-            self.refuse(key, active.failure)
-            return result
+            return result, active.failure
         guards.always += active.facts
         broken = guards.broken()
         if broken is not None:
-            self.refuse(key, Failure(f"the call changes an object of Python's: {broken}", ""))
-            return result
+            return result, Failure(f"the call changes an object of Python's: {broken}", "")
         roots = guards.roots
         also = (i for i, t in enumerate(tensors) if id(root_array(t._data)) in roots)
         identical = {i: tensors[i]._data for i in (*active.identical, *also)}
-        made = Program(captured, guards, identical, self.build)
-        self.programs.setdefault(key, []).insert(0, made)
-        self.count += 1
-        if self.explain:
-            print(explanation(made))
-        return result
+        return result, Trace(captured, guards, identical)
 
     def note_changes(self, key: Any) -> None:
         """Looks for the options of optimizers that made the programs of such calls unfit."""

@@ -1,22 +1,39 @@
-"""Replaces operators by simpler ones where they have a reference. May import graph, references and
-core.
+"""Replaces operators by simpler ones where they have a reference. May import graph, references,
+arena and core.
 
 A reference is run once on zeros of the right shapes while an observer writes down its operators;
-what was recorded for a signature is used again for all steps like it.
+what was recorded for a signature is used again for all steps like it. All zeros, and whatever the
+reference makes of them, lie in the same memory: nobody reads the numbers.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
-import numpy as np
+from numpy import ndarray
 
 from ...core.graph import STATE
 from ...core.op import OPS, Op
 from ...core.tensor import Tensor, wrap
 from ...dtypes import FROM_NUMPY
+from ..native.arena import Arena
 from ..trace.graph import Graph, Step, Value
 from .references import REFERENCES
+
+
+class Zeros:
+    """Arrays of zeros in one memory, whose pages are not there until somebody writes to them."""
+
+    def __init__(self) -> None:
+        self.arena = Arena(0)
+
+    def like(self, x: Value | ndarray) -> ndarray:
+        """Zeros of a shape and type, row by row."""
+        size = prod(x.shape) * x.dtype.itemsize
+        if size > self.arena.size:
+            self.arena = Arena(size)
+        return self.arena.view(0, x.shape, x.dtype)
 
 
 class Recorder:
@@ -59,16 +76,32 @@ class Recorder:
         raise RuntimeError("[expand] a reference writes in place; use the out-of-place form")
 
 
+class Rehearsal(Recorder):
+    """A recorder that replaces results by zeros."""
+
+    def __init__(
+        self, inputs: list[Tensor | None], values: list[Value | None], zeros: Zeros
+    ) -> None:
+        super().__init__(inputs, values)
+        self.zeros = zeros
+
+    def __call__(self, op: Op, inputs: tuple, params: dict, outs: Any) -> None:
+        super().__call__(op, inputs, params, outs)
+        for t in outs if isinstance(outs, tuple) else (outs,):
+            if not op.view and t._data.flags.c_contiguous:
+                t._data = self.zeros.like(t._data)
+
+
 Recording = tuple[list[Value | None], list[Step], list[Value]]  # inputs, steps, outputs
 
 
-def record(step: Step) -> Recording | None:
+def record(step: Step, zeros: Zeros) -> Recording | None:
     """The steps of an operator's reference; None where the reference declines."""
-    inputs = [None if v is None else wrap(np.zeros(v.shape, v.dtype)) for v in step.inputs]
+    inputs = [None if v is None else wrap(zeros.like(v)) for v in step.inputs]
     values = [
         None if v is None else Value(v.shape, v.dtype, f"x{i}") for i, v in enumerate(step.inputs)
     ]
-    recorder = Recorder(inputs, values)
+    recorder = Rehearsal(inputs, values, zeros)
     with STATE.set(grad=False, observers=(recorder,), autocast=None, interpreters=()):
         made = REFERENCES[step.op.name](*inputs, **step.params)
     if made is None:
@@ -83,6 +116,7 @@ class Expansion:
     def __init__(self) -> None:
         self.recordings: dict[Any, Recording | None] = {}
         self.steps: list[Step] = []
+        self.zeros = Zeros()
 
     def run(self, step: Step) -> None:
         """Adds a step, or what it is made of."""
@@ -93,7 +127,7 @@ class Expansion:
         layouts = tuple(None if v is None else (v.shape, v.dtype) for v in step.inputs)
         key = step.op.name, layouts, repr(step.params)
         if key not in self.recordings:
-            self.recordings[key] = record(step)
+            self.recordings[key] = record(step, self.zeros)
         found = self.recordings[key]
         if found is None:
             self.steps.append(step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ import numpy as np
 
 ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector
 HUGE = 2 << 20  # bytes of a huge page
+# Memory of this process alone: a forked one gets a copy, and pages may be huge.
+OWN = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 MADV_HUGEPAGE = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
@@ -64,13 +67,22 @@ def best_gap(size: int, starts: list[int], ends: list[int]) -> int:
     return reached if best < 0 else best
 
 
+def give_back() -> None:
+    """Gives memory that has been freed back to the system, where the C library can do so: before
+    an arena takes more of it.
+    """
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # type: ignore[union-attr]
+
+
 class Arena:
     """The memory: zeros at first, aligned, given back when nobody refers to it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         if size >= 2 * HUGE:
-            mapped = mmap.mmap(-1, size + HUGE)
+            mapped = mmap.mmap(-1, size + HUGE, **OWN)
             if MADV_HUGEPAGE is not None:
                 mapped.madvise(MADV_HUGEPAGE)
             self.memory = np.frombuffer(mapped, np.uint8)

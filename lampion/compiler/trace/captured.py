@@ -18,7 +18,7 @@ from ...core.tensor import Tensor, wrap
 from .graph import Graph, Input, Value
 from .regions import geometry
 from .structure import Structure, flatten
-from .tracer import Source, Tracer, Untraceable, pruned
+from .tracer import Source, Touched, Tracer, Untraceable, pruned
 
 CONSTANT = (bool, int, float, complex, str, bytes, type(None))
 
@@ -89,7 +89,8 @@ def capture(tracer: Tracer, result: Any, name: str) -> Captured | None:
     if tracer.failure is None:
         tracer.attempt(check_effects, tracer)
         keep = [t for t in flatten(result)[0] if isinstance(t, Tensor)]
-        keep += [b.tensor._grad for b in tracer.before.values() if b.tensor._grad is not None]
+        present = [t for t in (b.tensor() for b in tracer.before.values()) if t is not None]
+        keep += [t._grad for t in present if t._grad is not None]
         tracer.attempt(check_leaks, tracer, keep)
     return found if tracer.failure is None else None
 
@@ -105,7 +106,7 @@ def assemble(tracer: Tracer, result: Any, name: str) -> Captured:
         for leaf, known in zip(leaves, shared, strict=True)
     ]
     memory: list[Value] = []
-    gradients = [gradient_of(tracer, i, read, memory) for i, read in tracer.grads.items()]
+    gradients = [gradient_of(tracer, touched, memory) for touched in tracer.grads.values()]
     forward = list(tracer.steps)
     writes = tracer.writes()
     for i, value in enumerate(memory):
@@ -143,7 +144,7 @@ def result_of(tracer: Tracer, leaf: Any, outputs: list[Value], roots: list[Tenso
     for i, argument in enumerate(tracer.arguments):
         if leaf is argument:
             return Result("argument", i)
-    if id(leaf) in tracer.before:
+    if tracer.past(leaf) is not None:
         return Result("object", thing=leaf)
     value = tracer.value_of(leaf)
     region = tracer.regions.find(leaf._data)
@@ -199,10 +200,9 @@ def shared_with(tracer: Tracer, leaves: list, i: int) -> Result | None:
     return None
 
 
-def gradient_of(tracer: Tracer, i: int, read: bool, memory: list[Value]) -> Gradient:
+def gradient_of(tracer: Tracer, touched: Touched, memory: list[Value]) -> Gradient:
     """What the call needs of a tensor's `.grad`, and what it leaves there."""
-    before = tracer.before[i]
-    t, entry = before.tensor, before.grad
+    t, read, entry = touched
     final = t._grad
     number = next((k for k, a in enumerate(tracer.arguments) if a is t), -1)
     needs: tuple | None = None
@@ -213,7 +213,7 @@ def gradient_of(tracer: Tracer, i: int, read: bool, memory: list[Value]) -> Grad
     if final is None:
         return Gradient(number, t, needs, "none")
     region = tracer.regions.find(final._data)
-    if id(final) in tracer.before or (region is not None and region.kind != "made"):
+    if tracer.past(final) is not None or (region is not None and region.kind != "made"):
         raise Untraceable("`.grad` becomes a tensor from outside")
     memory.append(tracer.value_of(final))
     return Gradient(number, t, needs, len(memory) - 1)
@@ -326,10 +326,10 @@ def check_effects(tracer: Tracer) -> None:
     """Raises where the call changed more of a tensor than its values and its gradient."""
     tensors = [s.tensor for s in tracer.sources if s.tensor is not None and s.kind != "gradient"]
     for t in tensors:
-        before = tracer.before.get(id(t))
+        before = tracer.past(t)
         if before is None:
             continue
-        same = t._data is before.data and t._requires_grad == before.requires_grad
+        same = t._data is before.data() and t._requires_grad == before.requires_grad
         if not same or t.grad_fn is not before.grad_fn:
             raise Untraceable("a tensor from outside takes other memory or another history")
 

@@ -12,7 +12,7 @@ import gc
 import sys
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy import ndarray
@@ -20,7 +20,7 @@ from numpy import ndarray
 from ...config import flags
 from ...core.graph import STATE
 from ...core.inplace import SCATTER_VIEW
-from ...core.memory import root_array, tick
+from ...core.memory import Storage, root_array, tick
 from ...core.op import Op
 from ...core.promotion import CAST
 from ...core.tensor import Tensor, blank
@@ -108,27 +108,37 @@ class Source(NamedTuple):
 
 
 class Before(NamedTuple):
-    """What a tensor was when the trace began."""
+    """What a tensor was when the trace began; of what the call lets go, nothing is kept alive."""
 
-    tensor: Tensor
-    data: ndarray
+    tensor: ref[Tensor]
+    data: ref[ndarray]
     requires_grad: bool
     grad_fn: Any
-    grad: Tensor | None
-    version: int
+    grad: ref[Tensor] | None
 
     @classmethod
     def of(cls, t: Tensor) -> Before:
-        version = 0 if t._storage is None else t._storage.version
-        return cls(t, t._data, t._requires_grad, t.grad_fn, t._grad, version)
+        grad = None if t._grad is None else ref(t._grad)
+        return cls(ref(t), ref(t._data), t._requires_grad, t.grad_fn, grad)
+
+
+class Touched(NamedTuple):
+    """A tensor whose `.grad` the call reads or sets: whether it reads it first, and what it read
+    then.
+    """
+
+    tensor: Tensor
+    read: bool
+    grad: Tensor | None
 
 
 class Tracer:
     """Writes down what the operators of a call do, until something can't be written down.
 
     before    every tensor there was, by id
+    outside   the memory of those tensors, by its id
     changing  options of optimizers that are read anew at each call
-    grads     ids of the tensors whose `.grad` was read or set; True if it was read first
+    grads     by id, the tensors whose `.grad` was read or set
     """
 
     def __init__(self, strict: bool = False, changing: Collection[str] = ("lr",)) -> None:
@@ -139,14 +149,14 @@ class Tracer:
         self.steps: list[Step] = []
         self.regions = Regions()
         self.failure: Failure | None = None
-        self.before = {id(t): Before.of(t) for t in living_tensors()}
-        self.versions = {
-            id(b.tensor._storage): (b.tensor._storage, b.version)
-            for b in self.before.values()
-            if b.tensor._storage is not None
-        }
-        self.outside = {id(root_array(b.data)) for b in self.before.values()}
-        self.grads: dict[int, bool] = {}
+        living = living_tensors()
+        self.before = {id(t): Before.of(t) for t in living}
+        self.versions: WeakKeyDictionary[Storage, int] = WeakKeyDictionary(
+            {t._storage: t._storage.version for t in living if t._storage is not None}
+        )
+        roots = [root_array(t._data) for t in living]
+        self.outside = {id(root): ref(root) for root in roots}
+        self.grads: dict[int, Touched] = {}
         self.made: list[ref] = []
         self.rewound = False  # whether the state of the random generator was set
         self.arguments: list[Tensor] = []
@@ -194,11 +204,15 @@ class Tracer:
 
     def touch_grad(self, t: Tensor, read: bool) -> None:
         """The call reads or sets a tensor's `.grad`."""
-        if self.failure is None and id(t) not in self.grads and id(t) in self.before:
-            self.grads[id(t)] = read
-            grad = self.before[id(t)].grad
-            if read and grad is not None and self.regions.find(grad._data) is None:
-                self.attempt(self.add_input, grad, "state", Source("gradient", tensor=t))
+        before = self.past(t)
+        if self.failure is not None or id(t) in self.grads or before is None:
+            return
+        grad = t._grad if read else None
+        if read and grad is not (before.grad and before.grad()):
+            self.fail("a retained gradient is read")
+        self.grads[id(t)] = Touched(t, read, grad)
+        if grad is not None and self.regions.find(grad._data) is None:
+            self.attempt(self.add_input, grad, "state", Source("gradient", tensor=t))
 
     def options(self, optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
         """An optimizer's group as its rule sees it: the rate is a number that is read anew at each
@@ -224,10 +238,20 @@ class Tracer:
 
     # -- inputs ----------------------------------------------------------------------------------
 
+    def past(self, t: Tensor) -> Before | None:
+        """What a tensor was when the trace began; None for one that the call has made."""
+        found = self.before.get(id(t))
+        return found if found is not None and found.tensor() is t else None
+
+    def is_outside(self, root: ndarray) -> bool:
+        """Whether memory, given by its owner, was there when the trace began."""
+        found = self.outside.get(id(root))
+        return found is not None and found() is root
+
     def add_argument(self, t: Tensor) -> None:
         """A tensor that the caller passes."""
         self.arguments.append(t)
-        if id(t) not in self.before:
+        if self.past(t) is None:
             self.before[id(t)] = Before.of(t)
         if self.regions.find(t._data) is None:
             self.add_input(t, "argument", Source("argument", len(self.arguments) - 1, t, t._data))
@@ -261,7 +285,7 @@ class Tracer:
                 return region
         root = root_array(data)
         kept = root.ndim == 0 and not root.flags.writeable  # a number that `promotion` keeps
-        if id(root) in self.outside and not kept:
+        if self.is_outside(root) and not kept:
             return self.add_input(t, "state", Source("state", tensor=t, array=data))
         if gc.get_freeze_count() and not kept:
             raise Untraceable("gc.freeze() hides which tensors there were before the call")
@@ -281,20 +305,17 @@ class Tracer:
         data = t._data
         region = self.regions.find(data) or self.meet(t)
         self.check_version(t)
-        if region.kind == "argument" and id(t) in self.before:
+        if region.kind == "argument" and self.past(t) is not None:
             self.check_captured(t, region)
         return self.current(region, t, geometry(data))
 
     def check_version(self, t: Tensor) -> None:
         """Notices memory that was written behind the operators' back."""
         storage = t._storage
-        if storage is not None and id(storage) in self.versions:
-            if self.versions[id(storage)][1] != storage.version:
-                raise Untraceable("memory is written by something that is no operator")
-        elif storage is not None:
-            self.versions[id(storage)] = (storage, storage.version)
-            if storage.version:
-                raise Untraceable("memory is written by something that is no operator")
+        if storage is None:
+            return
+        if self.versions.setdefault(storage, 0) != storage.version:
+            raise Untraceable("memory is written by something that is no operator")
 
     def check_captured(self, t: Tensor, region: Region) -> None:
         """Notices that an argument is known to the function from elsewhere, too."""
@@ -340,7 +361,7 @@ class Tracer:
     def write(self, target: Tensor, result: Tensor) -> None:
         storage = target._storage
         if storage is not None:
-            self.versions[id(storage)] = (storage, storage.version)
+            self.versions[storage] = storage.version
         value = self.value_of(result)
         data = target._data
         region = self.regions.find(data)
