@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import graph
+from ..core.op import TENSOR_NAMES
 from ..core.tensor import Tensor
 from ..random import normals
 from .extremes import RESULTS
@@ -32,18 +33,38 @@ def both(*names: str) -> list[tuple[str, str]]:
 
 
 # Operator -> where its function is published.
-ELEMENTWISE: dict[str, list[tuple[str, str]]] = {
-    "add": [*both("add"), ("Tensor", "__add__"), ("Tensor", "__radd__")],
-    "sub": [*both("sub"), ("Tensor", "__sub__")],
-    "rsub": [("Tensor", "__rsub__")],
-    "mul": [*both("mul"), ("Tensor", "__mul__"), ("Tensor", "__rmul__")],
-    "div": [*both("div"), ("Tensor", "__truediv__")],
-    "neg": [*both("neg"), ("Tensor", "__neg__")],
-    "relu": [*both("relu")],
-} | {
-    name: both(name)
-    for name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "abs", "sigmoid", "maximum", "minimum")
-}
+ELEMENTWISE: dict[str, list[tuple[str, str]]] = (
+    {
+        "add": [*both("add"), ("Tensor", "__add__"), ("Tensor", "__radd__")],
+        "sub": [*both("sub"), ("Tensor", "__sub__")],
+        "rsub": [("Tensor", "__rsub__")],
+        "mul": [*both("mul"), ("Tensor", "__mul__"), ("Tensor", "__rmul__")],
+        "div": [*both("div"), ("Tensor", "__truediv__")],
+        "neg": [*both("neg"), ("Tensor", "__neg__")],
+        "relu": [*both("relu")],
+    }
+    | {
+        name: both(name)
+        for name in (
+            "exp",
+            "log",
+            "sin",
+            "cos",
+            "tanh",
+            "sqrt",
+            "rsqrt",
+            "abs",
+            "maximum",
+            "minimum",
+        )
+    }
+    | {name: [*both(name), ("functional", name)] for name in ("sigmoid",)}
+    | {
+        name: [*both(name), ("Tensor", f"__{name}__")]
+        for name in ("eq", "ne", "lt", "le", "gt", "ge")
+    }
+    | {"logsigmoid": [("functional", "logsigmoid")]}
+)
 IN_PLACE: dict[str, list[tuple[str, str]]] = {
     "add_": [("Tensor", "add_"), ("Tensor", "__iadd__")],
     "sub_": [("Tensor", "sub_"), ("Tensor", "__isub__")],
@@ -60,12 +81,19 @@ VIEWS: dict[str, list[tuple[str, str]]] = {
     for name in ("transpose", "t", "permute", "squeeze", "unsqueeze", "flatten", "detach",
                  "unbind", "split", "chunk")
 } | {"expand": [("Tensor", "expand")]}  # fmt: skip
+CHOICES: dict[str, list[tuple[str, str]]] = {
+    "clamp": both("clamp"),
+    "masked_fill": both("masked_fill"),
+    "where": [("torch", "where")],
+} | {name: [("functional", name)] for name in ("leaky_relu", "elu", "softplus")}
 # Core of the compiler's -> where the function is published that it computes.
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
     "item": [("Tensor", "__getitem__")],
     "matmul": [*both("matmul"), ("Tensor", "__matmul__")],
     "linear": [("functional", "linear")],
+    "silu": [("functional", "silu")],
+    "gelu": [("functional", "gelu")],
     "softmax": [("functional", "softmax")],
     "log_softmax": [("functional", "log_softmax")],
     "layer_norm": [("functional", "layer_norm")],
@@ -79,7 +107,9 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
-    return builtins.install(ELEMENTWISE, IN_PLACE, REDUCED, VIEWS, OTHERS, RESULTS, publish)
+    return builtins.install(
+        ELEMENTWISE, IN_PLACE, REDUCED, VIEWS, CHOICES, OTHERS, RESULTS, publish
+    )
 
 
 def expect_training() -> None:
@@ -92,11 +122,16 @@ def expect_training() -> None:
 
 
 def publish(place: tuple[str, str], make: Callable[[Any, Any], Any]) -> None:
-    """Replaces what is published at a place."""
+    """Replaces what is published at a place, and what gradients and layers know by that name."""
     space, name = place
     owner: Any = CLASSES.get(space) or sys.modules[MODULES[space]]
     python = REPLACED.setdefault(place, getattr(owner, name))
-    setattr(owner, name, make(python, owner))
+    made = make(python, owner)
+    setattr(owner, name, made)
+    if space == "torch":
+        for names in (TENSOR_NAMES, vars(sys.modules[f"{PACKAGE}.nn.names"].torch)):
+            if name in names:
+                names[name] = made
 
 
 def compiled_normals(words: Any, out: Any, mean: float, std: float) -> bool:

@@ -13,6 +13,7 @@ from ...core.op import OPS, Op
 from ..native import runtime
 from ..native.emit import Module
 from . import (
+    choices,
     create,
     described,
     elementwise,
@@ -47,6 +48,8 @@ OTHERS: dict[str, tuple[str, str]] = {
     "item": ("index_view", "self index"),
     "matmul": ("mm", "input other"),
     "linear": ("linear", "input weight bias"),
+    "silu": ("silu", "input inplace"),
+    "gelu": ("gelu", "input approximate"),
     "softmax": ("softmax", "input dim _stacklevel dtype"),
     "log_softmax": ("log_softmax", "input dim _stacklevel dtype"),
     "layer_norm": ("layer_norm", "input normalized_shape weight bias eps"),
@@ -91,24 +94,35 @@ def view_entry(name: str, places: Sequence[Place]) -> Entry:
     return Entry(core, parameters, tuple(places), context)
 
 
-def reduction_entry(name: str, places: Sequence[Place], returns: Any = None) -> Entry:
+PAIRS: dict[str, Any] = {}  # name -> what a reduction's two results are made into
+
+
+def reduction_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a reduction; of `max` and `min`, with what they return along a dimension."""
-    if returns is None:
+    if name not in PAIRS:
         context: Any = reductions.context_of(name)
         fill = partial(reductions.fill_context, name=name, context=context)
         return Entry("reduce", ("input", "dim", "keepdim"), tuple(places), context, fill)
-    context = reductions.selection_of(name, returns)
+    context = reductions.selection_of(name, PAIRS[name])
     fill = partial(reductions.fill_selection, name=name, context=context)
     return Entry("select", ("input", "dim", "keepdim"), tuple(places), context, fill)
 
 
-CREATED = ("zeros", "ones", "rand", "randn")  # whose arguments are sizes
+def choice_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a formula with numbers, or of a choice among elements."""
+    if name in choices.FORMULAS:
+        context: Any = choices.parametric_of(name)
+        fill = partial(choices.fill_parametric, name=name, context=context)
+        parameters = tuple(choices.FORMULAS[name].arguments.split())
+        return Entry("parametric", parameters, tuple(places), context, fill)
+    operator, arguments = choices.CHOICES[name]
+    context = described.described(OPS[operator])
+    return Entry(name, tuple(arguments.split()), tuple(places), context)
 
 
-def created_entry(name: str) -> Entry:
+def created_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a function that makes tensors."""
-    sizes = tuple("01234567")
-    return Entry(name, sizes, (("torch", name),), create.context_of())
+    return Entry(name, tuple("01234567"), tuple(places), create.context_of())
 
 
 def in_place_entry(name: str, places: Sequence[Place]) -> Entry:
@@ -141,6 +155,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *recording.SHARED,
         *described.SHARED,
         *reductions.SHARED,
+        *choices.SHARED,
         *calls.SHARED,
         *elementwise.SHARED,
         *views.SHARED,
@@ -161,34 +176,41 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
     return module
 
 
+FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
+    "elementwise": elementwise_entry,
+    "in place": in_place_entry,
+    "reductions": reduction_entry,
+    "views": view_entry,
+    "choices": choice_entry,
+    "created": created_entry,
+    "others": other_entry,
+}
+
+
 def install(
-    pointwise: dict[str, Sequence[Place]],
-    in_place: dict[str, Sequence[Place]],
-    reduced: dict[str, Sequence[Place]],
-    viewed: dict[str, Sequence[Place]],
-    others: dict[str, Sequence[Place]],
+    calls_of: dict[str, dict[str, Sequence[Place]]],
     returns: dict[str, Any],
     publish: Callable[[Place, Callable[[Any, Any], Any]], None],
 ) -> bool:
     """Compiles the calls and has each take its place; False where they cannot run: llvmlite is
     missing, or objects lie in memory otherwise than expected, or the process lacks a function.
 
-    `pointwise` maps names of elementwise operators to the places where they are published,
-    `in_place`, `reduced`, `viewed` and `others` names of what is listed above; `returns` says what
-    pairs of results are made into. `publish(place, make)` puts `make(python, owner)` into
-    the place of the function `python` in its owner.
+    `calls_of` maps the names of families to the names of calls and the places where they are
+    published; `returns` says what pairs of results are made into. `publish(place, make)` puts
+    `make(python, owner)` into the place of the function `python` in its owner.
     """
     if not (runtime.available() and objects.known_layout()):
         return False
-    entries = {name: elementwise_entry(name, places) for name, places in pointwise.items()}
-    looped = [name for name in entries if elementwise.has_loops(OPS[name])]
-    everything = [*entries.values(), *[other_entry(*item) for item in others.items()]]
-    everything += [in_place_entry(*item) for item in in_place.items()]
-    everything += [reduction_entry(*item, returns.get(item[0])) for item in reduced.items()]
-    everything += [view_entry(*item) for item in viewed.items()]
-    everything += [created_entry(name) for name in CREATED]
+    PAIRS.update(returns)
+    everything = [
+        FAMILIES[family](*item) for family, listed in calls_of.items() for item in listed.items()
+    ]
     everything.append(Entry("gradients", ("self", "g"), (("Node", "gradients"),)))
-    stepped = [OPS[name] for name in entries if gradients.known(OPS[name])]
+    operators = [OPS[name] for name in calls_of["elementwise"]]
+    operators += [OPS[OTHERS[name][0]] for name in calls_of["others"]]
+    pointwise = dict.fromkeys(op for op in operators if op.kind == "elementwise")
+    looped = [op.name for op in pointwise if elementwise.has_loops(op)]
+    stepped = [op for op in pointwise if gradients.known(op)]
     module = write(everything, looped, stepped)
     if not resolved(module):
         return False

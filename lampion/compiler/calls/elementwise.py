@@ -17,10 +17,11 @@ from ...core.graph import DIRECT, GENERAL
 from ...core.op import Op
 from ..native.emit import Module, Value
 from ..native.runtime import Native
+from .formulas import evaluated, names_in, writable
 from .loops import FLOAT_TYPES
 from .objects import ITEMS, SMALL, Scope, begin, begin_core
 
-PLAIN = set("abcxyzmaximum()0, +-*/")  # what formulas of plain arithmetic are spelled with
+SEVERAL = {"sigmoid", "rsqrt", "silu", "gelu", "logsigmoid"}  # operators that NumPy composes
 
 
 class Saved(ctypes.Structure):
@@ -32,7 +33,8 @@ class Saved(ctypes.Structure):
 class Context(ctypes.Structure):
     """What a core knows of an operator.
 
-    same   whether the result has the inputs' type
+    same   whether the result has the inputs' type, or is of truth values
+    truth  whether it is of truth values
     ufunc  what computes into an array where there are no loops
     """
 
@@ -41,12 +43,14 @@ class Context(ctypes.Structure):
         ("loop32", ctypes.c_void_p),
         ("loop64", ctypes.c_void_p),
         ("same", ctypes.c_int64),
+        ("truth", ctypes.c_int64),
         ("ufunc", ctypes.c_void_p),
         ("saved", Saved * 4),
     ]
 
 
 PLANS, PLAN_SIZE = Context.saved.offset, ctypes.sizeof(Saved)
+TRUTH, UFUNC = Context.truth.offset, Context.ufunc.offset
 
 
 def context_of(op: Op) -> Context:
@@ -54,8 +58,11 @@ def context_of(op: Op) -> Context:
     small: Any = getattr(op.kernel, "small", op.kernel)
     context = Context(id(op.kernel))
     row = [np.ones(1, np.float32)] * len(op.inputs)
-    if small(*row).dtype == np.float32 and (isinstance(small, np.ufunc) or has_loops(op)):
+    result = small(*row).dtype
+    if result == np.float32 and (isinstance(small, np.ufunc) or has_loops(op)):
         context.same, context.ufunc = 1, id(small)
+    if result.kind == "b" and has_loops(op):
+        context.same = context.truth = 1
     if op.has_gradient:
         for mask in range(1, 1 << len(op.inputs)):
             plan = op.plans[mask]
@@ -74,16 +81,13 @@ def compilable(op: Op) -> bool:
 # -- loops -----------------------------------------------------------------------------------------
 
 
-def larger(a: Value, b: Any) -> Value:
-    """`maximum(a, b)` for a constant b, keeping NaN."""
-    return a.function.select(a <= b, a.function.constant(a.type, b), a)
-
-
 def has_loops(op: Op) -> bool:
-    """Whether the operator's formula is plain arithmetic, which rounds as NumPy does."""
-    names = set(compile(op.formula, op.name, "eval").co_names)
-    known = {*op.inputs} if len(op.inputs) > 1 else {*op.inputs, "maximum"}
-    return names <= known and set(op.formula) <= PLAIN
+    """Whether the operator is computed here by its formula: plain arithmetic and comparisons, which
+    round as NumPy does, and what would take NumPy several calls.
+    """
+    if op.name in SEVERAL:
+        return True
+    return names_in(op.formula) <= {*op.inputs, "maximum"} and writable(op.formula, {*op.inputs})
 
 
 def fill_loops(code: Native, op: Op, contexts: Sequence[Any]) -> None:
@@ -96,7 +100,6 @@ def fill_loops(code: Native, op: Op, contexts: Sequence[Any]) -> None:
 
 def write_loops(module: Module, op: Op) -> None:
     """The operator's loops over rows of either type."""
-    code = compile(op.formula, op.name, "eval")
     for type, bits in FLOAT_TYPES:
         f = module.function(
             f"{op.name}_{bits}", "void", y="ptr", a="ptr", b="ptr", n="i64", da="i64",
@@ -104,11 +107,11 @@ def write_loops(module: Module, op: Op) -> None:
         )  # fmt: skip
         with f.loop(0, f["n"]) as i:
             places = ((f["a"], f["da"]), (f["b"], f["db"]))
-            values: dict[str, Any] = {
+            values = {
                 name: f.load(type, pointer, i * step)
                 for name, (pointer, step) in zip(op.inputs, places)
             }
-            f.store(eval(code, {"maximum": larger}, values), f["y"], i)
+            f.store(evaluated(f, op.formula, values, type), f["y"], i)
         f.ret()
 
 
@@ -121,8 +124,21 @@ def write_number(module: Module) -> None:
     f = s.f
     s.require(s.is_a(f["value"], "float", "int"))
     table = f.select(s.is_object(f["dtype"], "F32"), s.object("SCALARS32"), s.object("SCALARS64"))
+    zero = f.select(s.is_object(f["dtype"], "F32"), s.object("ZERO32"), s.object("ZERO64"))
+    with f.when(f.call("i1", "is_zero", f["value"])):
+        f.ret(zero)
     f.ret(f.call("ptr", "PyDict_GetItemWithError", table, f["value"]))
     s.end()
+
+
+def write_is_zero(module: Module) -> None:
+    """`is_zero(value)`: whether a Python number is 0, and not -0.0."""
+    s = begin(module, "is_zero", "i1", value="ptr")
+    f = s.f
+    with f.when(s.is_a(f["value"], "int")):
+        f.ret(f.call("i32", "PyObject_IsTrue", f["value"]).equals(0))
+    number = f.call("double", "PyFloat_AsDouble", f["value"])
+    f.ret(f.convert("bitcast", number, "i64").equals(0))
 
 
 def write_finish(module: Module) -> None:
@@ -155,10 +171,11 @@ def write_finish(module: Module) -> None:
 
 
 def write_unary(module: Module) -> None:
-    """`unary(context, (input, inplace))`, where it is not in place."""
+    """`unary(context, (input, option))`, where the option is not to be in place, or "none"."""
     s = begin_core(module, "unary")
     f, input = s.f, s.needed(0)
-    s.require(s.either(s.given(1).equals(s.null()), s.is_object(s.given(1), "False")))
+    no = s.either(s.is_object(s.given(1), "False"), s.is_object(s.given(1), "none"))
+    s.require(s.either(s.given(1).equals(s.null()), no))
     x, kind = s.floats(input)
     mode = s.mode()
     s.require(mode.differs(GENERAL))
@@ -207,7 +224,9 @@ def write_compute(module: Module) -> None:
     fit = s.both(fit, n <= SMALL)
     same = f.load("i64", f["context"], 3).differs(0)
     with f.when(s.both(fit, same)):
-        made = s.new_array(f["dtype"], s.rank(like), s.sizes(like))
+        truth = f.load("i64", f["context"], TRUTH >> 3).differs(0)
+        result = f.select(truth, s.object("BOOL"), f["dtype"])
+        made = s.new_array(result, s.rank(like), s.sizes(like))
         wide = s.is_object(f["dtype"], "F64")
         loop = f.select(wide, f.load("ptr", f["context"], 2), f.load("ptr", f["context"], 1))
         with f.when(loop.differs(s.null())):
@@ -220,7 +239,7 @@ def write_compute(module: Module) -> None:
             f.store(y, stack, 1)
             f.store(made, stack, 2)
         given = f.select(alone, s.number(2), 3)
-        ufunc = f.load("ptr", f["context"], 4)
+        ufunc = f.load("ptr", f["context"], UFUNC >> 3)
         found = f.call("ptr", "PyObject_Vectorcall", ufunc, stack, given, s.null())
         s.drop(made)
         f.ret(found)
@@ -253,4 +272,12 @@ def write_agree(module: Module) -> None:
     f.ret(yes)
 
 
-SHARED = (write_number, write_finish, write_agree, write_compute, write_unary, write_binary)
+SHARED = (
+    write_number,
+    write_is_zero,
+    write_finish,
+    write_agree,
+    write_compute,
+    write_unary,
+    write_binary,
+)

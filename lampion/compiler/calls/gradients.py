@@ -7,22 +7,18 @@ or half-precision operands, tensors written to since, recording) is left to the 
 
 from __future__ import annotations
 
-import ast
 import ctypes
-from typing import Any
 
 from ...core.graph import DIRECT, Node, SavedOutput
 from ...core.memory import Storage
 from ...core.op import Op, Plan
 from ...core.tensor import Tensor
-from ..native.emit import Function, Module, Value, suffix_of
+from ..native.emit import Function, Module, Value
 from ..native.runtime import Native
-from .loops import FLOAT_TYPES, called
+from .formulas import evaluated, names_in, writable
+from .loops import FLOAT_TYPES
 from .objects import COMPILED_PLANS, ITEMS, SIZE, SMALL, begin, begin_core
 
-LIBRARY = {"sin", "cos", "exp", "log", "tanh"}  # of C's, which formulas may use
-SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-COMPARISONS = {ast.NotEq: "!=", ast.Eq: "==", ast.Gt: ">", ast.Lt: "<"}
 SLOTS = 3  # what formulas name: first and second input, result
 
 
@@ -51,65 +47,20 @@ def known(op: Op) -> bool:
     """Whether all derivatives of an operator of one or two inputs are such formulas."""
     if not op.partials or len(op.inputs) > 2 or op.parameters:
         return False
-    return all(n in op.partials and plain(op.partials[n], {*op.inputs, "y"}) for n in op.inputs)
+    return all(n in op.partials and writable(op.partials[n], {*op.inputs, "y"}) for n in op.inputs)
 
 
-def plain(formula: str, names: set[str]) -> bool:
-    """Whether a formula is made of what `value_of` knows."""
-    functions = LIBRARY | {"conj", "sqrt"}
-    for node in ast.walk(ast.parse(formula, mode="eval")):
-        if isinstance(node, ast.Name) and node.id not in names | functions:
-            return False
-        if isinstance(node, ast.BinOp) and type(node.op) not in SIGNS:
-            return False
-        if isinstance(node, ast.Compare) and (
-            len(node.ops) > 1 or type(node.ops[0]) not in COMPARISONS
-        ):
-            return False
-        if isinstance(node, ast.Call) and not isinstance(node.func, ast.Name):
-            return False
-        if not isinstance(node, PARTS):
-            return False
-    return True
-
-
-PARTS = (ast.Expression, ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.USub, ast.Call,
-         ast.Compare, ast.operator, ast.cmpop, ast.expr_context)  # fmt: skip
-
-
-def value_of(f: Function, node: Any, values: dict[str, Value], type: str) -> Value:
-    """The value of a formula's part."""
-
-    def part(inner: Any) -> Value:
-        return value_of(f, inner, values, type)
-
-    if isinstance(node, ast.Constant):
-        number: Any = node.value
-        return f.constant(type, number)
-    if isinstance(node, ast.Name):
-        return values[node.id]
-    if isinstance(node, ast.UnaryOp):
-        return -part(node.operand)
-    if isinstance(node, ast.BinOp):
-        return part(node.left).binary(SIGNS[node.op.__class__], part(node.right))
-    if isinstance(node, ast.Compare):
-        sign = COMPARISONS[node.ops[0].__class__]
-        truth = part(node.left).binary(sign, part(node.comparators[0]))
-        return f.convert("uitofp", truth, type)
-    (argument,) = [part(a) for a in node.args]
-    name = node.func.id
-    if name == "conj":
-        return argument
-    if name == "sqrt":
-        return f.call(type, f"llvm.sqrt.{suffix_of(type)}", argument)
-    return called(f, name, argument)
+def partial_of(f: Function, formula: str, values: dict[str, Value], type: str) -> Value:
+    """The value of a local derivative."""
+    found = evaluated(f, formula, values, type)
+    return found if found.type == type else f.convert("uitofp", found, type)
 
 
 def write_steps(module: Module, op: Op) -> None:
     """The loops of an operator: g times the local derivative of each input."""
     names = [*op.inputs, *["unused"] * (2 - len(op.inputs)), "y"]
     for target in op.inputs:
-        formula = ast.parse((op.partials or {})[target], mode="eval").body
+        formula = (op.partials or {})[target]
         for type, bits in FLOAT_TYPES:
             places = dict.fromkeys(("out", "g", *names), "ptr")
             f = module.function(
@@ -117,10 +68,10 @@ def write_steps(module: Module, op: Op) -> None:
                 **{f"d{n}": "i64" for n in names},
             )  # fmt: skip
             with f.loop(0, f["n"]) as i:
-                used = {n.id for n in ast.walk(formula) if isinstance(n, ast.Name)} & {*names}
+                used = names_in(formula) & {*names}
                 values = {n: f.load(type, f[n], i * f[f"d{n}"]) for n in used}
                 g = f.load(type, f["g"], i)
-                f.store(g * value_of(f, formula, values, type), f["out"], i)
+                f.store(g * partial_of(f, formula, values, type), f["out"], i)
             f.ret()
 
 

@@ -18,7 +18,7 @@ from numpy._core import _multiarray_umath
 from ... import dtypes
 from ...core.graph import F32, F64, KNOWN, NOTHING, STATE, Node, SavedOutput
 from ...core.memory import CLOCK, Storage
-from ...core.promotion import SCALARS
+from ...core.promotion import SCALARS, scalar_array
 from ...core.tensor import Parameter, Size, Tensor, wrap
 from ..native.emit import Function, Module, Value
 from ..native.entry import DATA, DESCRIPTOR, FLAGS, RANK, SHAPE, STRIDES, TYPE, readable
@@ -41,6 +41,8 @@ OBJECTS: dict[str, Any] = {
     "ndarray": np.ndarray, "F32": F32, "F64": F64, "I64": np.dtype(np.int64),
     "BOOL": np.dtype(bool),
     "SCALARS32": SCALARS[F32], "SCALARS64": SCALARS[F64],
+    "ZERO32": SCALARS[F32].setdefault((0, 1.0), wrap(scalar_array(0.0, F32))),
+    "ZERO64": SCALARS[F64].setdefault((0, 1.0), wrap(scalar_array(0.0, F64))),
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
     "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
     "COMPILED_PLANS": COMPILED_PLANS,
@@ -51,8 +53,8 @@ OBJECTS: dict[str, Any] = {
 } | {
     name: name
     for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
-                 "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1", "form",
-                 "sections")
+                 "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1",
+                 "form", "none", "sections")
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_float
 from typing import Union
 
 Operand = Union["Value", int, float]
@@ -176,7 +177,8 @@ class Function:
             scalar = type.split(" x ")[1][:-1]
             return self.splat(self.constant(scalar, value), lanes_of(type))
         if is_float(type):
-            text = repr(float(value))
+            number = c_float(value).value if type == "float" else float(value)
+            text = repr(number)
             return Value(self, type, text if "." in text else text.replace("e", ".0e"))
         return Value(self, type, str(int(value)))
 
