@@ -101,15 +101,18 @@ OTHERS: dict[str, list[tuple[str, str]]] = {
     "cat": [("torch", "cat")],
     "functional_relu": [("functional", "relu")],
 }
+CREATED = {name: [("torch", name)] for name in ("zeros", "ones", "rand", "randn")}
+CALLS = {
+    "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED, "views": VIEWS,
+    "choices": CHOICES, "created": CREATED, "others": OTHERS,
+}  # fmt: skip
 REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that was there
 
 
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
-    return builtins.install(
-        ELEMENTWISE, IN_PLACE, REDUCED, VIEWS, CHOICES, OTHERS, RESULTS, publish
-    )
+    return builtins.install(CALLS, RESULTS, publish)
 
 
 def expect_training() -> None:
