@@ -101,7 +101,11 @@ OTHERS: dict[str, list[tuple[str, str]]] = {
     "cat": [("torch", "cat")],
     "functional_relu": [("functional", "relu")],
 }
-CREATED = {name: [("torch", name)] for name in ("zeros", "ones", "rand", "randn")}
+CREATED = {
+    name: [("torch", name)]
+    for name in ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like",
+                 "arange", "tensor", "rand", "randn")
+}  # fmt: skip
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED, "views": VIEWS,
     "choices": CHOICES, "created": CREATED, "others": OTHERS,

@@ -17,6 +17,7 @@ from . import (
     create,
     described,
     elementwise,
+    filled,
     frame as calls,
     fused,
     gradients,
@@ -122,6 +123,8 @@ def choice_entry(name: str, places: Sequence[Place]) -> Entry:
 
 def created_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a function that makes tensors."""
+    if name in filled.FILLED:
+        return Entry(name, tuple(filled.FILLED[name].split()), tuple(places))
     return Entry(name, tuple("01234567"), tuple(places), create.context_of())
 
 
@@ -162,6 +165,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *rearranged.SHARED,
         *fused.SHARED,
         *inplace.SHARED,
+        *filled.SHARED,
         *create.SHARED,
         *gradients.SHARED,
     ):

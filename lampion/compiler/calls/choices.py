@@ -109,15 +109,6 @@ def small(s: Scope, tensor: Value) -> tuple[Value, Value, Value, Value]:
     return x, kind, n, mode
 
 
-def real(s: Scope, number: Value) -> Value:
-    """The double of a Python float or int."""
-    s.require(s.is_a(number, "float", "int"))
-    found = s.f.call("double", "PyFloat_AsDouble", number)
-    with s.f.when(found.equals(-1)):
-        s.require(s.f.call("ptr", "PyErr_Occurred").equals(s.null()))
-    return found
-
-
 def write_parametric(module: Module) -> None:
     """`parametric(context, (input, ...))`: a formula with numbers."""
     s = begin_core(module, "parametric")
@@ -138,7 +129,7 @@ def write_parametric(module: Module) -> None:
             value.set(f.load("ptr", f["given"], place))
         with f.when(value.get().equals(s.null())):
             value.set(f.load("ptr", f.at(context, Parametric.defaults.offset), i))
-        f.store(real(s, value.get()), numbers, i)
+        f.store(s.double(value.get()), numbers, i)
         f.store(value.get(), values, i)
     with f.loop(0, count) as i:
         s.hold(f.load("ptr", values, i))
@@ -164,7 +155,7 @@ def bound(s: Scope, i: int, kind: Value, missing: float) -> tuple[Value, Value]:
     tensor, number = f.variable("ptr", s.null()), f.variable("double", 0)
     f.store(Value(f, "double", infinity(missing)), number.place)
     with f.when(s.is_missing(given).equals(0)):
-        number.set(real(s, given))
+        number.set(s.double(given))
         s.require(number.get().equals(number.get()))
         tensor.set(f.call("ptr", "number", given, kind))
         s.require(tensor.get().differs(s.null()))
@@ -226,7 +217,7 @@ def write_masked_fill(module: Module) -> None:
     s = begin_core(module, "masked_fill")
     f, input = s.f, s.needed(0)
     x, kind, n, mode = small(s, input)
-    mask, value = truths(s, s.needed(1)), real(s, s.needed(2))
+    mask, value = truths(s, s.needed(1)), s.double(s.needed(2))
     rank, lead = f.convert("sext", s.rank(mask), "i64"), f.variable("i64", 0)
     lead.set(f.convert("sext", s.rank(x), "i64") - rank)
     s.require(lead.get() >= 0)
@@ -235,10 +226,7 @@ def write_masked_fill(module: Module) -> None:
         s.require(size.equals(f.load("i64", s.sizes(mask), k)))
     period = s.count(mask)
     s.require(period > 0)
-    narrow = f.convert("fpext", f.convert("fptrunc", value, "float"), "double")
-    finite = f.call("double", "llvm.fabs.f64", narrow).differs(Value(f, "double", infinity(1)))
-    fits = s.either(finite, value.equals(narrow))
-    s.require(s.either(fits, s.is_object(kind, "F64")))
+    s.require(s.either(s.fits_float(value), s.is_object(kind, "F64")))
     y = s.new_array(kind, s.rank(x), s.sizes(x))
 
     def fill(type: str) -> None:

@@ -1,5 +1,5 @@
-"""Compiled calls that make small tensors of the default type: zeros, ones, rand, randn. Imports
-views, normals, objects, random and core.
+"""Compiled calls that draw small tensors of the default type: rand, randn. Imports filled, normals,
+objects, random and core.
 
 Random numbers come from the default generator's engine, through the C functions that NumPy offers
 for that, while its lock is held.
@@ -14,8 +14,9 @@ from ...core.graph import GENERAL
 from ...random.generator import default_generator
 from ..native.emit import Module, Value
 from ..native.runtime import Native
+from .filled import shape_asked
 from .normals import write_normals
-from .objects import MOST_DIMS, SMALL, Scope, begin, begin_core
+from .objects import Scope, begin, begin_core
 
 NEXT_WORD = 2  # the place of the function for 32 bits in NumPy's bitgen_t, behind the state's
 
@@ -39,32 +40,9 @@ def fill_engine(code: Native) -> None:
 
 def asked(s: Scope) -> tuple[Value, Value, Value]:
     """The rank and the sizes that are given, and how many elements they make."""
-    f = s.f
-    default = f.call("ptr", "PyDict_GetItemWithError", s.object("dtypes"), s.object("_default"))
-    s.require(s.is_object(default, "float32"))
+    s.require(s.f.call("ptr", "default_float").differs(s.null()))
     s.require(s.mode().differs(GENERAL))
-    sizes, total = f.buffer(8 * MOST_DIMS, 8), f.variable("i64", 1)
-    rank = f.call("i64", "read_sizes", f["given"], sizes)
-    s.require(rank > 0)
-    with f.loop(0, rank) as i:
-        size = f.load("i64", sizes, i)
-        s.require(s.both(size >= 0, size <= SMALL))
-        total.set(total.get() * size)
-        s.require(total.get() <= SMALL)
-    return f.convert("trunc", rank, "i32"), sizes, total.get()
-
-
-def write_filled(module: Module) -> None:
-    """`zeros` and `ones`."""
-    for name, value in (("zeros", 0), ("ones", 1)):
-        s = begin_core(module, name)
-        f = s.f
-        rank, sizes, count = asked(s)
-        array = s.new_array(s.object("F32"), rank, sizes)
-        with f.loop(0, count) as i:
-            f.store(s.number(value, "float"), s.memory(array), i)
-        f.ret(s.new_tensor(array))
-        s.end()
+    return shape_asked(s, s.f["given"])
 
 
 def write_draw(module: Module) -> None:
@@ -142,4 +120,4 @@ def write_randn(module: Module) -> None:
     s.end()
 
 
-SHARED = (write_normals, write_filled, write_draw, write_rand, write_randn)
+SHARED = (write_normals, write_draw, write_rand, write_randn)

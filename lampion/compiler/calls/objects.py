@@ -20,6 +20,7 @@ from ...core.graph import F32, F64, KNOWN, NOTHING, STATE, Node, SavedOutput
 from ...core.memory import CLOCK, Storage
 from ...core.promotion import SCALARS, scalar_array
 from ...core.tensor import Parameter, Size, Tensor, wrap
+from ...device import device
 from ..native.emit import Function, Module, Value
 from ..native.entry import DATA, DESCRIPTOR, FLAGS, RANK, SHAPE, STRIDES, TYPE, readable
 from ..native.runtime import Native
@@ -49,12 +50,13 @@ OBJECTS: dict[str, Any] = {
     "Ellipsis": ..., "FULL": slice(None), "EMPTY": (), "LAST": (-1,),
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
     "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",
-    "dtypes": vars(dtypes), "float32": dtypes.float32,
+    "dtypes": vars(dtypes), "float32": dtypes.float32, "float64": dtypes.float64,
+    "int64": dtypes.int64, "truth": dtypes.bool, "device": device,
 } | {
     name: name
     for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
                  "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1",
-                 "form", "none", "sections")
+                 "form", "none", "cpu", "sections")
 }  # fmt: skip
 
 
@@ -260,6 +262,23 @@ class Scope:
         with f.when(found.equals(-1)):
             self.require(f.call("ptr", "PyErr_Occurred").equals(self.null()))
         return found
+
+    def double(self, number: Value) -> Value:
+        """The number of a float or an int that a double holds."""
+        f = self.f
+        self.require(self.is_a(number, "float", "int"))
+        found = f.call("double", "PyFloat_AsDouble", number)
+        with f.when(found.equals(-1)):
+            self.require(f.call("ptr", "PyErr_Occurred").equals(self.null()))
+        return found
+
+    def fits_float(self, number: Value) -> Value:
+        """Whether a double becomes no infinity in float32, unless it is one."""
+        f = self.f
+        narrow = f.convert("fpext", f.convert("fptrunc", number, "float"), "double")
+        size, infinity = f.call("double", "llvm.fabs.f64", narrow), "0x7FF0000000000000"
+        finite = size.differs(Value(f, "double", infinity))
+        return self.either(finite, number.equals(narrow))
 
     def contiguous(self, data: Value) -> Value:
         """Whether the array lies row by row."""
