@@ -18,6 +18,7 @@ LEVELS = [name for name in ("avx512", "avx2", "sse", "neon") if runtime.runs(nam
 SIZES = [
     (1, 1, 1), (1, 5, 3), (7, 1, 2), (3, 4, 1), (8, 16, 48), (9, 17, 49), (13, 300, 31),
     (37, 53, 71), (64, 257, 100), (130, 513, 97), (33, 1000, 600), (300, 40, 700),
+    (64, 1000, 100), (250, 1025, 131), (16, 513, 97), (400, 320, 200),
 ]  # fmt: skip
 
 
@@ -123,10 +124,11 @@ def test_out_that_overlaps_an_operand():
 def test_same_bits_for_any_number_of_threads():
     rng = np.random.default_rng(4)
     made = product.kernel("float32")
-    for m, k, n in ((129, 700, 333), (512, 512, 512), (64, 1000, 100)):
+    halves = ((64, 1000, 100), (130, 2049, 250), (9, 5000, 33))  # small results of long sums
+    for m, k, n in ((129, 700, 333), (512, 512, 512), *halves):
         a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
         results = []
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 8):
             pool.pool().settle(threads)
             for _ in range(3):
                 results.append(made.call(a, b, np.empty((m, n), np.float32), None, False))
@@ -209,7 +211,14 @@ def test_nothing_outside_operands_is_touched(level):
             assert protect(address + edge, page, 0) == 0
         return array, memory, address
 
-    for m, k, n in ((1, 1, 1), (5, 7, 3), (9, 33, 50), (17, 257, 65)):
+    for m, k, n in (
+        (1, 1, 1),
+        (5, 7, 3),
+        (9, 33, 50),
+        (17, 257, 65),
+        (17, 1025, 65),
+        (200, 150, 200),
+    ):
         for at_end in (True, False):
             for flip_a in (False, True):
                 for flip_b in (False, True):

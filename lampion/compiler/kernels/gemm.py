@@ -5,18 +5,20 @@ The scheme is GotoBLAS's (Goto and van de Geijn, 2008): a register tile of rows 
 packed so that the micro-kernel reads them in order. Unlike there, every tile of C packs what it
 needs by itself, and only what pays: B whose rows lie side by side is read where it is by the
 first rows, which write the packed copy on the way. So no barrier is needed, tiles can be handed out
-by a counter, and a thread that is taken away delays one tile only. An element of C is summed over k
-in an order that only K decides, so results have the same bits for any number of threads.
+by a counter, and a thread that is taken away delays one tile only. Small results of long sums are
+made in two halves of k. An element of C is summed in an order that only M, N and K decide, so
+results have the same bits for any number of threads.
 """
 
 from __future__ import annotations
 
 from ..native.emit import Function, Module, Operand, Value
-from .gemm_micro import OPERANDS, dots, finish_types, micro
+from .gemm_micro import OPERANDS, dots, finish_types, lowest, micro
 from .gemm_pack import (
     Shape,
     narrowed,
     pack,
+    part,
     round_up,
     shape_for as shape_for,
     transposed as transposed,
@@ -25,6 +27,7 @@ from .gemm_pack import (
 
 DEPTH = 144  # of a block along k, at most: three vectors of B of each k stay in the first cache
 BATCH_DIMS = 4  # dimensions of batches that strides can describe
+HALVES = 8  # tiles, at most, whose sums are made in two halves
 
 # What a tile is told of the work, in 8-byte fields. Batches: outermost dimension first.
 JOB = (
@@ -34,6 +37,7 @@ JOB = (
     "a_offset", "b_offset", "c_offset", "epilogue", "epilogue_job",
     "pool", "pack_a", "pack_b", "depth", "tile_m", "tile_n", "tiles_m", "tiles",
     "group", "pieces", "total", "next", "workspace", "share",
+    "half", *(f"half_done{i}" for i in range(HALVES)),
 )  # fmt: skip
 POINTERS = frozenset({"a", "b", "c", "bias", "epilogue", "epilogue_job", "workspace", "pool"})
 NEVER, ON_THE_WAY, BEFORE = 0, 1, 2  # when B is packed; on the way: by the first rows that read it
@@ -181,8 +185,12 @@ def tile(module: Module, shape: Shape) -> None:
     n0 = tile / job["tiles_m"] * job["tile_n"]
     m = f.minimum(job["m"] - m0, job["tile_m"])
     n = f.minimum(job["n"] - n0, job["tile_n"])
-    a = f.at(job["a"], place_of(f, job, "a", batch) + m0 * job["a_row"], shape.source)
-    b = f.at(job["b"], place_of(f, job, "b", batch) + n0 * job["b_col"], shape.source)
+    halved = job["half"] > 0
+    k0 = f.select(halved, number * job["half"], 0)
+    k = f.select(halved, f.minimum(job["k"] - k0, job["half"]), job["k"])
+    a = place_of(f, job, "a", batch) + m0 * job["a_row"] + k0 * job["a_col"]
+    b = place_of(f, job, "b", batch) + n0 * job["b_col"] + k0 * job["b_row"]
+    a, b = f.at(job["a"], a, shape.source), f.at(job["b"], b, shape.source)
     place = place_of(f, job, "c", batch) + m0 * job["c_row"] + n0 * job["c_col"]
     c = f.at(job["c"], place, shape.result)
     has_bias = f.convert("ptrtoint", job["bias"], "i64").differs(0)
@@ -190,23 +198,30 @@ def tile(module: Module, shape: Shape) -> None:
     to, to_row = f.variable("ptr", c), f.variable("i64", job["c_row"])
     sums, sums_row = f["workspace"], round_up(n, shape.lanes)
     space = f.at(f["workspace"], round_up(m * sums_row, 16), shape.type)
-    # Where C is of another type, or its columns are apart, the piece is made in the workspace.
+    # Where C is of another type, its columns are apart, or this is half of the sums, the piece is
+    # made in the workspace.
     apart = f.constant("i1", 1) if shape.result != shape.type else job["c_col"].differs(1)
     strides = job["c_row"], job["c_col"]
-    with f.when(apart):
+    with f.when(apart | halved):
         to.set(sums)
         to_row.set(sums_row)
         with f.when(job["accumulate"].differs(0)):
             copy_out(f, shape, (c, *strides, shape.result),
                      (to.get(), to_row.get(), 1, shape.type), (m, n))  # fmt: skip
+    relu = f.select(halved, f.constant("i64", 0), job["relu"])
+    row = f.select(halved, Value(f, "ptr", "null"), bias)
     f.call(
         "void", "block", a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"], sums,
-        sums_row, to.get(), to_row.get(), m, n, job["k"], job["alpha"], job["accumulate"],
-        job["relu"], bias, job["depth"], job["pack_a"], job["pack_b"], space,
+        sums_row, to.get(), to_row.get(), m, n, k, job["alpha"], job["accumulate"],
+        relu, row, job["depth"], job["pack_a"], job["pack_b"], space,
     )  # fmt: skip
     with f.when(apart):
         copy_out(f, shape, (to.get(), to_row.get(), 1, shape.type),
                  (c, *strides, shape.result), (m, n))  # fmt: skip
+    with f.when(halved):
+        state = f.at(f["job"], tile * 8 + 8 * JOB.index("half_done0"))
+        join(f, shape, state, (sums, sums_row), (c, job["c_row"]), (m, n), (job["relu"], bias))
+    number = f.select(halved, f.constant("i64", 0), number)
     with f.when(f.convert("ptrtoint", job["epilogue"], "i64").differs(0)):
         f.call(
             "void", job["epilogue"], job["epilogue_job"], number, m0, m0 + m, n0, n0 + n
@@ -221,6 +236,41 @@ def tile(module: Module, shape: Shape) -> None:
     with f.loop(first, f.minimum(first + group, pieces)) as number:
         f.call("void", "piece", f["job"], number, f["workspace"])
     f.ret()
+
+
+def join(
+    f: Function, shape: Shape, state: Value, sums: tuple[Value, Value], c: tuple[Value, Value],
+    extent: tuple[Value, Value], finish: tuple[Value, Value],
+) -> None:  # fmt: skip
+    """Puts half of the sums of a tile into C: the thread that is first stores its half and leaves
+    the function, the other one adds its own, then bias and relu. A sum of two is the same in
+    either order.
+
+    state  0: nobody is done; 1: a half is being stored; 2: it is stored
+    """
+    relu, bias = finish
+    taken = f.emit("{ i64, i1 }", f"cmpxchg {state}, i64 0, i64 1 seq_cst seq_cst")
+    with f.when(f.emit("i1", f"extractvalue {taken}, 1")):
+        copy_out(f, shape, (*sums, 1, shape.type), (*c, 1, shape.type), extent)
+        f.do(f"store atomic i64 2, {state} seq_cst, align 8")
+        f.ret()
+    with f.forever() as stored:
+        now = f.emit("i64", f"load atomic i64, {state} seq_cst, align 8")
+        with f.when(now.equals(2), leave=stored):
+            pass
+        f.call("i32", "sched_yield")
+    has_bias = f.convert("ptrtoint", bias, "i64").differs(0)
+    floor = f.splat(f.select(relu.differs(0), f.constant(shape.type, 0), lowest(f, shape)),
+                    shape.lanes)  # fmt: skip
+    with f.loop(0, extent[0]) as i, f.loop(0, extent[1], shape.lanes) as j:
+        mask = part(f, extent[1] - j, shape.lanes)
+        one, two = (f.at(x, i * row + j, shape.type) for x, row in (sums, c))
+        more = f.masked_load(shape.vector, f.at(f.select(has_bias, bias, c[0]), j, shape.type),
+                             mask & f.splat(has_bias, shape.lanes))  # fmt: skip
+        value = f.masked_load(shape.vector, one, mask) + f.masked_load(shape.vector, two, mask)
+        value = value + more
+        f.masked_store(f.select(value < floor, floor, value), two, mask)  # NaN stays
+    f.do(f"store atomic i64 0, {state} seq_cst, align 8")
 
 
 def copy_out(

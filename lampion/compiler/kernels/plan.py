@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from ..native import pool
 from ..native.emit import Function, Module, Value
-from .gemm import BEFORE, DEPTH, JOB, NEVER, ON_THE_WAY
+from .gemm import BEFORE, DEPTH, HALVES, JOB, NEVER, ON_THE_WAY
 from .gemm_pack import Shape, round_up
 
 TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
 FEW = 6  # rows whose products with packed columns cost less than packing them
 LARGE = 192  # rows and columns of tiles that pack A even where its rows could be read
+SMALL, LONG = 1 << 15, 512  # elements of C at most, and k at least, of sums in two halves
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
 PACKING = 11  # rows of products that take as long as packing a row of B
 ENOUGH = 6  # tiles per thread that balance well without a choice
@@ -45,28 +46,32 @@ def write_plan(module: Module, shape: Shape) -> None:
     """Writes `plan(job)`, which fills in the sizes of blocks and tiles and their numbers."""
     f = module.function("plan", job="ptr")
     m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
-    blocks = quotient_up(f, k, DEPTH)
-    depth = round_up(quotient_up(f, f.select(k > 0, k, 1), blocks), shape.lanes)
     strips, bands = quotient_up(f, m, TILE_BYTES // shape.size), quotient_up(f, n, TILE_COLUMNS)
+    halved = in_halves(f, shape, (m, n, k), batches * strips * bands)
+    length = f.select(halved, round_up(quotient_up(f, k, 2), shape.lanes), k)
+    blocks = quotient_up(f, length, DEPTH)
+    depth = round_up(quotient_up(f, f.select(length > 0, length, 1), blocks), shape.lanes)
+    shares = f.select(halved, f.constant("i64", 2), batches)  # pieces of each tile
     parts_m, parts_n = f.variable("i64", strips), f.variable("i64", bands)
     threads = f.load("i64", f.at(f.load("ptr", slot(f, "pool")), pool.FIELDS["limit"]))
-    few = strips * bands * batches < threads * ENOUGH
+    few = strips * bands * shares < threads * ENOUGH
     with f.when(few & (threads > 1) & (volume(f) >= PARALLEL)):
         best = f.variable("i64", 1 << 62)
         step = quotient_up(f, threads, CANDIDATES)
         with f.loop(0, step * CANDIDATES, step) as i:
             with f.loop(0, step * CANDIDATES, step) as j:
                 tries = strips + i, bands + j
-                cost = round_cost(f, shape, (m, n, batches), tries, threads)
-                with f.when(cost < best.get()):
+                cost = round_cost(f, shape, (m, n, shares), tries, threads)
+                fits = halved.equals(0) | (tries[0] * tries[1] <= HALVES)
+                with f.when(fits & (cost < best.get())):
                     best.set(cost)
                     parts_m.set(tries[0])
                     parts_n.set(tries[1])
     tile_m = tile_size(f, m, parts_m.get(), shape.rows)
     tile_n = tile_size(f, n, parts_n.get(), shape.lanes)
     tiles_m, tiles_n = quotient_up(f, m, tile_m), quotient_up(f, n, tile_n)
-    pieces = tiles_m * tiles_n * batches
-    group = f.constant("i64", GROUP) / f.select(k > 0, tile_m * tile_n * k, 1)
+    pieces = tiles_m * tiles_n * shares
+    group = f.constant("i64", GROUP) / f.select(k > 0, tile_m * tile_n * length, 1)
     group = f.select(volume(f) >= PARALLEL, f.select(group > 1, group, 1), pieces)
     a_col, b_col = (f.load("i64", slot(f, name)) for name in ("a_col", "b_col"))
     large = (tile_m >= LARGE) & (tile_n >= LARGE)
@@ -84,11 +89,23 @@ def write_plan(module: Module, shape: Shape) -> None:
     for name, value in {
         "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m,
         "tiles": tiles_m * tiles_n, "total": quotient_up(f, pieces, group), "pack_a": packed,
-        "pack_b": pack_b, "group": group, "pieces": pieces,
+        "pack_b": pack_b, "group": group, "pieces": pieces, "half": f.select(halved, length, 0),
         "next": f.constant("i64", 0), "share": f.constant("i64", pool.SHARE),
     }.items():  # fmt: skip
         f.store(value, slot(f, name))
     f.ret()
+
+
+def in_halves(f: Function, shape: Shape, extent: tuple[Value, Value, Value], tiles: Value) -> Value:
+    """Whether the sums of one small tile are made in two halves along a long k, which two threads
+    can do without each packing, or fetching, all of B. It does not depend on the threads at hand.
+    """
+    if shape.result != shape.type:
+        return f.constant("i1", 0)
+    m, n, k = extent
+    small = tiles.equals(1) & (m * n <= SMALL) & (k >= LONG) & (volume(f) >= PARALLEL)
+    accumulate, c_col = (f.load("i64", slot(f, name)) for name in ("accumulate", "c_col"))
+    return small & accumulate.equals(0) & c_col.equals(1)
 
 
 def tile_size(f: Function, size: Value, parts: Value, unit: int) -> Value:
@@ -100,10 +117,12 @@ def round_cost(
     f: Function, shape: Shape, extent: tuple[Value, Value, Value], parts: tuple[Value, Value],
     threads: Value,
 ) -> Value:  # fmt: skip
-    """What the product costs the busiest thread, in quarters of a row by a vector."""
-    m, n, batches = extent
+    """What the product costs the busiest thread, in quarters of a row by a vector, where each tile
+    is so many pieces.
+    """
+    m, n, shares = extent
     tile_m, tile_n = tile_size(f, m, parts[0], shape.rows), tile_size(f, n, parts[1], shape.lanes)
-    tiles = quotient_up(f, m, tile_m) * quotient_up(f, n, tile_n) * batches
+    tiles = quotient_up(f, m, tile_m) * quotient_up(f, n, tile_n) * shares
     vectors, panels = tile_n / shape.lanes, quotient_up(f, tile_n, shape.lanes * shape.vectors)
     tile = vectors * (tile_m + PACKING) * 4 + panels * tile_m
     return quotient_up(f, tiles, threads) * tile
