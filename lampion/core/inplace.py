@@ -17,8 +17,8 @@ from .. import dtypes
 from ..errors import check
 from ..layout import Order, contiguous_format, inverse, order_of
 from .dispatch import record
-from .graph import STATE
-from .memory import Storage
+from .graph import STATE, Node, SavedOutput
+from .memory import Storage, tick
 from .op import Op
 from .promotion import CAST
 from .tensor import Tensor
@@ -75,8 +75,10 @@ def type_name(d: dtypes.dtype) -> str:
     return TYPE_NAMES.get(d.name, d.name)
 
 
-def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
-    """The end of every in-place operator: `target` takes the value and the history of `result`."""
+def assign(target: Tensor, result: Tensor, name: str, fresh: bool = False) -> Tensor:
+    """The end of every in-place operator: `target` takes the value and the history of `result`;
+    its memory too, if it is `fresh`: nobody else knows it.
+    """
     check_writable(target, name)
     check_result(target, result._data.shape, result._data.dtype, name)
     if target.interpreter is not None or result.interpreter is not None:
@@ -94,6 +96,8 @@ def assign(target: Tensor, result: Tensor, name: str) -> Tensor:
         observer.wrote(target, result)
     if STATE.grad and (result._requires_grad or target._requires_grad):
         rebase(target, result)
+        if fresh and target._base is None:
+            hand_over(target, result)
     return target
 
 
@@ -141,6 +145,15 @@ def rebase(target: Tensor, result: Tensor) -> None:
         view = r()
         if view is not None and view._base is base and view is not target:
             refresh(view)
+
+
+def hand_over(target: Tensor, result: Tensor) -> None:
+    """Has the backward use `target` for what it saved of the result: the same numbers, once."""
+    saved, node = result._storage, result.grad_fn
+    shared = saved.__class__ is SavedOutput and node is target.grad_fn and node.__class__ is Node
+    if shared and saved.value is None and saved.other is None and result is not target:
+        saved._data, saved.other = target._data, target._storage
+        node.seq = tick()  # it has the content that was written just now
 
 
 def refresh(view: Tensor) -> None:

@@ -43,8 +43,8 @@ def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, need
     if STATE.grad:  # the statistics depend on x; those saved have no derivative
         mean = seen.mean(dims, keepdim=True)
         variance = ((seen - mean) * (seen - mean)).mean(dims, keepdim=True)
-    centred, scale = seen - mean, (variance + eps).rsqrt()
-    n = centred * scale
+    scale = (variance + eps).rsqrt()
+    n = (seen - mean) * scale
     h = g if w is None else g * w.reshape(shape)
     gx = scale * (h - h.mean(dims, keepdim=True) - n * (h * n).mean(dims, keepdim=True))
     summed = [d for d in range(-g._data.ndim, 0) if -d > len(shape) or shape[d] == 1]

@@ -178,7 +178,7 @@ _hardswish = elementwise(
 
 def placed(input: Tensor, result: Tensor, inplace: bool, name: str) -> Tensor:
     """The result, written into the input if that is asked for."""
-    return assign(input, result, name + "_") if inplace else result
+    return assign(input, result, name + "_", fresh=True) if inplace else result
 
 
 def publish_in_place(*functions: Any) -> None:

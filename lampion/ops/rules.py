@@ -110,7 +110,7 @@ def make_inplace(function: Callable, name: str) -> Callable:
         except Exception as error:
             explain(error, function, (self, *args), kwargs)
             raise
-        return assign(self, result, name)
+        return assign(self, result, name, fresh=True)
 
     return named(call, name, f"In-place form of `{name[:-1]}`.")
 
@@ -393,7 +393,7 @@ def inplace_call(op: Op, function: Callable) -> Callable:
                 self._storage.write(name)
                 return self
         check_writable(self, name)
-        return assign(self, function(self, *others, **params), name)
+        return assign(self, function(self, *others, **params), name, fresh=True)
 
     return named(call, name, f"In-place form of `{op.name}`.")
 

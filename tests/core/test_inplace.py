@@ -380,6 +380,29 @@ def test_the_error_names_operator_and_line():
         z.sum().backward()
 
 
+@pytest.mark.parametrize(
+    "write",
+    [lambda y: torch.relu_(y), lambda y: y.exp_(), lambda y: y.tanh_()],
+)
+def test_a_result_written_in_place_is_saved_once(write):
+    y = leaf(2, 3) * 1
+    write(y)
+    assert y.grad_fn.saved[0]._data is y._data
+    loss = y.sum()
+    y.add_(1)
+    with pytest.raises(RuntimeError, match=MODIFIED):
+        loss.backward()
+
+
+def test_a_source_that_is_copied_keeps_what_it_saved():
+    x = leaf(3)
+    y, target = x.exp(), torch.zeros(3)
+    target.copy_(y)
+    target.add_(1)
+    y.sum().backward()
+    close(x.grad, np.exp(x.detach().numpy()))
+
+
 def test_writing_what_nobody_saved_is_fine():
     x = leaf(3)
     y = x.sin()
