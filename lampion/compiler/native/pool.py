@@ -3,7 +3,7 @@ and settings.
 
 A caller posts a function and its argument, works on it itself, closes it when its own share is
 done and waits only for workers that have joined; one that wakes late finds the work closed. Idle
-workers spin for some microseconds, then yield, then block, so that they leave the processors to
+workers spin for a while, then yield, then block, so that they leave the processors to
 others. On Linux each is pinned to a processor of the process's mask; the caller stays free, and
 where it meets a worker on its processor, that worker is moved to the one left over.
 """
@@ -20,7 +20,7 @@ from . import runtime
 from .emit import Function, Module, Value, Variable
 
 PINS = hasattr(os, "sched_setaffinity")
-SPINS, YIELDS = 300, 30  # before a worker blocks
+SPINS, YIELDS = 2000, 30  # before a worker blocks: some 75 microseconds of spinning
 SHARE = 2 << 20  # bytes of workspace per thread
 
 # Where the shared state keeps what, in bytes; what different threads write is in different lines.
