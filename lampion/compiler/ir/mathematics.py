@@ -197,7 +197,7 @@ def sigmoid(x: Node) -> Node:
 
 
 def erf(x: Node) -> Node:
-    """The error function, 2 ulp: 1 - exp(log(1 - erf(|x|))), the logarithm being |x| P(|x|) - |x|."""
+    """The error function, 2 ulp: 1 - e^(|x| P(|x|) - |x|)."""
     f = format_of(x)
     size = bounded(abs(x), high=f.erf_one)
     return copy_sign(one_minus_exp(fma(size, polynomial(size, f.erf), -size), 1.0), x)

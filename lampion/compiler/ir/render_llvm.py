@@ -1,8 +1,9 @@
 """Flat programs as LLVM IR text: a table entry per operation. May import ir.
 
 Counters and accumulators live in allocas, which LLVM's mem2reg turns into SSA: no phi is written.
-Only the updates of `reassoc` reductions carry a fast-math flag: with it LLVM runs them as SIMD
-lanes, in an order that depends on the machine and the loop's length, never on the threads.
+The updates of `reassoc` reductions carry a fast-math flag: with it LLVM runs them as SIMD lanes,
+in an order that depends on the machine and the loop's length, never on the threads. The only other
+one stands where a square root is made of the machine's estimate, which gives the same bits.
 """
 
 from __future__ import annotations
@@ -45,7 +46,22 @@ FLOAT_INTRINSICS = {
 }
 INTEGER_INTRINSICS = {"max": "smax", "min": "smin"}
 TO_FLOAT = {"bool": "uitofp", "i32": "sitofp", "i64": "sitofp"}
-HINTS = {"vector": '!{!"llvm.loop.vectorize.enable", i1 true}'}
+HINTS = {"vector": ['!{!"llvm.loop.vectorize.enable", i1 true}']}
+ESTIMATING = 512  # bits of the vectors whose square root is slower than an estimate and ten steps
+OFTEN = 64  # times
+# No smaller vectors for the end of such a loop: their estimates are worse, and inf for subnormals.
+LANES = f'!{{!"llvm.loop.vectorize.width", i32 {ESTIMATING // 32}}}'
+
+
+def attributes(vector_bits: int | None) -> str:
+    """What is said of a function: the width of vectors to prefer; that where a quotient may be
+    estimated, as `Renderer.root` allows, the machine's estimate is taken as it is, but for a single
+    number, whose exact one costs no more.
+    """
+    if not vector_bits:
+        return ""
+    estimates = ' "reciprocal-estimates"="vec-sqrtf:0,!sqrtf"' if vector_bits == ESTIMATING else ""
+    return f' "prefer-vector-width"="{vector_bits}"{estimates}'
 
 
 def literal(value: float, dtype: str) -> str:
@@ -53,6 +69,21 @@ def literal(value: float, dtype: str) -> str:
     if dtype in FLOATS:
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
     return str(value).lower()
+
+
+def long_loops(program: Program) -> set[int]:
+    """The loops with no loop in them that run often, as far as that is known."""
+    lines = program.instructions
+    found: set[int] = set()
+    inside = False  # is nothing but straight-line code since the last loop's beginning?
+    for line in lines:
+        if line.op == "end" and inside:
+            start, stop = (lines[s] for s in lines[line.src[0]].src)
+            known = start.op == stop.op == "const"
+            if not known or stop.arg - start.arg >= OFTEN:
+                found.add(line.src[0])
+        inside = line.op == "for" or (inside and line.op != "end")
+    return found
 
 
 class Renderer:
@@ -66,6 +97,9 @@ class Renderer:
         self.declarations: dict[str, None] = {}
         self.metadata: list[str] = []
         self.counters: dict[int, str] = {}  # the slot of each loop's counter
+        self.open: list[int] = []  # the loops around
+        self.estimating: set[int] = set()  # the loops with a square root by an estimate
+        self.long = long_loops(program)
         self.temporaries = 0
 
     def emit(self, text: str) -> str:
@@ -103,8 +137,8 @@ class Renderer:
             f"ptr noalias %p{i}" if dtype[0] == "*" else f"{TYPES[dtype]} %p{i}"
             for i, dtype in enumerate(self.program.signature)
         )
-        attributes = f' "prefer-vector-width"="{self.vector_bits}"' if self.vector_bits else ""
-        head = f'define void @"{self.program.name}"({parameters}) nounwind{attributes} {{'
+        said = attributes(self.vector_bits)
+        head = f'define void @"{self.program.name}"({parameters}) nounwind{said} {{'
         body = [head, *self.allocas, *self.lines, "  ret void", "}"]
         return "\n".join([*self.declarations, *body, *self.metadata]) + "\n"
 
@@ -141,6 +175,34 @@ class Renderer:
         if line.dtype in FLOATS:
             return self.compute("abs", line.dtype, x)
         return self.call("smax", line.dtype, [x, self.render_neg(i, line, x)])
+
+    def render_sqrt(self, i: int, line: Instruction, x: str) -> str:
+        """The instruction, or in a long loop of wide vectors what is faster."""
+        wide = self.vector_bits == ESTIMATING and line.dtype == "f32"
+        if not (wide and self.open and self.open[-1] in self.long):
+            return self.compute("sqrt", line.dtype, x)
+        self.estimating.add(self.open[-1])
+        return self.root(x)
+
+    def root(self, x: str) -> str:
+        """The square root of an f32 from an estimate of 1 / sqrt(x), by a step of Goldschmidt's and
+        one of Markstein's (IA-64 and Elementary Functions, 2000): rounded correctly, as tests show
+        of all mantissas; below 2^-100, where the rest of the last step may be subnormal, 1 ulp.
+        """
+        half = literal(0.5, "f32")
+        estimate = self.emit(f"fdiv arcp float 1.0, {self.compute('sqrt', 'f32', x)}")
+        g = self.compute("mul", "f32", x, estimate)
+        h = self.compute("mul", "f32", estimate, half)
+        minus_g = self.emit(f"fneg float {g}")
+        step = self.compute("fma", "f32", minus_g, h, half)
+        g = self.compute("fma", "f32", g, step, g)
+        h = self.compute("fma", "f32", h, step, h)
+        minus_g = self.emit(f"fneg float {g}")
+        root = self.compute("fma", "f32", self.compute("fma", "f32", minus_g, g, x), h, g)
+        # zeros and infinity give nan by 0 * inf, and are their own roots
+        lost = self.emit(f"fcmp uno float {root}, 0.0")
+        own = self.emit(f"and i1 {lost}, {self.emit(f'fcmp oge float {x}, 0.0')}")
+        return self.emit(f"select i1 {own}, float {x}, float {root}")
 
     def render_div(self, i: int, line: Instruction, x: str, y: str) -> str:
         """Integers: the quotient toward zero, one less if the remainder is negative."""
@@ -305,21 +367,27 @@ class Renderer:
         running = self.emit(f"icmp slt i64 {counter}, {stop}")
         self.effect(f"br i1 {running}, label %body{i}, label %exit{i}")
         self.lines.append(f"body{i}:")
+        self.open.append(i)
         return counter
 
     def render_end(self, i: int, line: Instruction, counter: str) -> str:
         opened = line.src[0]
+        self.open.pop()
         following = self.emit(f"add nsw i64 {counter}, 1")
         self.effect(f"store i64 {following}, ptr {self.counters[opened]}")
-        hint = HINTS.get(self.program.instructions[opened].arg[1])
-        self.effect(f"br label %head{opened}{self.loop_metadata(hint) if hint else ''}")
+        hints = HINTS.get(self.program.instructions[opened].arg[1], [])
+        if opened in self.estimating:
+            hints = [*hints, LANES]
+        self.effect(f"br label %head{opened}{self.loop_metadata(hints) if hints else ''}")
         self.lines.append(f"exit{opened}:")
         return ""
 
-    def loop_metadata(self, hint: str) -> str:
-        """A reference to a new loop node with a hint for the vectoriser."""
+    def loop_metadata(self, hints: list[str]) -> str:
+        """A reference to a new loop node with hints for the vectoriser."""
         at = len(self.metadata)
-        self.metadata += [f"!{at} = distinct !{{!{at}, !{at + 1}}}", f"!{at + 1} = {hint}"]
+        named = range(at + 1, at + 1 + len(hints))
+        self.metadata.append(f"!{at} = distinct !{{{', '.join(f'!{k}' for k in (at, *named))}}}")
+        self.metadata += [f"!{k} = {hint}" for k, hint in zip(named, hints, strict=True)]
         return f", !llvm.loop !{at}"
 
 

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from ..ir.linearize import linearize
 from ..ir.node import Node, loop_range, parameter, program
-from ..ir.render_llvm import TYPES, render_llvm
+from ..ir.render_llvm import TYPES, attributes, render_llvm
 from ..ir.simplify import simplify
 from ..native import runtime
 from ..native.launch import launch
@@ -43,7 +43,7 @@ class Kernel:
         statements = body(nodes[:count], nodes[count:-2], nodes[-2], nodes[-1])
         flat = linearize(simplify(program(name, signature, *statements)))
         width = 8 * runtime.host().bytes
-        text = render_llvm(flat, width) + tile_function(name, signature)
+        text = render_llvm(flat, width) + tile_function(name, signature, width)
         self.address = runtime.load(text).address("tile")
         packed = "".join(PACKED[dtype] for dtype in numbers)
         self.job = struct.Struct(f"<{8 * count}x{packed}qq").pack
@@ -66,9 +66,11 @@ def chunk_of(items: int, elements: int) -> int:
     return max(least, -(-items // MOST_TILES))
 
 
-def tile_function(name: str, signature: Sequence[str]) -> str:
-    """The text of `tile(job, tile, workspace)`: reads the job and does its share of the items."""
-    lines = ["define void @tile(ptr %job, i64 %tile, ptr %workspace) {"]
+def tile_function(name: str, signature: Sequence[str], width: int) -> str:
+    """The text of `tile(job, tile, workspace)`: reads the job and does its share of the items. Made
+    for vectors of `width` bits, as the kernel that may be inlined in it.
+    """
+    lines = [f"define void @tile(ptr %job, i64 %tile, ptr %workspace){attributes(width)} {{"]
     kinds = ["ptr" if dtype[0] == "*" else TYPES[dtype] for dtype in signature]
     for i, kind in enumerate(kinds):
         lines.append(f"  %a{i} = getelementptr i8, ptr %job, i64 {8 * i}")

@@ -19,7 +19,7 @@ from numpy import ndarray
 
 from ..ir.linearize import linearize
 from ..ir.node import Node, constant, loop, parameter, program, store, where
-from ..ir.render_llvm import render_llvm
+from ..ir.render_llvm import attributes, render_llvm
 from ..ir.simplify import simplify
 from ..native import runtime
 from ..native.emit import Module, Value
@@ -255,7 +255,8 @@ class Step:
         ]
         flat = linearize(simplify(program("update", signature, loop(i, *stores))))
         width = 8 * runtime.host().bytes
-        text = render_llvm(flat, width) + tile_text(count, len(numbers), 4 if dtype == "f32" else 8)
+        size = 4 if dtype == "f32" else 8
+        text = render_llvm(flat, width) + tile_text(count, len(numbers), size, width)
         self.address = runtime.load(text).address("tile")
         self.table = lru_cache(256)(self.make_table)
 
@@ -284,7 +285,7 @@ class Step:
             launch(self.address, job, tiles, table, *[a for arrays in part for a in arrays])
 
 
-def tile_text(arrays: int, numbers: int, size: int) -> str:
+def tile_text(arrays: int, numbers: int, size: int, width: int) -> str:
     """The text of `tile(job, tile, workspace)`.
 
     The job is the address of a table, then those of the arrays, parameter after parameter. Each
@@ -294,6 +295,7 @@ def tile_text(arrays: int, numbers: int, size: int) -> str:
     """
     module = Module()
     f = module.function("tile", job="ptr", tile="i64", workspace="ptr")
+    f.head += attributes(width)  # what is inlined in it is worked on by its own vectors
     table = f.load("ptr", f["job"])
     count, pieces, total = (f.load("i64", table, i) for i in range(HEAD))
     given = [f.load("double", table, HEAD + i) for i in range(numbers)]

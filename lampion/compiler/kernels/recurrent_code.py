@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..ir import mathematics
 from ..ir.linearize import linearize
 from ..ir.node import Node, loop, loop_range, parameter, program, store
-from ..ir.render_llvm import render_llvm
+from ..ir.render_llvm import attributes, render_llvm
 from ..ir.simplify import simplify
 from ..native import runtime
 from ..native.emit import Function, Module, Value
@@ -160,7 +160,12 @@ def elementwise(name: str, shape: Shape, dtype: str) -> str:
     )
     statement = loop(row, loop(j, *[store(*s) for s in stores]))
     flat = linearize(simplify(program(name, signature, statement)))
-    return render_llvm(flat, 8 * shape.lanes * shape.size)
+    return render_llvm(flat, width_of(shape))
+
+
+def width_of(shape: Shape) -> int:
+    """The bits of a vector."""
+    return 8 * shape.lanes * shape.size
 
 
 # -- the product -------------------------------------------------------------------------------
@@ -255,6 +260,7 @@ def write_step(module: Module, shape: Shape, name: str) -> None:
     """Writes `step(job, tile, workspace)`: a time step for a group of units and a part of rows."""
     body, group = BODIES[name], group_of(shape)
     f = module.function("step", job="ptr", tile="i64", workspace="ptr")
+    f.head += attributes(width_of(shape))  # for the elementwise part, which is inlined
     job = fields(f, STEP)
     width, sums = job["width"], f["workspace"]
     u0, r0 = f["tile"] / job["parts"] * group, f["tile"] % job["parts"] * job["chunk"]

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from ..ir.linearize import linearize
 from ..ir.node import Node, parameter, program, to_text
-from ..ir.render_llvm import render_llvm
+from ..ir.render_llvm import attributes, render_llvm
 from ..ir.rewrite import substitute
 from ..ir.simplify import simplify
 from ..native import runtime
@@ -162,7 +162,7 @@ def numbered(text: str, start: int) -> str:
 
 def wide() -> str:
     """The attribute that lets a function use the widest vectors, kernels inlined in it too."""
-    return f' "prefer-vector-width"="{8 * runtime.host().bytes}"'
+    return attributes(8 * runtime.host().bytes)
 
 
 def write_stage(module: Module, name: str, parts: tuple[Part, ...]) -> None:
