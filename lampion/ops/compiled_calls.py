@@ -20,7 +20,7 @@ from ..core.op import TENSOR_NAMES
 from ..core.tensor import Tensor
 from ..random import normals
 from .extremes import RESULTS
-from .large import LARGE
+from .large import LARGE, prefer_compiled
 
 PACKAGE = __name__.split(".")[0]
 CLASSES = {"Tensor": Tensor, "Node": graph.Node}
@@ -116,7 +116,10 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
-    return builtins.install(CALLS, RESULTS, publish)
+    installed = builtins.install(CALLS, RESULTS, publish)
+    if installed:
+        prefer_compiled()
+    return installed
 
 
 def expect_training() -> None:

@@ -16,6 +16,9 @@ from ..core import op as records
 from ..core.op import Op
 
 LARGE = 1 << 15  # elements from which a launch on several threads is worth its cost
+MIDDLE = (
+    1 << 10
+)  # elements from which compiled kernels are faster than NumPy's, where both are there
 BOOL, F32, F64 = np.dtype(bool), np.dtype(np.float32), np.dtype(np.float64)
 # Operators whose formula says all that the kernel does; of the others it is a summary.
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"}
@@ -27,6 +30,19 @@ EXACT = COMPARISONS | {
     "elu", "softplus", "logsigmoid", "silu", "mish", "tanhshrink", "gelu", "gelu_tanh", "erf",
     "floor", "ceil", "trunc", "round", "frac",
 }  # fmt: skip
+
+
+class Least:
+    """The size of arrays from which compiled kernels are used: LARGE, since the first of them loads
+    the compiler; MIDDLE from `prefer_compiled` on.
+    """
+
+    size = LARGE
+
+
+def prefer_compiled() -> None:
+    """Notes that the compiler is loaded: middle-sized arrays are worth its kernels too."""
+    Least.size = MIDDLE
 
 
 @cache
@@ -48,7 +64,7 @@ def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
     others.
     """
     x = arrays[0]
-    if x.size < LARGE or dim not in (-1, x.ndim - 1):
+    if x.size < Least.size or dim not in (-1, x.ndim - 1):
         return None
     compiler = rowwise(*arrays)
     return None if compiler is None else compiler.along_rows(name, *arrays)
@@ -60,50 +76,82 @@ def large_copy(x: ndarray) -> ndarray | None:
     return None if compiler is None else compiler.copy_rows(x)
 
 
+class Formula:
+    """A formula as a function of arrays, numbers and `out`; see `compiler.kernels.flat.entry`. It
+    is compiled at its first call.
+    """
+
+    __slots__ = ("given", "call")
+
+    def __init__(
+        self, formula: str, names: tuple[str, ...], parameters: tuple = (), truth: bool = False
+    ) -> None:
+        self.given = formula, names, parameters, truth
+        self.call: Callable[..., ndarray | None] = self.first
+
+    def first(self, *operands: Any) -> ndarray | None:
+        """Makes the entry, which takes this function's place, and calls it."""
+        compiler = engine("flat")
+        self.call = nothing if compiler is None else compiler.entry(*self.given)
+        return self.call(*operands)
+
+
+def nothing(*operands: Any) -> None:
+    """What formulas are where there is no compiler."""
+
+
 def large_kernel(op: Op, kernel: Callable) -> Callable:
-    """The kernel, or one that hands large arrays of floats to a compiled one."""
+    """The kernel, or one that hands large arrays of floats to a compiled one; that takes `out`, the
+    first operand, whose type the result must have.
+    """
     if op.name not in EXACT:
         return kernel
-    formulas, names = (op.formula,), op.inputs
-    outputs = (BOOL,) if op.name in COMPARISONS else None
+    names = op.parameters
+    made = Formula(op.formula, op.inputs, names, op.name in COMPARISONS)
 
-    def attempt(arrays: tuple, params: dict, out: ndarray | None) -> Any:
-        compiler = engine("elementwise")
-        types = {x.dtype for x in arrays} - {BOOL}
-        if compiler is None or len(types) != 1 or not types <= {F32, F64}:
-            return None
-        made = compiler.run(formulas, names, arrays, params, outputs or tuple(types), out)
-        return None if made is None else made[0]
-
-    if len(names) == 1 and not op.parameters:
+    if len(op.inputs) == 1 and not names:
 
         def unary(x: ndarray, out: Any = None) -> Any:
-            if x.size >= LARGE:
-                found = attempt((x,), {}, out)
+            if x.size >= Least.size:
+                found = made.call(x) if out is None else made.call(x, out)
                 if found is not None:
                     return found
-            return kernel(x) if out is None else kernel(x, out=out)
+            return kernel(x) if out is None else into(out, kernel, x)
 
         return marked(unary, kernel)
-    if len(names) == 2 and isinstance(kernel, np.ufunc):
+    if len(op.inputs) == 2 and not names:
 
         def binary(x: ndarray, y: ndarray, out: Any = None) -> Any:
-            if x.size >= LARGE or y.size >= LARGE:
-                found = attempt((x, y), {}, out)
+            if x.size >= Least.size or y.size >= Least.size:
+                found = made.call(x, y) if out is None else made.call(x, y, out)
                 if found is not None:
                     return found
-            return kernel(x, y) if out is None else kernel(x, y, out=out)
+            return kernel(x, y) if out is None else into(out, kernel, x, y)
 
         return marked(binary, kernel)
 
-    def general(*arrays: Any, **params: Any) -> Any:
-        if any(x.size >= LARGE for x in arrays):
-            found = attempt(arrays, params, None)
+    def general(*arrays: Any, out: Any = None, **params: Any) -> Any:
+        if any(x.size >= Least.size for x in arrays):
+            numbers = [params[n] for n in names]
+            found = made.call(*arrays, *numbers, *(() if out is None else (out,)))
             if found is not None:
                 return found
-        return kernel(*arrays, **params)
+        return kernel(*arrays, **params) if out is None else into(out, kernel, *arrays, **params)
 
     return marked(general, kernel)
+
+
+def into(out: ndarray, kernel: Any, *arrays: ndarray, **params: Any) -> ndarray:
+    """The kernel's result in `out`; raises ValueError or TypeError where that has not its shape and
+    type.
+    """
+    if isinstance(kernel, np.ufunc):
+        return kernel(*arrays, out=out)
+    result = kernel(*arrays, **params)
+    if result.shape != out.shape:
+        raise ValueError(f"[out] expects shape {result.shape}, got {out.shape}")
+    np.copyto(out, result, casting="no")
+    return out
 
 
 def marked(call: Callable, kernel: Any) -> Callable:
@@ -114,7 +162,7 @@ def marked(call: Callable, kernel: Any) -> Callable:
 
 
 def large_gradient(raw: Callable, names: tuple[str, ...], terms: tuple[str, ...]) -> Callable:
-    """The formulas of gradients on arrays, or a function that hands large ones to one kernel."""
+    """The formulas of gradients on arrays, or a function that hands large ones to kernels."""
     computed = [i for i, term in enumerate(terms) if term.startswith(("g *", "-g"))]
     if not computed:
         return raw
@@ -122,7 +170,7 @@ def large_gradient(raw: Callable, names: tuple[str, ...], terms: tuple[str, ...]
     given = ("g", *names)
 
     def call(g: Any, *saved: Any) -> Any:
-        if g.size < LARGE:
+        if g.size < Least.size:
             return raw(g, *saved)
         compiler = engine("elementwise")
         arrays = [(n, x) for n, x in zip(given, (g, *saved)) if isinstance(x, ndarray)]

@@ -156,6 +156,8 @@ Described = tuple[tuple[int, ...], tuple[int, ...], np.dtype]  # of an array: sh
 class Plan(NamedTuple):
     """All that a call does besides filling in addresses and parameters.
 
+    flat     whether each operand has all its elements side by side, or one for all
+    moves    whether each operand moves along the inner loop
     shape    of the results, in the order of memory
     turned   the order of dimensions that brings results into that of the operands; None: it is
     fresh    the types of the results that are new
@@ -163,6 +165,8 @@ class Plan(NamedTuple):
     """
 
     kernel: Kernel
+    flat: bool
+    moves: tuple[bool, ...]
     shape: tuple[int, ...]
     turned: tuple[int, ...] | None
     fresh: tuple[np.dtype, ...]
@@ -201,7 +205,8 @@ def plan_of(
     shape = np.broadcast_shapes(*shapes)
     if into >= 0 and shapes[into] != shape:
         return None
-    moves = (True,) * len(outputs) + tuple(s[2] == 1 for s in found.strides)
+    steps = tuple(s[2] == 1 for s in found.strides)
+    moves = (True,) * len(outputs) + steps
     types = tuple(DTYPES[d] for d in dtypes), tuple(DTYPES[d] for d in outputs)
     kernel = kernel_of(Form(formulas, names, parameters, *types, moves, found.flat, into))
     if kernel is None:
@@ -213,7 +218,8 @@ def plan_of(
         own = [(b * c, c)] * len(outputs) + [s[:2] for s in found.strides]
         numbers = [b, c, *[step for pair in own for step in pair]]
     job = None if parameters else kernel.prepare(numbers, items, elements)
-    return Plan(kernel, shape, turned, outputs[into >= 0 :], numbers, items, elements, job)
+    fresh = outputs[into >= 0 :]
+    return Plan(kernel, found.flat, steps, shape, turned, fresh, numbers, items, elements, job)
 
 
 def memory_order(arrays: Sequence[Described]) -> list[int] | None:
@@ -253,6 +259,20 @@ def run(
 
     ordered   lay the results out row by row, not as the operands are, as NumPy does
     """
+    plan = plan_for(formulas, names, arrays, parameters, outputs, out, ordered)
+    return None if plan is None else execute(plan, arrays, parameters, out)
+
+
+def plan_for(
+    formulas: tuple[str, ...],
+    names: tuple[str, ...],
+    arrays: Sequence[ndarray],
+    parameters: dict[str, float],
+    outputs: tuple[np.dtype, ...],
+    out: ndarray | None = None,
+    ordered: bool = False,
+) -> Plan | None:
+    """The plan of a `run`, None where there is no kernel for it."""
     into = -1
     if out is not None:
         into = next((i for i, x in enumerate(arrays) if x is out), -1)
@@ -260,9 +280,13 @@ def run(
         if into < 0 or not apart or not out.flags.c_contiguous:
             return None
     described = tuple([(x.shape, x.strides, x.dtype) for x in arrays])
-    plan = plan_of(formulas, names, tuple(parameters), outputs, described, into, ordered)
-    if plan is None:
-        return None
+    return plan_of(formulas, names, tuple(parameters), outputs, described, into, ordered)
+
+
+def execute(
+    plan: Plan, arrays: Sequence[ndarray], parameters: dict[str, float], out: ndarray | None
+) -> list[ndarray]:
+    """The results of a plan on arrays."""
     fresh = [np.empty(plan.shape, d) for d in plan.fresh]
     job = plan.job
     if job is None:
