@@ -90,16 +90,26 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
     "item": [("Tensor", "__getitem__")],
-    "matmul": [*both("matmul"), ("Tensor", "__matmul__")],
-    "linear": [("functional", "linear")],
     "silu": [("functional", "silu")],
     "gelu": [("functional", "gelu")],
     "softmax": [("functional", "softmax")],
     "log_softmax": [("functional", "log_softmax")],
+    "softmax_in_type": both("softmax"),
+    "log_softmax_in_type": both("log_softmax"),
     "layer_norm": [("functional", "layer_norm")],
     "cross_entropy": [("functional", "cross_entropy")],
-    "cat": [("torch", "cat")],
     "functional_relu": [("functional", "relu")],
+}
+PRODUCTS: dict[str, list[tuple[str, str]]] = {
+    "matmul": [*both("matmul"), ("Tensor", "__matmul__")],
+    "bmm": both("bmm"),
+    "linear": [("functional", "linear")],
+}
+JOINS = {name: [("torch", name)] for name in ("cat", "stack")}
+LOOKUPS: dict[str, list[tuple[str, str]]] = {
+    "embedding": [("functional", "embedding")],
+    "index_select": both("index_select"),
+    "gather": both("gather"),
 }
 CREATED = {
     name: [("torch", name)]
@@ -108,7 +118,8 @@ CREATED = {
 }  # fmt: skip
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED, "views": VIEWS,
-    "choices": CHOICES, "created": CREATED, "others": OTHERS,
+    "choices": CHOICES, "products": PRODUCTS, "joins": JOINS, "lookups": LOOKUPS,
+    "created": CREATED, "others": OTHERS,
 }  # fmt: skip
 REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that was there
 

@@ -22,7 +22,10 @@ from . import (
     fused,
     gradients,
     inplace,
+    joins,
+    lookups,
     objects,
+    products,
     rearranged,
     recording,
     reductions,
@@ -47,18 +50,17 @@ BINARY = ("binary", ("input", "other"))
 OTHERS: dict[str, tuple[str, str]] = {
     "sized": ("view", "self 0 1 2 3 4 5 6"),
     "item": ("index_view", "self index"),
-    "matmul": ("mm", "input other"),
-    "linear": ("linear", "input weight bias"),
     "silu": ("silu", "input inplace"),
     "gelu": ("gelu", "input approximate"),
     "softmax": ("softmax", "input dim _stacklevel dtype"),
+    "softmax_in_type": ("softmax", "input dim dtype"),
+    "log_softmax_in_type": ("log_softmax", "input dim dtype"),
     "log_softmax": ("log_softmax", "input dim _stacklevel dtype"),
     "layer_norm": ("layer_norm", "input normalized_shape weight bias eps"),
     "cross_entropy": (
         "cross_entropy",
         "input target weight size_average ignore_index reduce reduction label_smoothing",
     ),
-    "cat": ("cat", "tensors dim"),
     "functional_relu": ("relu", "input inplace"),
 }
 
@@ -141,7 +143,7 @@ def other_entry(name: str, places: Sequence[Place]) -> Entry:
     op = OPS[operator]
     known = (("elementwise", elementwise), ("view", views))
     family: Any = dict(known).get(op.kind, fused)
-    core = "unary" if op.kind == "elementwise" else name
+    core = "unary" if op.kind == "elementwise" else name.removesuffix("_in_type")
     return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
 
 
@@ -164,6 +166,9 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *views.SHARED,
         *rearranged.SHARED,
         *fused.SHARED,
+        *products.SHARED,
+        *joins.SHARED,
+        *lookups.SHARED,
         *inplace.SHARED,
         *filled.SHARED,
         *create.SHARED,
@@ -180,12 +185,40 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
     return module
 
 
+PRODUCTS = {
+    "matmul": ("input other", lambda: products.context_of("mm", "matmul")),
+    "bmm": ("input mat2", lambda: products.context_of("bmm", "bmm")),
+    "linear": ("input weight bias", lambda: described.described(OPS["linear"])),
+}
+
+
+def product_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a product."""
+    parameters, context_of = PRODUCTS[name]
+    return Entry(name, tuple(parameters.split()), tuple(places), context_of())
+
+
+def joined_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of what joins tensors."""
+    return Entry(name, ("tensors", "dim"), tuple(places), joins.context_of(OPS[name]))
+
+
+def lookup_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of what reads at indices."""
+    arguments, parameters = lookups.LOOKUPS[name]
+    context = described.described(OPS[name], parameters.split())
+    return Entry(name, tuple(arguments.split()), tuple(places), context)
+
+
 FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
     "elementwise": elementwise_entry,
     "in place": in_place_entry,
     "reductions": reduction_entry,
     "views": view_entry,
     "choices": choice_entry,
+    "products": product_entry,
+    "joins": joined_entry,
+    "lookups": lookup_entry,
     "created": created_entry,
     "others": other_entry,
 }

@@ -155,15 +155,19 @@ def write_complete(module: Module) -> None:
 
 
 def completed(
-    s: Scope, mode: Value, data: Value, inputs: Sequence[Value], values: Sequence[Value] = ()
-) -> Value:
-    """The tensor of an array that is a core's result; takes the references to the values."""
+    s: Scope, mode: Value, data: Value, inputs: Sequence[Value], values: Sequence[Value] = (),
+    context: Value | None = None,
+) -> Value:  # fmt: skip
+    """The tensor of an array that is a core's result; takes the references to the values. The
+    description is the core's context, or another one.
+    """
     f = s.f
     listed = f.buffer(8 * max(len(values), 1), 8)
     for i, value in enumerate(values):
         f.store(value, listed, i)
     padded = [*inputs, *[s.null()] * (MOST_INPUTS - len(inputs))]
-    return f.call("ptr", "complete", f["context"], mode, data, *padded, listed)
+    own = f["context"] if context is None else context
+    return f.call("ptr", "complete", own, mode, data, *padded, listed)
 
 
 SHARED = (write_save, write_parameters, write_release, write_complete)

@@ -1,4 +1,4 @@
-"""Compiled calls of small products, softmax, layer normalisation, cross-entropy and cat.
+"""Compiled calls of softmax, layer normalisation and cross-entropy over few elements.
 Imports objects, loops and core.
 
 Each core computes what lies row by row and has few elements by a loop written here; everything else
@@ -17,23 +17,18 @@ from ..native.emit import Module, Value
 from .loops import FLOAT_TYPES, write_loops
 from .objects import ITEMS, MOST_DIMS, SIZE, SMALL, Scope, begin, begin_core
 
-PRODUCTS = 1024  # elements of a right factor, up to which a product is computed here
-DEPTH = 16  # terms of its sums, up to which BLAS adds them one after the other too
-BYTES = 1 << 15  # up to which tensors are joined here
-MOST_JOINED = 32
-
 
 class Context(ctypes.Structure):
-    """The plans of an operator's backward by the inputs that require grad, and their dictionary."""
+    """The plans of an operator's backward by the inputs that require grad."""
 
-    _fields_ = [("plans", ctypes.c_void_p * 8), ("table", ctypes.c_void_p)]
+    _fields_ = [("plans", ctypes.c_void_p * 8)]
 
 
 def context_of(op: Op) -> Context:
     """The context of an operator."""
     masks = 1 << len(op.inputs)
     plans = [0, *[id(op.plans[mask]) for mask in range(1, masks)]] if op.has_gradient else []
-    return Context((ctypes.c_void_p * 8)(*plans), id(op.plans))
+    return Context((ctypes.c_void_p * 8)(*plans))
 
 
 # -- what cores have in common ---------------------------------------------------------------------
@@ -69,14 +64,6 @@ def matrix(s: Scope, tensor: Value, kind: Value | None = None) -> tuple[Value, V
     return x, s.f.load("i64", sizes), s.f.load("i64", sizes, 1)
 
 
-def pair(s: Scope, first: Value, second: Value) -> Value:
-    """Two sizes in memory."""
-    place = s.f.buffer(16, 8)
-    s.f.store(first, place)
-    s.f.store(second, place, 1)
-    return place
-
-
 def for_type(s: Scope, kind: Value, write: Callable[[str, str], Any]) -> None:
     """Writes code for either type, of which the one of `kind` runs."""
     wide = s.is_object(kind, "F64")
@@ -88,65 +75,6 @@ def for_type(s: Scope, kind: Value, write: Callable[[str, str], Any]) -> None:
 def run_loop(s: Scope, kind: Value, name: str, *arguments: Value) -> None:
     """Calls a loop for the type."""
     for_type(s, kind, lambda type, bits: s.f.call("void", f"{name}_{bits}", *arguments))
-
-
-# -- products --------------------------------------------------------------------------------------
-
-
-def few(s: Scope, n: Value, k: Value, m: Value) -> None:
-    """Gives up on a product of (n, k) and (k, m) that is large, or that BLAS may round otherwise:
-    vectors and long sums.
-    """
-    s.require(s.both(s.both(n > 1, m > 1), k <= DEPTH))
-    s.require(s.both(n <= SMALL, n * m <= SMALL))
-    s.require(k * m <= PRODUCTS)
-
-
-def write_matmul(module: Module) -> None:
-    """`matmul(context, (input, other))` of two matrices."""
-    s = begin_core(module, "matmul")
-    f, a, b = s.f, s.needed(0), s.needed(1)
-    x, n, k = matrix(s, a)
-    kind = s.descriptor(x)
-    y, rows, m = matrix(s, b, kind)
-    s.require(rows.equals(k))
-    few(s, n, k, m)
-    mode = s.mode()
-    s.require(mode.differs(GENERAL))
-    z = s.new_array(kind, s.number(2, "i32"), pair(s, n, m))
-    factors = (s.memory(x), s.memory(y), s.memory(z), s.null())
-    run_loop(s, kind, "multiply", *factors, n, k, m)
-    t, plan, edges = finished(s, mode, z, a, b)
-    mask = f.call("i64", "grad_mask", a, b, s.null())
-    both = mask.equals(3)
-    saved = f.call("ptr", "PyTuple_New", f.select(both, s.number(2), 1))
-    with f.when(both):
-        f.store(s.hold(a), saved, (ITEMS >> 3) + 1)
-    f.store(s.hold(f.select(mask.equals(2), a, b)), saved, ITEMS >> 3)
-    f.ret(f.call("ptr", "record", t, plan, s.hold(s.object("NOTHING")), edges, saved))
-    s.end()
-
-
-def write_linear(module: Module) -> None:
-    """`linear(context, (input, weight, bias))` of a matrix."""
-    s = begin_core(module, "linear")
-    f, a, w = s.f, s.needed(0), s.needed(1)
-    x, n, k = matrix(s, a)
-    kind = s.descriptor(x)
-    weights, m, columns = matrix(s, w, kind)
-    s.require(columns.equals(k))
-    few(s, n, k, m)
-    mode = s.mode()
-    s.require(mode.differs(GENERAL))
-    bias, added = s.optional_row(2, kind, m)
-    y = s.new_array(kind, s.number(2, "i32"), pair(s, n, m))
-    turned = f.buffer(8 * PRODUCTS)
-    run_loop(s, kind, "transpose", s.memory(weights), turned, m, k)
-    run_loop(s, kind, "multiply", s.memory(x), turned, s.memory(y), added, n, k, m)
-    t, plan, edges = finished(s, mode, y, a, w, bias)
-    saved = s.tuple_of(s.hold(a), s.hold(w))
-    f.ret(f.call("ptr", "record", t, plan, s.hold(s.object("NOTHING")), edges, saved))
-    s.end()
 
 
 # -- softmax, layer normalisation, cross-entropy ---------------------------------------------------
@@ -164,14 +92,18 @@ def rows_of(s: Scope, x: Value) -> tuple[Value, Value, Value]:
 
 
 def write_softmax(module: Module, name: str) -> None:
-    """`softmax` and `log_softmax` over the last dimension: (input, dim, any, dtype)."""
+    """`softmax` and `log_softmax` over the last dimension: (input, dim, dtype), or (input, dim,
+    any, dtype)."""
     s = begin_core(module, name)
     f, input = s.f, s.needed(0)
     x, kind = s.floats(input)
     rows, n, rank = rows_of(s, x)
     dim = s.integer(s.needed(1))
     s.require(s.either(dim.equals(-1), dim.equals(rank - 1)))
-    s.require(s.is_missing(s.given(3)))
+    for i in (2, 3):  # one of them is a dtype, the other an int
+        given = s.given(i)
+        with f.when(s.is_missing(given).equals(0)):
+            s.require(s.is_a(given, "int"))
     mode = s.mode()
     s.require(mode.differs(GENERAL))
     y = s.new_array(kind, s.rank(x), s.sizes(x))
@@ -280,93 +212,6 @@ def write_cross_entropy(module: Module) -> None:
     s.end()
 
 
-# -- cat -------------------------------------------------------------------------------------------
-
-
-def write_cat(module: Module) -> None:
-    """`cat(context, (tensors, dim))` of a list or tuple of tensors of one type."""
-    s = begin_core(module, "cat")
-    f, tensors = s.f, s.needed(0)
-    items, listed = f.variable("ptr", f.at(tensors, ITEMS)), s.is_a(tensors, "list")
-    s.require(s.either(listed, s.is_a(tensors, "tuple")))
-    with f.when(listed):
-        items.set(f.load("ptr", items.get()))
-    count, dim = f.load("i64", tensors, SIZE >> 3), f.variable("i64", 0)
-    s.require(s.both(count > 0, count <= MOST_JOINED))
-    first = s.array(f.load("ptr", items.get()))
-    kind, rank = s.descriptor(first), f.convert("sext", s.rank(first), "i64")
-    s.require(s.both(rank > 0, rank <= MOST_DIMS))
-    narrow, wide = s.is_object(kind, "F32"), s.is_object(kind, "F64")
-    s.require(s.either(s.either(narrow, wide), s.is_object(kind, "I64")))
-    item = f.select(narrow, s.number(4), 8)
-    with f.when(s.given(1).differs(s.null())):
-        at = s.integer(s.given(1))
-        dim.set(f.select(at < 0, at + rank, at))
-    d = dim.get()
-    s.require(s.both(d >= 0, d < rank))
-    mode = s.mode()
-    s.require(mode.differs(GENERAL))
-    length, mask = f.variable("i64", 0), f.variable("i64", 0)
-    with f.loop(0, count) as i:
-        tensor = f.load("ptr", items.get(), i)
-        x = s.array(tensor)
-        s.require(s.descriptor(x).equals(kind))
-        s.require(s.contiguous(x))
-        s.require(s.rank(x).equals(s.rank(first)))
-        with f.loop(0, rank) as k:
-            same = f.load("i64", s.sizes(x), k).equals(f.load("i64", s.sizes(first), k))
-            s.require(s.either(same, k.equals(d)))
-        length.set(length.get() + f.load("i64", s.sizes(x), d))
-        bit = f.call("i64", "grad_mask", tensor, s.null(), s.null())
-        mask.set(mask.get() | f.emit("i64", f"shl {bit}, {i.name}"))
-    sizes, outer, inner = f.buffer(8 * MOST_DIMS, 8), f.variable("i64", 1), f.variable("i64", item)
-    with f.loop(0, rank) as k:
-        size = f.load("i64", s.sizes(first), k)
-        f.store(f.select(k.equals(d), length.get(), size), sizes, k)
-        with f.when(k < d):
-            outer.set(outer.get() * size)
-        with f.when(k > d):
-            inner.set(inner.get() * size)
-    whole = inner.get() * length.get()
-    s.require(whole * outer.get() <= BYTES)
-    recorded = s.both(mask.get().differs(0), mode.differs(DIRECT))
-    plan = f.variable("ptr", s.null())
-    with f.when(recorded):
-        number = f.call("ptr", "PyLong_FromSsize_t", mask.get())
-        table = f.load("ptr", f["context"], 8)
-        plan.set(f.call("ptr", "PyDict_GetItemWithError", table, number))
-        s.drop(number)
-        s.require(plan.get().differs(s.null()))
-    y = s.new_array(kind, s.rank(first), sizes)
-    place = f.variable("ptr", s.memory(y))
-    with f.loop(0, count) as i:
-        x = s.get_array(f.load("ptr", items.get(), i))
-        bytes = f.load("i64", s.sizes(x), d) * inner.get()
-        with f.loop(0, outer.get()) as k:
-            source = f.at(s.memory(x), k * bytes)
-            f.call("ptr", "memcpy", f.at(place.get(), k * whole), source, bytes)
-        place.set(f.at(place.get(), bytes))
-    t = s.new_tensor(y)
-    s.require(t.differs(s.null()))
-    with f.when(recorded.equals(0)):
-        f.ret(t)
-    shapes = f.call("ptr", "PyList_New", count)
-    edges, used = f.variable("ptr"), f.variable("i64", 0)
-    edges.set(f.call("ptr", "PyTuple_New", f.call("i64", "llvm.ctpop.i64", mask.get())))
-    with f.loop(0, count) as i:
-        tensor = f.load("ptr", items.get(), i)
-        shape = f.call("ptr", "shape_tuple", s.get_array(tensor))
-        f.call("i32", "PyList_SetItem", shapes, i, shape)
-        with f.when(f.call("i64", "grad_mask", tensor, s.null(), s.null()).differs(0)):
-            f.store(f.call("ptr", "edge", tensor), edges.get(), used.get() + (ITEMS >> 3))
-            used.set(used.get() + 1)
-    along = f.call("ptr", "PyLong_FromSsize_t", d)
-    saved = s.tuple_of(shapes, s.hold(along))
-    params = f.call("ptr", "one_item", s.object("dim"), along)
-    f.ret(f.call("ptr", "record", t, plan.get(), params, edges.get(), saved))
-    s.end()
-
-
 # -- helpers ---------------------------------------------------------------------------------------
 
 
@@ -391,8 +236,8 @@ def write_same_value(module: Module) -> None:
 
 
 SHARED: tuple[Callable[[Module], None], ...] = (
-    write_loops, write_shape_row, write_same_value, write_matmul, write_linear,
+    write_loops, write_shape_row, write_same_value,
     lambda module: write_softmax(module, "softmax"),
     lambda module: write_softmax(module, "log_softmax"),
-    write_layer_norm, write_cross_entropy, write_cat,
+    write_layer_norm, write_cross_entropy,
 )  # fmt: skip

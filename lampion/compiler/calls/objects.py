@@ -30,6 +30,7 @@ SIZE = 16  # where a tuple, list or bytes object says how many items it has
 BASE = 48  # an array's base
 CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
 MOST_DIMS = 16
+ITEM_SIZES = {"F32": 4, "F64": 8, "I64": 8, "BOOL": 1}  # of the common types, in bytes
 SMALL = 4096  # elements up to which compiled calls compute by themselves
 # Functions of NumPy's C interface: their numbers in its table, which never change.
 ARRAY_FUNCTIONS = {"as_array": 70, "new_array": 94, "take_from": 124, "matrix_product": 280,

@@ -1,0 +1,160 @@
+"""Compiled calls that read at indices in tensors: embedding, index_select, gather. Imports
+described, filled, objects and core.
+"""
+
+from __future__ import annotations
+
+from ...core.graph import GENERAL
+from ..native.emit import Module, Value
+from .described import completed
+from .objects import ITEM_SIZES, MOST_DIMS, SMALL, Scope, begin_core
+
+# Name of a core -> the parameters of the function, and of the operator.
+LOOKUPS = {
+    "embedding": ("input weight padding_idx max_norm norm_type scale_grad_by_freq sparse",
+                  "padding_idx by_frequency"),
+    "index_select": ("input dim index", "dims"),
+    "gather": ("input dim index", "dim"),
+}  # fmt: skip
+
+
+def numbers(s: Scope, tensor: Value) -> tuple[Value, Value]:
+    """The array of a few int64 that lie row by row, and how many they are."""
+    index = s.array(tensor)
+    count = s.count(index)
+    s.require(s.is_object(s.descriptor(index), "I64"))
+    s.require(s.both(s.contiguous(index), s.both(count > 0, count <= SMALL)))
+    return index, count
+
+
+def item_size(s: Scope, x: Value) -> Value:
+    """The bytes of an element; gives up on other types than the common ones."""
+    found = s.f.variable("i64", 0)
+    for name, size in ITEM_SIZES.items():
+        found.set(s.f.select(s.is_object(s.descriptor(x), name), s.number(size), found.get()))
+    s.require(found.get() > 0)
+    return found.get()
+
+
+def check_range(s: Scope, index: Value, count: Value, size: Value) -> None:
+    """Gives up where an index is negative or too large."""
+    f, good = s.f, s.f.variable("i1", 1)
+    with f.loop(0, count) as i:
+        at = f.load("i64", s.memory(index), i)
+        good.set(s.both(good.get(), s.both(at >= 0, at < size)))
+    s.require(good.get())
+
+
+def copy_rows(
+    s: Scope, x: Value, y: Value, index: Value, count: Value, outer: Value, size: Value, row: Value
+) -> None:
+    """y (outer, count, row) of x (outer, size, row) at the indices, `row` in bytes."""
+    f = s.f
+    with f.loop(0, outer) as o, f.loop(0, count) as i:
+        at = f.load("i64", s.memory(index), i)
+        source = f.at(s.memory(x), (o * size + at) * row)
+        f.call("ptr", "memcpy", f.at(s.memory(y), (o * count + i) * row), source, row)
+
+
+def write_embedding(module: Module) -> None:
+    """`embedding(context, (input, weight, padding_idx, max_norm, norm_type, by_frequency, any))`
+    where nothing is scaled.
+    """
+    s = begin_core(module, "embedding")
+    f, weight = s.f, s.needed(1)
+    w, kind = s.floats(weight)
+    index, count = numbers(s, s.needed(0))
+    s.require(s.both(s.contiguous(w), s.rank(w).equals(2)))
+    s.require(s.is_missing(s.given(3)))
+    s.require(s.either(s.given(5).equals(s.null()), s.is_object(s.given(5), "False")))
+    mode = s.mode()
+    s.require(mode.differs(GENERAL))
+    rows, width = f.load("i64", s.sizes(w)), f.load("i64", s.sizes(w), 1)
+    s.require(s.both(width <= SMALL, count * width <= SMALL))
+    check_range(s, index, count, rows)
+    padding, given = f.variable("ptr", s.object("None")), s.given(2)
+    with f.when(s.is_missing(given).equals(0)):
+        number = s.integer(given)
+        s.require(s.both(number >= 0, number < rows))
+        padding.set(given)
+    rank = f.convert("sext", s.rank(index), "i64")
+    s.require(rank < MOST_DIMS)
+    sizes = f.buffer(8 * MOST_DIMS, 8)
+    with f.loop(0, rank) as k:
+        f.store(f.load("i64", s.sizes(index), k), sizes, k)
+    f.store(width, sizes, rank)
+    y = s.new_array(kind, f.convert("trunc", rank + 1, "i32"), sizes)
+    copy_rows(s, w, y, index, count, s.number(1), rows, width * item_size(s, w))
+    values = [s.hold(padding.get()), s.hold(s.object("False"))]
+    f.ret(completed(s, mode, y, [weight, s.given(0)], values))
+    s.end()
+
+
+def along(s: Scope) -> tuple[Value, Value, Value, Value]:
+    """The array of a small tensor that lies row by row, its rank, the dimension and the mode."""
+    f, x = s.f, s.array(s.needed(0))
+    mode, rank = s.mode(), f.convert("sext", s.rank(x), "i64")
+    s.require(s.both(s.contiguous(x), mode.differs(GENERAL)))
+    given = s.integer(s.needed(1))
+    dim = f.select(given < 0, given + rank, given)
+    s.require(s.both(s.both(dim >= 0, dim < rank), rank < MOST_DIMS))
+    return x, rank, dim, mode
+
+
+def write_index_select(module: Module) -> None:
+    """`index_select(context, (input, dim, index))`."""
+    s = begin_core(module, "index_select")
+    f = s.f
+    x, rank, dim, mode = along(s)
+    index, count = numbers(s, s.needed(2))
+    s.require(s.rank(index).equals(1))
+    size = f.load("i64", s.sizes(x), dim)
+    check_range(s, index, count, size)
+    sizes, outer, inner = f.buffer(8 * MOST_DIMS, 8), f.variable("i64", 1), f.variable("i64", 1)
+    with f.loop(0, rank) as k:
+        have = f.load("i64", s.sizes(x), k)
+        f.store(f.select(k.equals(dim), count, have), sizes, k)
+        outer.set(f.select(k < dim, outer.get() * have, outer.get()))
+        inner.set(f.select(k > dim, inner.get() * have, inner.get()))
+    total = outer.get() * inner.get()
+    s.require(s.both(total <= SMALL, total * count <= SMALL))
+    bytes = item_size(s, x)
+    y = s.new_array(s.descriptor(x), s.rank(x), sizes)
+    copy_rows(s, x, y, index, count, outer.get(), size, inner.get() * bytes)
+    dims = s.tuple_of(f.call("ptr", "PyLong_FromSsize_t", dim))
+    f.ret(completed(s, mode, y, [s.given(0), s.given(2)], [dims]))
+    s.end()
+
+
+def write_gather(module: Module) -> None:
+    """`gather(context, (input, dim, index))`."""
+    s = begin_core(module, "gather")
+    f = s.f
+    x, rank, dim, mode = along(s)
+    index, count = numbers(s, s.needed(2))
+    s.require(s.rank(index).equals(s.rank(x)))
+    with f.loop(0, rank) as k:
+        fits = f.load("i64", s.sizes(index), k) <= f.load("i64", s.sizes(x), k)
+        s.require(s.either(fits, k.equals(dim)))
+    check_range(s, index, count, f.load("i64", s.sizes(x), dim))
+    bytes = item_size(s, x)
+    y = s.new_array(s.descriptor(x), s.rank(x), s.sizes(index))
+    left, offset = f.variable("i64"), f.variable("i64")
+    with f.loop(0, count) as i:
+        left.set(i)
+        offset.set(0)
+        with f.loop(0, rank) as j:  # from the last dimension to the first
+            k = rank - j - 1
+            size = f.load("i64", s.sizes(index), k)
+            own = left.get() % size
+            at = f.select(k.equals(dim), f.load("i64", s.memory(index), i), own)
+            offset.set(offset.get() + at * f.load("i64", s.steps(x), k))
+            left.set(f.emit("i64", f"sdiv {left.get()}, {size.name}"))
+        source = f.at(s.memory(x), offset.get())
+        f.call("ptr", "memcpy", f.at(s.memory(y), i * bytes), source, bytes)
+    along_dim = f.call("ptr", "PyLong_FromSsize_t", dim)
+    f.ret(completed(s, mode, y, [s.given(0), s.given(2)], [along_dim]))
+    s.end()
+
+
+SHARED = (write_embedding, write_index_select, write_gather)
