@@ -180,7 +180,8 @@ def fresh(
     field: Field, chosen: Sequence[str], cold: Mapping[str, Mapping[str, Result]], folder: Path
 ) -> dict[str, dict[str, Result]]:
     """The same steps in fresh processes whose caches `cold` (or a process before) has filled: the
-    first step's time, and the most memory that two later steps need beyond model, data and library.
+    first step's time, and the most memory that the first steps and two later ones need beyond
+    model, data and library.
     """
     measured: dict[str, dict[str, Result]] = {}
     for name in chosen:
@@ -205,8 +206,10 @@ def alone(field: Field, contestant: str, name: str, folder: Path) -> Result:
     with Field([contestant], field.threads, field.caches) as single:
         result = start(single, name, {}, folder)[contestant]
         if "error" not in result:
+            resident = result["resident"]
             peak = single.worker(contestant).ask("memory", steps=2)["peak"]
-            result |= {"peak": peak, "growth": peak - result["resident"]}
+            result |= {"growth": peak - resident, "start": result["summit"] - resident}
+            result["peak"] = max(peak, result["summit"])
     return result
 
 

@@ -1,85 +1,64 @@
 """Peak memory of training steps, Lampion beside PyTorch, each in a process of its own.
 
-    python benchmarks/memory.py [--json OUT]
+    python benchmarks/memory.py [--only gpt,lstm] [--threads 2] [--json OUT]
 
-Two figures per program: the process's peak, and how much of it came after importing the library and
-making model and data. Both run the same program text on two threads.
+How many megabytes a process grows beyond library, model and data: during the first steps, tracing
+and compiling included, and during later ones. All run the same program text on the same numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
-PROGRAM = """
-import resource, sys
-import {library} as torch
-from {library} import nn
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+import measure  # noqa: E402
+from contestants import Field  # noqa: E402
+from workloads import STEPS  # noqa: E402
 
-torch.set_num_threads(2)
-torch.manual_seed(0)
-if {name!r} == "MLP":
-    model = nn.Sequential(
-        nn.Linear(784, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, 10))
-    x = torch.randn(512, 784)
-else:
-    model = nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(64, 10))
-    x = torch.randn(64, 3, 32, 32)
-y = torch.randint(0, 10, (len(x),))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-before = peak()
-for _ in range(4):
-    optimizer.zero_grad()
-    nn.functional.cross_entropy(model(x), y).backward()
-    optimizer.step()
-print(before, peak())
-"""
+CONTESTANTS = ("lampion.compile", "lampion", "torch")
+FIGURES = {"start": "first steps", "growth": "later steps"}
+ROUNDS = 2  # the smallest counts: what else a system does only adds
 
 
-def measure(library: str, name: str) -> dict[str, float]:
-    """Megabytes: the process's peak, and its growth during the steps."""
-    program = PROGRAM.format(library=library, name=name)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    before, peak = map(float, done.stdout.split())
-    return {"peak": peak, "growth": peak - before}
+def grown(name: str, contestant: str, threads: int, folder: Path) -> dict[str, float]:
+    """The figures of one contestant."""
+    field = Field([contestant], threads, folder / "caches")
+    runs = [measure.alone(field, contestant, name, folder) for _ in range(ROUNDS)]
+    return {figure: min(run[figure] for run in runs) for figure in FIGURES}
+
+
+def rows(names: list[str], threads: int) -> list[dict[str, Any]]:
+    """A row for each training step and figure."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            each = {c: grown(name, c, threads, Path(folder)) for c in CONTESTANTS}
+            for figure, what in FIGURES.items():
+                values = {c: each[c][figure] for c in CONTESTANTS}
+                ratio = values["lampion.compile"] / values["torch"]
+                found.append({"step": name, "growth, MB": what, **values, "ratio": ratio})
+    return found
 
 
 def main() -> None:
     """Prints the table; with --json also writes it."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--json", help="write the rows here as well")
+    options.add_argument("--only", default="resnet18,gpt,lstm", help=f"some of {', '.join(STEPS)}")
+    options.add_argument("--threads", type=int, default=2)
     chosen = options.parse_args()
-    rows: list[dict[str, Any]] = []
-    print(f"{'training step':16}{'':10}{'Lampion MB':>12}{'PyTorch MB':>12}{'ratio':>8}")
-    for name in ("MLP", "CNN"):
-        runs = {lib: [measure(lib, name) for _ in range(3)] for lib in ("lampion", "torch")}
-        for figure in ("peak", "growth"):
-            ours, theirs = (min(r[figure] for r in runs[lib]) for lib in ("lampion", "torch"))
-            rows.append(
-                {
-                    "step": name,
-                    "figure": figure,
-                    "lampion": ours,
-                    "torch": theirs,
-                    "ratio": ours / theirs,
-                }
-            )
-            print(f"{name:16}{figure:10}{ours:12.1f}{theirs:12.1f}{ours / theirs:8.2f}")
+    found = rows(chosen.only.split(","), chosen.threads)
+    for row in found:
+        print(", ".join(f"{k} {v:.3g}" if isinstance(v, float) else str(v) for k, v in row.items()))
     if chosen.json:
-        with open(chosen.json, "w") as file:
-            json.dump(rows, file, indent=1)
+        Path(chosen.json).write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -57,12 +57,12 @@ def fresh_table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
     for name, results in measured.items():
         for contestant, result in results.items():
             times = [cell(results, contestant, figure) for figure in ("cold", "first")]
-            memory = ["failed"] * 2
+            memory = ["failed"] * 3
             if usable(result, "growth"):
-                memory = [f"{result[figure]:.0f}" for figure in ("growth", "peak")]
+                memory = [f"{result[figure]:.0f}" for figure in ("start", "growth", "peak")]
             rows.append([STEPS[name].title, contestant, *times, *memory])
     head = ["training step", "contestant", "first step, no cache", "first step, cached"]
-    return table([*head, "memory of a step, MB", "whole process, MB"], rows)
+    return table([*head, "first steps, MB", "a later step, MB", "whole process, MB"], rows)
 
 
 def calls_table(measured: Mapping[str, Mapping[str, Figures]]) -> str:

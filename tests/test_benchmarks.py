@@ -135,6 +135,7 @@ def test_worker_answers_over_a_pipe(module, tmp_path):
         results = measure.start(field, "mlp", tiny, tmp_path)
         assert np.isfinite(results["lampion"]["values"]).all()
         assert results["lampion"]["drift"] > 0
+        assert results["lampion"]["summit"] >= results["lampion"]["resident"] > 1
         times = field.workers["lampion"].ask("burst", seconds=0.01)["times"]
         assert times and all(seconds > 0 for seconds in times)
         if Path("/proc/self/clear_refs").exists():
