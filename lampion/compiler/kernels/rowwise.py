@@ -71,12 +71,12 @@ def largest(row: Row, x: Node) -> Node:
 
 
 def softmax(row: Row, number: Node, pointers: list[Node], others: list[Node]) -> list[Node]:
-    """exp(x - max) / sum."""
+    """exp(x - max) / sum, by one division for the row."""
     y, x = pointers
     most, at = largest(row, x), row.base
     first = row.store(y, lambda c: exp(x.load(at + c) - most))
-    whole = row.sum(lambda c: y.load(at + c))
-    return [first, row.store(y, lambda c: y.load(at + c) / whole)]
+    scale = 1.0 / row.sum(lambda c: y.load(at + c))
+    return [first, row.store(y, lambda c: y.load(at + c) * scale)]
 
 
 def log_softmax(row: Row, number: Node, pointers: list[Node], others: list[Node]) -> list[Node]:
