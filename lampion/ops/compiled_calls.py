@@ -111,6 +111,12 @@ LOOKUPS: dict[str, list[tuple[str, str]]] = {
     "index_select": both("index_select"),
     "gather": both("gather"),
 }
+LOSSES = {name: [("functional", name)] for name in ("nll_loss", "mse_loss")}
+CONVERSIONS = {
+    "clone": both("clone"),
+    "read_item": [("Tensor", "item")],
+    "read_float": [("Tensor", "__float__")],
+} | {name: [("Tensor", name)] for name in ("float", "double", "long", "bool")}
 CREATED = {
     name: [("torch", name)]
     for name in ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like",
@@ -119,6 +125,7 @@ CREATED = {
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED, "views": VIEWS,
     "choices": CHOICES, "products": PRODUCTS, "joins": JOINS, "lookups": LOOKUPS,
+    "losses": LOSSES, "conversions": CONVERSIONS,
     "created": CREATED, "others": OTHERS,
 }  # fmt: skip
 REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that was there

@@ -14,6 +14,7 @@ from ..native import runtime
 from ..native.emit import Module
 from . import (
     choices,
+    conversions,
     create,
     described,
     elementwise,
@@ -24,6 +25,7 @@ from . import (
     inplace,
     joins,
     lookups,
+    losses,
     objects,
     products,
     rearranged,
@@ -169,9 +171,11 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *products.SHARED,
         *joins.SHARED,
         *lookups.SHARED,
+        *losses.SHARED,
         *inplace.SHARED,
         *filled.SHARED,
         *create.SHARED,
+        *conversions.SHARED,
         *gradients.SHARED,
     ):
         write_function(module)
@@ -210,6 +214,21 @@ def lookup_entry(name: str, places: Sequence[Place]) -> Entry:
     return Entry(name, tuple(arguments.split()), tuple(places), context)
 
 
+def loss_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a loss."""
+    arguments, parameters = losses.LOSSES[name]
+    context = described.described(OPS[name], parameters.split())
+    return Entry(name, tuple(arguments.split()), tuple(places), context)
+
+
+def conversion_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of what reads a number, copies or converts."""
+    if name in conversions.TARGETS:
+        return Entry("convert", ("self",), tuple(places), conversions.context_of(name))
+    context = conversions.clone_of() if name == "clone" else None
+    return Entry(name, ("input",), tuple(places), context)
+
+
 FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
     "elementwise": elementwise_entry,
     "in place": in_place_entry,
@@ -219,6 +238,8 @@ FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
     "products": product_entry,
     "joins": joined_entry,
     "lookups": lookup_entry,
+    "losses": loss_entry,
+    "conversions": conversion_entry,
     "created": created_entry,
     "others": other_entry,
 }

@@ -132,10 +132,19 @@ def write_entry(module: Module, place: tuple[str, str]) -> None:
     f.ret(f.call("ptr", "enter", call, *given))
 
 
+LITERALS = (type, type(None), bool, int, float, str, tuple)  # `type`: there is no default
+
+
+def shown(default: Any) -> Any:
+    """A default as a docstring can have it: objects without a literal are None there."""
+    return default if isinstance(default, LITERALS) else None
+
+
 def described(general: Callable, name: str, bound: bool) -> bytes:
     """The docstring, with the signature in front as CPython's built-ins have it."""
     parameters = inspect.signature(general).parameters.values()
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    empty = inspect.Parameter.empty
+    bare = [p.replace(annotation=empty, default=shown(p.default)) for p in parameters]
     listed = str(inspect.Signature(bare))
     listed = listed.replace("(", "($", 1) if bound else listed
     return f"{name}{listed}\n--\n\n{general.__doc__ or ''}".encode()

@@ -50,14 +50,14 @@ OBJECTS: dict[str, Any] = {
     "COMPILED_PLANS": COMPILED_PLANS,
     "Ellipsis": ..., "FULL": slice(None), "EMPTY": (), "LAST": (-1,),
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
-    "ignored": -100, "averaged": "mean", "smooth": 0.0, "prefix": "lampion.",
+    "ignored": -100, "averaged": "mean", "total": "sum", "smooth": 0.0, "prefix": "lampion.",
     "dtypes": vars(dtypes), "float32": dtypes.float32, "float64": dtypes.float64,
     "int64": dtypes.int64, "truth": dtypes.bool, "device": device,
 } | {
     name: name
     for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
                  "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1",
-                 "form", "none", "cpu", "sections")
+                 "form", "none", "cpu", "mean", "sections")
 }  # fmt: skip
 
 
