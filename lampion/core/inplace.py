@@ -149,7 +149,8 @@ def rebase(target: Tensor, result: Tensor) -> None:
 
 def hand_over(target: Tensor, result: Tensor) -> None:
     """Has the backward use `target` for what it saved of the result: the same numbers, once."""
-    saved, node = result._storage, result.grad_fn
+    saved: Any = result._storage
+    node: Any = result.grad_fn
     shared = saved.__class__ is SavedOutput and node is target.grad_fn and node.__class__ is Node
     if shared and saved.value is None and saved.other is None and result is not target:
         saved._data, saved.other = target._data, target._storage
