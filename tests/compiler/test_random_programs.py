@@ -62,8 +62,10 @@ def doubled(x: Any, y: Any, n: int) -> Any:
     """An in-place chain on a temporary, and a view of it that was taken before."""
     z = x * 0.5
     flat = z.reshape(-1)
-    z.tanh_()
-    return flat.add_(1) if n % 2 else z
+    if n % 2:
+        flat.add_(1)
+    z.tanh_()  # its gradient needs its result: nobody may write there afterwards
+    return flat if n % 4 < 2 else z
 
 
 def matrix(x: Any, columns: int = 0) -> Any:
