@@ -122,6 +122,22 @@ def test_special_values(name, dtype):
     np.testing.assert_array_equal(np.signbit(result[zero]), np.signbit(exact[zero]))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["tanh", "erf", "sigmoid"])
+def test_no_value_above_one(name, dtype):
+    y = apply(name, dtype, np.linspace(-40, 40, 400_001).astype(NUMPY[dtype]))
+    assert np.abs(y).max() == 1 and y[-1] == 1
+    if dtype == "f32":
+        assert (np.diff(y) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "tanh", "erf", "sigmoid", "log"])
+def test_nan_of_any_bits_stays_nan(name):
+    """The exponent is added to bits, those of nan included."""
+    bits = np.array([0x7F800001, 0x7FC00001, 0x7FC00180, 0x7FFFFFFF, 0xFFC01234], np.uint32)
+    assert np.isnan(apply(name, "f32", np.resize(bits, 50).view(np.float32))).all()
+
+
 @pytest.mark.parametrize(("dtype", "largest"), [("f32", 3e38), ("f64", 1e14)])
 @pytest.mark.parametrize("name", ["sin", "cos"])
 def test_large_angles(name, dtype, largest):
