@@ -18,6 +18,7 @@ from ..core.op import ARRAY_NAMES, Op
 from ..core.tensor import Tensor
 from ..errors import check
 from .elementwise import PRIVATE, common, excluding, operator_of, tensor_operand
+from .large import Entry, Least
 from .rules import batch_elementwise, elementwise, public
 
 # -- comparison --------------------------------------------------------------------------------
@@ -189,9 +190,22 @@ fmin = elementwise(
 )
 
 
+# By the bounds that are given: lower, upper.
+BOUNDED = {
+    (True, True): Entry("flat", "minimum(maximum(x, low), high)", ("x", "low", "high")),
+    (True, False): Entry("flat", "maximum(x, low)", ("x", "low")),
+    (False, True): Entry("flat", "minimum(x, high)", ("x", "high")),
+}
+
+
 @functools.partial(excluding, "c")
 def clamp(x: ndarray, low: ndarray | None, high: ndarray | None) -> ndarray:
     """x moved up to low, then down to high; a NaN among the three stays."""
+    if x.size >= Least.size:
+        bounds = [b for b in (low, high) if b is not None]
+        found = BOUNDED[low is not None, high is not None].call(x, *bounds)
+        if found is not None:
+            return found
     if low is not None:
         x = np.maximum(x, low)
     return x if high is None else np.minimum(x, high)

@@ -27,6 +27,7 @@ from ..errors import check
 from ..layout import memory_format as format_type, order_of, preserve_format
 from .create import clone, number_argument
 from .data import from_numpy
+from .large import copy_array
 from .rules import EXPORTS, dtype_argument
 
 # -- types and devices -------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     if values.dtype is not data.dtype:
         values = cast_kernel(values, self.dtype)
     try:
-        np.copyto(data, values)
+        copy_array(data, values)
     except ValueError:
         raise RuntimeError(
             f"[copy_] cannot broadcast a source of shape {values.shape} to "

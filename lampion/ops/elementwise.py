@@ -234,8 +234,8 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
-Tensor.add_ = inplace_call(_add.op, add)
-Tensor.sub_ = Tensor.subtract_ = inplace_call(_sub.op, sub)
+Tensor.add_ = inplace_call(_add.op, add, _add_scaled)
+Tensor.sub_ = Tensor.subtract_ = inplace_call(_sub.op, sub, _sub_scaled)
 
 _addcmul = elementwise(
     "addcmul",

@@ -16,6 +16,7 @@ from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
+from .large import reduced
 from .reduce import SUM, along, keep_dims, numpy_names, reduced_dims, reduction
 from .return_types import return_type
 from .rules import batch_first, normalize_dims, public, shift_dims, wide
@@ -109,11 +110,12 @@ def extreme_gradient(g: Tensor, x: Tensor, y: Tensor, dim: Any, keepdim: bool) -
     return g / apply(SUM, chosen, dim=dim, keepdim=True) * chosen
 
 
-def extreme_kernels(ufunc: Any, find: Callable) -> tuple[Callable, Callable, Callable]:
+def extreme_kernels(name: str, ufunc: Any, find: Callable) -> tuple[Callable, Callable, Callable]:
     """The kernels of `amax`, of `max` with a dimension and of `argmax`, or those of the minimum."""
 
     def value(x: ndarray, dim: Any, keepdim: bool) -> Any:
-        return ufunc.reduce(x, dim, None, None, keepdim)
+        found = reduced(name, x, dim, keepdim)
+        return ufunc.reduce(x, dim, None, None, keepdim) if found is None else found
 
     def both(x: ndarray, dim: int, keepdim: bool) -> tuple[ndarray, ndarray]:
         return pick(x, index(x, dim, True), dim, keepdim)
@@ -124,8 +126,8 @@ def extreme_kernels(ufunc: Any, find: Callable) -> tuple[Callable, Callable, Cal
     return value, both, index
 
 
-MAX_VALUE, MAX_BOTH, MAX_INDEX = extreme_kernels(np.maximum, np.argmax)
-MIN_VALUE, MIN_BOTH, MIN_INDEX = extreme_kernels(np.minimum, np.argmin)
+MAX_VALUE, MAX_BOTH, MAX_INDEX = extreme_kernels("amax", np.maximum, np.argmax)
+MIN_VALUE, MIN_BOTH, MIN_INDEX = extreme_kernels("amin", np.minimum, np.argmin)
 AMAX = reduction("amax", MAX_VALUE, extreme_gradient)
 AMIN = reduction("amin", MIN_VALUE, extreme_gradient)
 MAX = reduction("max", MAX_VALUE, extreme_gradient, grad_name="MaxBackward1")

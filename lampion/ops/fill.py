@@ -18,6 +18,7 @@ from ..core.op import Op
 from ..core.promotion import CAST
 from ..core.tensor import Tensor, wrap
 from ..errors import check
+from .large import fill_array
 from .rules import batch_elementwise, public
 
 FILL = Op(
@@ -95,7 +96,7 @@ def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
         self._storage = Storage()
     observers = STATE.observers
     filled = apply(FILL, self, wrap(np.asarray(value, data.dtype))) if observers else self
-    data[...] = value
+    fill_array(data, value)
     self._storage.write(name)
     for observer in observers:
         observer.wrote(self, filled)

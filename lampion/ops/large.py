@@ -76,28 +76,71 @@ def large_copy(x: ndarray) -> ndarray | None:
     return None if compiler is None else compiler.copy_rows(x)
 
 
-class Formula:
-    """A formula as a function of arrays, numbers and `out`; see `compiler.kernels.flat.entry`. It
-    is compiled at its first call.
+class Entry:
+    """A built-in of one of the compiler's modules, `entry(*given)`, made at its first call: `flat`
+    has formulas of arrays, numbers and `out`, `reduced` has sums and extremes.
     """
 
-    __slots__ = ("given", "call")
+    __slots__ = ("module", "given", "call")
 
-    def __init__(
-        self, formula: str, names: tuple[str, ...], parameters: tuple = (), truth: bool = False
-    ) -> None:
-        self.given = formula, names, parameters, truth
+    def __init__(self, module: str, *given: Any) -> None:
+        self.module, self.given = module, given
         self.call: Callable[..., ndarray | None] = self.first
 
     def first(self, *operands: Any) -> ndarray | None:
-        """Makes the entry, which takes this function's place, and calls it."""
-        compiler = engine("flat")
+        """Makes the built-in, which takes this function's place, and calls it."""
+        compiler = engine(self.module)
         self.call = nothing if compiler is None else compiler.entry(*self.given)
         return self.call(*operands)
 
 
+def large_formula(formula: str, names: tuple[str, ...]) -> Callable[[Callable], Callable]:
+    """Decorates a kernel of arrays whose record has no formula: large ones go to that of this."""
+    made = Entry("flat", formula, names)
+
+    def decorate(kernel: Callable) -> Callable:
+        def call(*arrays: ndarray) -> Any:
+            if max([x.size for x in arrays]) >= Least.size:
+                found = made.call(*arrays)
+                if found is not None:
+                    return found
+            return kernel(*arrays)
+
+        return call
+
+    return decorate
+
+
+REDUCED = {name: Entry("reduced", name) for name in ("sum", "mean", "amax", "amin")}
+
+
+def reduced(name: str, x: ndarray, dim: Any, keepdim: bool) -> ndarray | None:
+    """A reduction over all elements (None) or one dimension by a compiled kernel; None for arrays
+    that it is not made for.
+    """
+    if x.size < Least.size or dim.__class__ is tuple:
+        return None
+    return REDUCED[name].call(x, dim, keepdim)
+
+
+FILLED = Entry("flat", "value", ("x",), ("value",))
+COPIED = Entry("flat", "source", ("x", "source"))
+
+
+def fill_array(x: ndarray, value: Any) -> None:
+    """`x[...] = value`."""
+    if x.size < Least.size or FILLED.call(x, value, x) is None:
+        x[...] = value
+
+
+def copy_array(x: ndarray, source: ndarray) -> None:
+    """`np.copyto(x, source)`."""
+    if x.size < Least.size or COPIED.call(x, source, x) is None:
+        np.copyto(x, source)
+
+
 def nothing(*operands: Any) -> None:
-    """What formulas are where there is no compiler."""
+    """What entries are where there is no compiler."""
 
 
 def large_kernel(op: Op, kernel: Callable) -> Callable:
@@ -107,7 +150,7 @@ def large_kernel(op: Op, kernel: Callable) -> Callable:
     if op.name not in EXACT:
         return kernel
     names = op.parameters
-    made = Formula(op.formula, op.inputs, names, op.name in COMPARISONS)
+    made = Entry("flat", op.formula, op.inputs, names, op.name in COMPARISONS)
 
     if len(op.inputs) == 1 and not names:
 
@@ -131,7 +174,7 @@ def large_kernel(op: Op, kernel: Callable) -> Callable:
         return marked(binary, kernel)
 
     def general(*arrays: Any, out: Any = None, **params: Any) -> Any:
-        if any(x.size >= Least.size for x in arrays):
+        if max([x.size for x in arrays]) >= Least.size:
             numbers = [params[n] for n in names]
             found = made.call(*arrays, *numbers, *(() if out is None else (out,)))
             if found is not None:
@@ -155,8 +198,9 @@ def into(out: ndarray, kernel: Any, *arrays: ndarray, **params: Any) -> ndarray:
 
 
 def marked(call: Callable, kernel: Any) -> Callable:
-    """The call under the kernel's name, with the kernel itself as `small`."""
+    """The call under the kernel's name, with the kernel itself as `small`; it takes `out`."""
     call.__name__ = kernel.__name__
+    call.writes = True  # type: ignore[attr-defined]
     call.small = kernel  # type: ignore[attr-defined]
     return call
 

@@ -17,14 +17,22 @@ from ..core.promotion import CAST, scalar_array
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .expand import broadcast_pair, expand_to
+from .large import large_formula
 from .rules import batch_elementwise, public
 
 # -- masked writes and reads -------------------------------------------------------------------
 
+
+@large_formula("where(mask, value, x)", ("x", "mask", "value"))
+def masked_fill_kernel(x: ndarray, mask: ndarray, value: ndarray) -> ndarray:
+    """The value where the mask is true, else x."""
+    return np.where(mask, value, x)
+
+
 MASKED_FILL = Op(
     "masked_fill",
     ("x", "mask", "value"),
-    lambda x, mask, value: np.where(mask, value, x),
+    masked_fill_kernel,
     vjp={
         "x": lambda g, mask: g.masked_fill(mask, 0),
         "value": lambda g, mask: g.masked_fill(~mask, 0),

@@ -25,7 +25,7 @@ from ..core.op import Op
 from ..core.promotion import convert
 from ..core.tensor import Tensor, _new, normalize_dim, wrap
 from ..errors import check
-from .large import LARGE, engine
+from .large import LARGE, engine, reduced
 from .rules import (
     F32,
     F64,
@@ -134,6 +134,9 @@ def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
     """The sum of floating numbers. NumPy adds pairwise within rows but one by one across them, so
     here every 64th row is summed first: less rounding, and longer rows, which are faster.
     """
+    found = reduced("sum", x, dim, keepdim)
+    if found is not None:
+        return found
     if x.size >= LARGE:
         total = large_sum(x, normalize_dims(dim, x.ndim), keepdim)
         if total is not None:
@@ -163,6 +166,9 @@ def sum_gradient(g: Tensor, x_shape: tuple, dim: Any, keepdim: bool) -> Tensor:
 
 def mean_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
     """The sum by the number of elements; 0 / 0 is NaN."""
+    found = reduced("mean", x, dim, keepdim)
+    if found is not None:
+        return found
     return add_up(x, dim, keepdim) / count(x.shape, dim)
 
 
@@ -188,13 +194,13 @@ MEAN = reduction("mean", mean_kernel, mean_gradient, jvp="linear", grad_name=num
 
 
 def reduction_call(
-    op: Op, of_all: Callable, rows: dict[int, ndarray], check_input: Callable[[Tensor], None]
+    op: Op, rows: dict[int, ndarray], check_input: Callable[[Tensor], None]
 ) -> Callable:
     """The public function of `sum` or `mean`; float32 and float64 take a short path as in
     `rules.unary_call`.
 
-    `of_all` is the kernel for all elements of an array; for few it may be the product with the row
-    of that length in `rows`, which costs a third less than a reduction.
+    A sum of few elements may be the product with the row of that length in `rows`, which costs a
+    third less than a reduction.
     """
     exact: Any = op.kernel
     kernel, plans, product = exact.__wrapped__, op.plans, np.vdot
@@ -228,7 +234,7 @@ def reduction_call(
             return general(input, dim, keepdim, dtype, **others)
         if dim is None and not keepdim:
             row = rows.get(x.size)
-            y = of_all(x) if row is None else product(x, row)
+            y = kernel(x, None, False) if row is None else product(x, row)
         else:
             dim = reduced_dims(dim, x.ndim)
             y = kernel(x, dim, keepdim)
@@ -259,13 +265,13 @@ def check_mean_type(input: Tensor) -> None:
 
 
 ONES = {n: np.ones(n, F32) for n in range(1, 129)}
-sum = reduction_call(SUM, lambda x: add_reduce(x, None), ONES, lambda input: None)
+sum = reduction_call(SUM, ONES, lambda input: None)
 sum.__doc__ = """The sum of all elements, or over `dim` (an int or several); integers sum to int64.
 
 >>> torch.ones(2, 3).sum(1)
 tensor([3., 3.])
 """
-mean = reduction_call(MEAN, lambda x: add_reduce(x, None) / x.size, {}, check_mean_type)
+mean = reduction_call(MEAN, {}, check_mean_type)
 mean.__doc__ = """The mean of all elements, or over `dim`; raises RuntimeError for integers.
 
 >>> torch.tensor([1.0, 2.0, 6.0]).mean()

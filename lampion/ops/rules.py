@@ -373,19 +373,23 @@ def parametric_call(op: Op, defaults: dict[str, Any]) -> Callable:
     return call
 
 
-def inplace_call(op: Op, function: Callable) -> Callable:
+def inplace_call(op: Op, function: Callable, scaled: Op | None = None) -> Callable:
     """In place: straight into the memory where no graph is recorded,
-    else the operator and `assign`.
+    else the operator and `assign`. `scaled` is the operator with a factor `alpha`.
     """
-    kernel, name = op.kernel, op.name + "_"
-    direct = is_ufunc(kernel)
+    plain, name = op.kernel, op.name + "_"
+    direct = is_ufunc(plain) or (getattr(plain, "writes", False) and not op.parameters)
+    with_factor: Any = scaled and scaled.kernel
 
     def call(self: Tensor, *others: Any, **params: Any) -> Tensor:
-        if direct and not params and STATE.mode != GENERAL:
+        kernel = plain
+        if params and with_factor and is_factor(self, params):
+            kernel = with_factor
+        if direct and (not params or kernel is with_factor) and STATE.mode != GENERAL:
             arrays = arrays_of_type(self, others)
             if arrays is not None and writes_directly(self, op):
                 try:
-                    kernel(self._data, *arrays, out=self._data)
+                    kernel(self._data, *arrays, out=self._data, **params)
                 except (ValueError, TypeError):  # `assign` says what does not fit
                     return assign(self, function(self, *others), name)
                 if self._storage is None:
@@ -396,6 +400,12 @@ def inplace_call(op: Op, function: Callable) -> Callable:
         return assign(self, function(self, *others, **params), name, fresh=True)
 
     return named(call, name, f"In-place form of `{op.name}`.")
+
+
+def is_factor(target: Tensor, params: dict) -> bool:
+    """Whether the parameters are `alpha` alone, a number, and the target is of floats."""
+    number = params.get("alpha").__class__
+    return len(params) == 1 and number in (float, int) and target._data.dtype.kind == "f"
 
 
 def arrays_of_type(target: Tensor, others: tuple) -> list | None:

@@ -198,3 +198,89 @@ def test_transposed_copies(shape, dtype):
         if found is not None:
             assert np.array_equal(found, view) and found.flags.c_contiguous
     assert (eager.copy_rows(x.swapaxes(-1, -2)) is not None) == (min(shape[-2:]) >= 16)
+
+
+ODD = {
+    "rows": lambda x: x,
+    "transposed": lambda x: x.T,
+    "strided": lambda x: x[:, ::2],
+    "every second row": lambda x: x[::2],
+    "part": lambda x: x[1:, 3:],
+    "number": lambda x: x[0, 0],
+    "empty": lambda x: x[:0],
+}
+PAIRS = {  # what tensors do, and the same in NumPy; both get x, another and a mask
+    "clamp": (lambda x, y, m: x.clamp(-0.5, 0.5), lambda x, y, m: np.clip(x, -0.5, 0.5)),
+    "clamp_min": (lambda x, y, m: x.clamp(min=0), lambda x, y, m: np.maximum(x, 0)),
+    "clamp_max": (lambda x, y, m: x.clamp(max=y), lambda x, y, m: np.minimum(x, y)),
+    "masked_fill": (lambda x, y, m: x.masked_fill(m, 3), lambda x, y, m: np.where(m, 3, x)),
+    "where": (lambda x, y, m: lampion.where(m, x, y), lambda x, y, m: np.where(m, x, y)),
+    "scaled": (lambda x, y, m: x.add(y, alpha=-0.5), lambda x, y, m: x - 0.5 * y),
+}
+IN_PLACE = {
+    "add_": (lambda t, u: t.add_(u), lambda x, y: x + y),
+    "scaled add_": (lambda t, u: t.add_(u, alpha=0.25), lambda x, y: x + 0.25 * y),
+    "scaled sub_": (lambda t, u: t.sub_(u, alpha=3), lambda x, y: x - 3 * y),
+    "mul_": (lambda t, u: t.mul_(0.5), lambda x, y: x * 0.5),
+    "relu_": (lambda t, u: t.relu_(), lambda x, y: np.maximum(x, 0)),
+    "abs_": (lambda t, u: t.abs_(), lambda x, y: np.abs(x)),
+    "fill_": (lambda t, u: t.fill_(1.5), lambda x, y: np.full_like(x, 1.5)),
+    "zero_": (lambda t, u: t.zero_(), lambda x, y: np.zeros_like(x)),
+    "copy_": (lambda t, u: t.copy_(u), lambda x, y: y.copy()),
+}
+
+
+@pytest.mark.parametrize("form", ODD)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", PAIRS)
+def test_numbers_and_masks(name, form, dtype):
+    rng = np.random.default_rng(4)
+    x, y = (ODD[form](numbers(rng, (30, 40), dtype)) for _ in range(2))
+    mask = ODD[form](rng.random((30, 40)) < 0.5)
+    call, reference = PAIRS[name]
+    given = [lampion.from_numpy(np.asarray(a)) for a in (x, y, mask)]
+    for _ in range(2):  # by way of `general`, and then of the kernel that it kept
+        found, wanted = call(*given).numpy(), np.asarray(reference(x, y, mask)).astype(dtype)
+        assert found.dtype == dtype and found.shape == wanted.shape
+        assert np.array_equal(found, wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("form", [f for f in ODD if f != "number"])
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_writes_only_what_it_should(name, form, dtype):
+    rng = np.random.default_rng(5)
+    call, reference = IN_PLACE[name]
+    for _ in range(2):
+        whole, y = numbers(rng, (30, 40), dtype), ODD[form](numbers(rng, (30, 40), dtype))
+        expected = whole.copy()
+        ODD[form](expected)[...] = reference(ODD[form](whole), y)
+        t = lampion.from_numpy(ODD[form](whole))
+        version = t._version
+        assert call(t, lampion.from_numpy(y)) is t
+        assert t._version == version + 1
+        assert np.array_equal(whole, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["add_", "scaled add_", "copy_"])
+def test_operands_that_overlap_the_target(name):
+    call, reference = IN_PLACE[name]
+    for offset, size in ((1, 100), (0, 100), (0, 1), (50, 1)):
+        base = np.arange(201, dtype=F32)
+        source = base[offset : offset + size] if size > 1 else base[offset]
+        expected = base.copy()
+        expected[:100] = reference(base[:100].copy(), source.copy())
+        t = lampion.from_numpy(base)
+        call(t[:100], t[offset : offset + size] if size > 1 else t[offset])
+        assert np.array_equal(base, expected)
+
+
+def test_signs_of_zero_and_numbers_out_of_range():
+    x = np.array([0.0, -0.0] * 50, F32)
+    assert np.array_equal(np.signbit(OPS["neg"].kernel(x)), np.signbit(-x))
+    assert np.array_equal(np.signbit(OPS["mul"].kernel(x, x)), np.signbit(x * x))
+    t = lampion.zeros(100)
+    assert (t.fill_(-0.0).numpy().view(np.int32) == np.int32(-(2**31))).all()
+    assert t.add(lampion.ones(100), alpha=1e300).isinf().all()
+    with pytest.raises(RuntimeError, match="leaf"):
+        lampion.zeros(100, requires_grad=True).fill_(1.0)

@@ -1,5 +1,5 @@
-"""Elementwise kernels as built-ins, for arrays that lie row by row and numbers. Imports elementwise,
-items and the calls' objects.
+"""Elementwise kernels as built-ins, for arrays that lie row by row and numbers. Imports items,
+elementwise and the objects of calls.
 
 One machine code serves all formulas. It is bound to the address of a `Context`, which holds the
 kernels that are compiled so far; calls that none of them is made for go to `elementwise.run`.
