@@ -249,7 +249,7 @@ def cos(x: Node) -> Node:
 
 
 def sqrt(x: Node) -> Node:
-    """The square root, rounded correctly: the machine has it."""
+    """The square root, rounded correctly; in wide loops below 2^-100, 1 ulp (`Renderer.root`)."""
     return x.unary("sqrt")
 
 
