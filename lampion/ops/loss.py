@@ -22,6 +22,7 @@ from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
 from ..core.promotion import shape_error
 from ..core.tensor import Tensor, wrap
 from ..errors import check
+from .large import Entry, Least, reduced as reduced_array
 from .powers import xlogy
 from .rules import EXPORTS, batch_elementwise, in_float32
 
@@ -67,7 +68,9 @@ def reduce_array(losses: ndarray, reduction: str) -> Any:
     """`reduced` of an array."""
     if reduction == "none":
         return losses
-    total = np.add.reduce(losses, None)
+    total = reduced_array("sum", losses, None, False)
+    if total is None:
+        total = np.add.reduce(losses, None)
     return total / losses.size if reduction == "mean" else total
 
 
@@ -114,6 +117,11 @@ class PointwiseLoss:
         self.name, self.inputs, self.settings = name, inputs, settings
         self.formula = compile(formula, name, "eval")
         self.partials = {k: compile(v, name, "eval") for k, v in partials.items()}
+        names, numbers = tuple(inputs), tuple(settings)
+        self.large = Entry("flat", formula, names, numbers)
+        self.large_partials = {
+            k: Entry("flat", f"g * ({v})", ("g", *names), numbers) for k, v in partials.items()
+        }
         arguments = ", ".join((*inputs, "w"))
         rule = eval(  # a rule's parameters say what is saved
             f"lambda g, {arguments}, reduction, numbers, needs: "
@@ -146,10 +154,12 @@ class PointwiseLoss:
     def kernel(self, *arrays: Any, reduction: str, numbers: tuple) -> ndarray:
         """The losses of arrays, reduced."""
         *values, weight = arrays
-        try:
-            losses = eval(self.formula, ARRAY_NAMES, self.named(values, numbers))
-        except ValueError:
-            raise shape_error(self.name, *arrays[:2]) from None
+        losses = self.large.call(*values, *numbers) if values[0].size >= Least.size else None
+        if losses is None:
+            try:
+                losses = eval(self.formula, ARRAY_NAMES, self.named(values, numbers))
+            except ValueError:
+                raise shape_error(self.name, *arrays[:2]) from None
         return reduce_array(losses if weight is None else losses * weight, reduction)
 
     def gradient(
@@ -178,11 +188,18 @@ class PointwiseLoss:
         if reduction == "mean":
             shapes = [v.shape for v in values if hasattr(v, "shape")]
             g = g / max(math.prod(np.broadcast_shapes(*shapes)), 1)
+        wanted = [i for i, need in zip(self.inputs, needs, strict=False) if need]
+        found: dict[str, Any] = {}
+        if environment is ARRAY_NAMES and values[0].size >= Least.size:
+            g = np.asarray(g)
+            for i in wanted:
+                if i in self.large_partials:
+                    found[i] = self.large_partials[i].call(g, *values, *numbers)
         named = self.named(values, numbers)
-        return [
-            g * eval(self.partials[i], environment, named) if need and i in self.partials else None
-            for i, need in zip(self.inputs, needs, strict=False)
-        ]
+        for i in wanted:
+            if i in self.partials and found.get(i) is None:
+                found[i] = g * eval(self.partials[i], environment, named)
+        return [found.get(i) for i in self.inputs]
 
 
 # -- regression --------------------------------------------------------------------------------
@@ -194,8 +211,8 @@ smooth_error = PointwiseLoss(
     "smooth_l1_loss",
     "where(abs(x - t) < b, square(x - t) * (0.5 / b), abs(x - t) - 0.5 * b)",
     {
-        "x": "where(abs(x - t) < b, (x - t) / b, sign(x - t))",
-        "t": "where(abs(x - t) < b, (t - x) / b, sign(t - x))",
+        "x": "where(abs(x - t) >= b, sign(x - t), (x - t) / b)",  # nan stays nan
+        "t": "where(abs(x - t) >= b, sign(t - x), (t - x) / b)",
     },
     "SmoothL1LossBackward0",
     settings="b",
@@ -204,8 +221,8 @@ huber_error = PointwiseLoss(
     "huber_loss",
     "where(abs(x - t) <= d, 0.5 * square(x - t), d * (abs(x - t) - 0.5 * d))",
     {
-        "x": "where(abs(x - t) <= d, x - t, d * sign(x - t))",
-        "t": "where(abs(x - t) <= d, t - x, d * sign(t - x))",
+        "x": "where(abs(x - t) > d, d * sign(x - t), x - t)",
+        "t": "where(abs(x - t) > d, d * sign(t - x), t - x)",
     },
     "HuberLossBackward0",
     settings="d",
@@ -357,29 +374,27 @@ def gaussian_nll_loss(
 
 # -- probabilities -----------------------------------------------------------------------------
 
-ARRAY_NAMES["softplus_negative"] = lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, 0)
-TENSOR_NAMES["softplus_negative"] = lambda x: (-x.abs()).exp().log1p() + (-x).clamp(min=0)
-ARRAY_NAMES["log_probability"] = lambda x: np.maximum(np.log(x), -100)
-TENSOR_NAMES["log_probability"] = lambda x: x.log().clamp(min=-100)
 ARRAY_NAMES["at_least"] = np.maximum
 TENSOR_NAMES["at_least"] = lambda x, low: x.clamp(min=low)
+LOG_X, LOG_REST = "at_least(log(x), -100)", "at_least(log(1 - x), -100)"
+SOFTPLUS = "(log1p(exp(-abs(x))) + at_least(-x, 0))"  # log(1 + exp(-x))
 
 cross_entropy_of_probabilities = PointwiseLoss(
     "binary_cross_entropy",
-    "(t - 1) * log_probability(1 - x) - t * log_probability(x)",
+    f"(t - 1) * {LOG_REST} - t * {LOG_X}",
     {
         "x": "(x - t) / at_least((1 - x) * x, 1e-12)",
-        "t": "log_probability(1 - x) - log_probability(x)",
+        "t": f"{LOG_REST} - {LOG_X}",
     },
     "BinaryCrossEntropyBackward0",
 )
 cross_entropy_of_logits = PointwiseLoss(
     "binary_cross_entropy_with_logits",
-    "(1 - t) * x + (1 + (p - 1) * t) * softplus_negative(x)",
+    f"(1 - t) * x + (1 + (p - 1) * t) * {SOFTPLUS}",
     {
         "x": "(1 - t) - (1 + (p - 1) * t) / (1 + exp(x))",
-        "t": "(p - 1) * softplus_negative(x) - x",
-        "p": "t * softplus_negative(x)",
+        "t": f"(p - 1) * {SOFTPLUS} - x",
+        "p": f"t * {SOFTPLUS}",
     },
     "BinaryCrossEntropyWithLogitsBackward0",
     inputs="xtp",

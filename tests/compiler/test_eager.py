@@ -284,3 +284,29 @@ def test_signs_of_zero_and_numbers_out_of_range():
     assert t.add(lampion.ones(100), alpha=1e300).isinf().all()
     with pytest.raises(RuntimeError, match="leaf"):
         lampion.zeros(100, requires_grad=True).fill_(1.0)
+
+
+LOSSES = {
+    "mse_loss": {}, "smooth_l1_loss": {"beta": 0.7}, "huber_loss": {"delta": 0.7},
+    "binary_cross_entropy": {}, "binary_cross_entropy_with_logits": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_agree_with_numpy(name, reduction, monkeypatch):
+    """Losses of large arrays and both gradients, by kernels and by NumPy; with special values."""
+    results = []
+    for size in (1, 1 << 60):
+        monkeypatch.setattr(large.Least, "size", size)
+        lampion.manual_seed(0)
+        x, t = (lampion.rand(40, 50) * 0.98 + 0.01 for _ in range(2))
+        if name != "binary_cross_entropy":
+            x = x * 6 - 3
+            x.view(-1)[:4] = lampion.tensor([float("nan"), 100.0, -100.0, 0.0])
+        x.requires_grad_(), t.requires_grad_()
+        loss = getattr(lampion.nn.functional, name)(x, t, reduction=reduction, **LOSSES[name])
+        loss.nansum().backward() if reduction == "none" else loss.backward()
+        results.append([v.detach().numpy() for v in (loss, x.grad, t.grad)])
+    for fast, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=2e-5, atol=1e-6)
