@@ -26,11 +26,16 @@ PyTorch's names (`disable`, `is_compiling`, `reset`) load on first use.
 
 from importlib import import_module
 
-LATER = ("compile", "disable", "is_compiling", "is_dynamo_compiling", "reset")
+CONTROL = {
+    "allow_in_graph", "assume_constant_result", "cudagraph_mark_step_begin", "disable",
+    "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends", "nested_compile_region",
+    "reset", "set_stance",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
     """What programs ask `torch.compiler` for."""
-    if name in LATER:
-        return getattr(import_module(f"{__name__}.compiled.function"), name)
+    if name == "compile" or name in CONTROL:
+        home = "control" if name in CONTROL else "function"
+        return getattr(import_module(f"{__name__}.compiled.{home}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""`Module`: what all layers and models are made of. May import core.
+"""`Module`: what all layers and models are made of. May import core, and compiler on demand.
 
 A module owns parameters, buffers and other modules under names, calls `forward`, and can be walked,
 converted, saved and printed. Hooks are in `hooks`, saving in `state`, walking in `tree`, error
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Self
 
 from .. import dtypes
@@ -43,6 +44,7 @@ class Module(Tree, Hooked, Stateful):
 
     training: bool
     dump_patches = False
+    _compiled_call_impl: Callable[..., Any] | None = None  # set by `compile`
     call_super_init = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,12 +74,27 @@ class Module(Tree, Hooked, Stateful):
                 or self._backward_hooks
                 or self._backward_pre_hooks
                 or GLOBAL.calls
+                or self._compiled_call_impl
             ):
-                return self._call_with_hooks(args, kwargs)
+                return (self._compiled_call_impl or self._call_impl)(*args, **kwargs)
             return self.forward(*args, **kwargs)
         except Exception as error:
             locate(error)
             raise
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        """A call as it is, hooks included."""
+        return self._call_with_hooks(args, kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Has calls of this module run compiled: with the arguments of `torch.compile`, in place.
+        Copies of the module run as they are.
+        """
+        compile = import_module("lampion.compiler").compile
+        self._compiled_call_impl = compile(self._call_impl, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_compiled_call_impl"}
 
     def _forward_missing(self, *input: Any) -> Any:
         raise NotImplementedError(

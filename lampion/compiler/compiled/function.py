@@ -11,6 +11,7 @@ import random
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -34,7 +35,7 @@ from ..trace.execute import Executable, Interpreter
 from ..trace.graph import Graph
 from ..trace.guards import PLAIN, Fact, Guards, guards_of, is_module
 from ..trace.structure import Structure, flatten
-from ..trace.tracer import Failure, Tracer, tracer
+from ..trace.tracer import Failure, Tracer
 from ..trace.watch import TRACING, watching
 from .bound import Build, Program
 from .entrance import Entrance, entrance
@@ -43,13 +44,20 @@ LIMIT = 64  # programs of one function; a function that needs more runs eagerly
 
 
 class Disabled(threading.local):
-    """How many functions that `disable` made are running."""
+    """How many functions that `control.disable` made are running."""
 
     depth = 0
 
 
-DISABLED = Disabled()
-FUNCTIONS: WeakSet[Function] = WeakSet()  # all that there are, for `reset`
+@dataclass
+class Stance:
+    """What compiled functions do, see `control.set_stance`."""
+
+    name: str = "default"
+
+
+DISABLED, STANCE = Disabled(), Stance()
+FUNCTIONS: WeakSet[Function] = WeakSet()  # all that there are, for `control.reset`
 
 
 def native(graph: Graph) -> Executable:
@@ -170,6 +178,8 @@ class Function:
         """A call whose program has to be found, or made."""
         if STATE.interpreters or STATE.observers or STATE.saved_hooks or STATE.anomaly:
             return self.function(*args, **kwargs)
+        if STANCE.name == "force_eager":
+            return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
         key = call_key(leaves, structure)
         tensors = [x for x in leaves if isinstance(x, Tensor)]
@@ -184,9 +194,22 @@ class Function:
                 finally:
                     made.busy.release()
         else:
-            if key not in self.eager and not DISABLED.depth:
+            if key not in self.eager and not DISABLED.depth and self.may_compile():
                 return self.first_call(key, leaves, tensors, args, kwargs)
         return self.function(*args, **kwargs)
+
+    def may_compile(self) -> bool:
+        """Whether a call that no program fits is compiled. Raises RuntimeError where the stance
+        forbids such a call.
+        """
+        check(
+            STANCE.name != "fail_on_recompile",
+            lambda: (
+                f"[compile] no program of {name_of(self.function)} fits this call, and the stance "
+                "is fail_on_recompile; call it as before, or set the stance to default"
+            ),
+        )
+        return STANCE.name != "eager_on_recompile"
 
     def open(self, program: Program, key: Any, leaves: list, structure: Structure) -> None:
         """Makes the program the one that the next call tries first."""
@@ -416,40 +439,3 @@ def sharing(tensors: list[Tensor]) -> tuple:
         for i, (root, start) in enumerate(zip(roots, starts))
         if roots.count(root) > 1
     )
-
-
-# -- PyTorch's `torch.compiler` ------------------------------------------------------------------
-
-
-def disable(fn: Callable | None = None, recursive: bool = True, *, reason: str = "") -> Any:
-    """The function, never compiled: a call of it inside a compiled one runs in the trace."""
-    if fn is None:
-        return functools.partial(disable, recursive=recursive, reason=reason)
-
-    @functools.wraps(fn)
-    def eager(*args: Any, **kwargs: Any) -> Any:
-        DISABLED.depth += 1
-        try:
-            return fn(*args, **kwargs)
-        finally:
-            DISABLED.depth -= 1
-
-    return eager
-
-
-def is_compiling() -> bool:
-    """Whether a call is being traced."""
-    return tracer() is not None
-
-
-is_dynamo_compiling = is_compiling
-
-
-def reset() -> None:
-    """Forgets all programs: functions are traced anew."""
-    for function in list(FUNCTIONS):
-        function.programs.clear()
-        function.entrances.clear()
-        function.way = None
-        function.eager.clear()
-        function.count = 0

@@ -96,6 +96,8 @@ def watched_state(set_state: Callable) -> Callable:
 
 REPLACED: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (Tensor, "concrete", lambda m: reading(m, "concrete")),
+    (Tensor, "item", lambda m: reading(m, "item")),  # built-ins do not ask `concrete`
+    (Tensor, "__float__", lambda m: reading(m, "item")),
     (Tensor, "__repr__", lambda m: reading(m, "print")),
     (Tensor, "__deepcopy__", lambda m: reading(m, "deepcopy")),
     (Tensor, "__reduce_ex__", lambda m: reading(m, "pickle")),
