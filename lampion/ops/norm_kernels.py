@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     summed: tuple[int, ...]
     over_dims: tuple[str, tuple[int, ...]]
     over_summed: tuple[str, tuple[int, ...]]
-    kind: str | None  # "rows" | "channels"
+    kind: str | None  # "rows" | "groups" (rows whose parts have weights) | "channels"
 
 
 @functools.lru_cache(512)
@@ -45,7 +45,7 @@ def layout(size: tuple[int, ...], dims: tuple[int, ...], shape: tuple[int, ...])
     ndim = len(size)
     summed = tuple(d for d in range(-ndim, 0) if -d > len(shape) or shape[d] == 1)
     rows = sorted(d % ndim for d in dims) == list(range(ndim - len(dims), ndim))
-    kind = "rows" if rows and size[ndim - len(dims) :] == shape else None
+    kind = ("rows" if size[ndim - len(dims) :] == shape else "groups") if rows else None
     channels = ndim > 1 and sorted(d % ndim for d in dims) == [0, *range(2, ndim)]
     if channels and shape == (size[1], *[1] * (ndim - 2)) and math.prod(size[2:]) >= SHORTEST:
         kind = "channels"
@@ -91,10 +91,17 @@ def norm_kernel(
     kind = plan.kind if x.size >= LARGE else None
     compiler = rowwise(x, w, b) if kind else None
     if compiler is not None:
-        if kind == "rows":
-            y, mean, variance = compiler.run_layer_norm(x, w, b, plan.shared, eps)
-        else:
+        if kind == "channels":
             y, mean, variance = compiler.run_batch_norm(x, w, b, eps)
+        else:
+            own = (w, b) if kind == "rows" else (None, None)
+            y, mean, variance = compiler.run_layer_norm(x, *own, plan.shared, eps)
+        if kind == "groups":
+            y = y.reshape(x.shape)
+            if w is not None:
+                y *= w.reshape(shape)
+            if b is not None:
+                y += b.reshape(shape)
         reduced = plan.over_dims[1]
         y = y.reshape(outer).astype(given, copy=False)
         return y, mean.reshape(reduced), variance.reshape(reduced)
@@ -133,6 +140,11 @@ def norm_gradient_kernel(
         given_g = np.ascontiguousarray(g, x.dtype)
         if kind == "rows":
             made = compiler.run_layer_norm_back(given_g, x, w, mean, variance, plan.shared, eps)
+        elif kind == "groups":
+            h = given_g if w is None else given_g * w.reshape(shape)
+            made = compiler.run_layer_norm_back(h, x, None, mean, variance, plan.shared, eps)
+            n = (x - mean) * (1 / np.sqrt(variance + eps)) if needs[1] else None
+            made = made[0], *weight_gradients(plan, g, n, needs)
         else:
             made = compiler.run_batch_norm_back(given_g, x, w, mean, variance, eps)
         gx, gw, gb = made
@@ -141,8 +153,7 @@ def norm_gradient_kernel(
     scale = 1 / np.sqrt(variance + eps)
     n = x - mean
     n *= scale
-    gw = np.einsum(plan.over_summed[0], g, n).reshape(-1) if needs[1] else None
-    gb = np.add.reduce(g, plan.summed).reshape(-1) if needs[2] else None
+    gw, gb = weight_gradients(plan, g, n, needs)
     gx = None
     if needs[0]:
         h = g if w is None else g * w.reshape(shape)
@@ -153,6 +164,14 @@ def norm_gradient_kernel(
         n *= scale
         gx = n.reshape(outer).astype(given, copy=False)
     return gx, gw, gb
+
+
+def weight_gradients(
+    plan: Layout, g: ndarray, n: ndarray | None, needs: tuple
+) -> tuple[ndarray | None, ndarray | None]:
+    """Those of weight and bias, each summed over all that share them; n is the normalised x."""
+    gw = np.einsum(plan.over_summed[0], g, n).reshape(-1) if needs[1] else None
+    return gw, np.add.reduce(g, plan.summed).reshape(-1) if needs[2] else None
 
 
 def fixed_norm_kernel(

@@ -86,6 +86,21 @@ def test_batch_norm(make, size):
     close(rowwise.run_batch_norm_back(g, x, w, mean, variance, 1e-5), wanted, x.dtype)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_group_norm(make, affine, monkeypatch):
+    x, g, w, b = make(3, 6, 4, 5) + 3, make(3, 6, 4, 5), make(6), make(6)
+    w, b = (w, b) if affine else (None, None)
+    places = (-3, -2, -1), (2, 3, 1, 1), (2, 3, 4, 5)  # two groups of three channels
+    needs = (True, affine, affine)
+    results = []
+    for size in (1, 1 << 60):
+        monkeypatch.setattr(norm_kernels, "LARGE", size)
+        y, mean, variance = norm_kernels.norm_kernel(x, w, b, *places, 1e-5)
+        back = norm_kernels.norm_gradient_kernel(g, x, w, mean, variance, *places, 1e-5, needs)
+        results.append([v for v in (y, mean, variance, *back) if v is not None])
+    close(*results, x.dtype)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_cross_entropy(make, size):
     x, scale = make(*size) * 3, make(size[0])
