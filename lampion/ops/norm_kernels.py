@@ -170,8 +170,12 @@ def weight_gradients(
     plan: Layout, g: ndarray, n: ndarray | None, needs: tuple
 ) -> tuple[ndarray | None, ndarray | None]:
     """Those of weight and bias, each summed over all that share them; n is the normalised x."""
-    gw = np.einsum(plan.over_summed[0], g, n).reshape(-1) if needs[1] else None
-    return gw, np.add.reduce(g, plan.summed).reshape(-1) if needs[2] else None
+    gw = gb = None
+    if needs[1] and n is not None:
+        gw = np.einsum(plan.over_summed[0], g, n).reshape(-1)
+    if needs[2]:
+        gb = np.add.reduce(g, plan.summed).reshape(-1)
+    return gw, gb
 
 
 def fixed_norm_kernel(
