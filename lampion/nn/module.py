@@ -44,7 +44,7 @@ class Module(Tree, Hooked, Stateful):
 
     training: bool
     dump_patches = False
-    _compiled_call_impl: Callable[..., Any] | None = None  # set by `compile`
+    _compiled_call_impl: Callable[..., Any] | None  # set by `compile`
     call_super_init = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -372,6 +372,7 @@ def fresh_state() -> dict[str, Any]:
         "_backward_pre_hooks": OrderedDict(),
         "_backward_hooks": OrderedDict(),
         "_is_full_backward_hook": None,
+        "_compiled_call_impl": None,
         "_forward_hooks": OrderedDict(),
         "_forward_hooks_with_kwargs": OrderedDict(),
         "_forward_hooks_always_called": OrderedDict(),
