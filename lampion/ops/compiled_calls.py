@@ -120,7 +120,10 @@ CONVERSIONS = {
 CREATED = {
     name: [("torch", name)]
     for name in ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like",
-                 "arange", "tensor", "rand", "randn")
+                 "arange", "tensor", "rand", "randn", "rand_like", "randn_like", "randint",
+                 "randperm")
+} | {name: [("Tensor", name)] for name in ("normal_", "uniform_")} | {
+    "dropout": [("functional", "dropout")],
 }  # fmt: skip
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED, "views": VIEWS,
@@ -133,6 +136,7 @@ REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that w
 
 def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
+    graph.KNOWN[2] = 0  # not again after many changes of mode
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
     installed = builtins.install(CALLS, RESULTS, publish)
     if installed:

@@ -129,7 +129,8 @@ def created_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a function that makes tensors."""
     if name in filled.FILLED:
         return Entry(name, tuple(filled.FILLED[name].split()), tuple(places))
-    return Entry(name, tuple("01234567"), tuple(places), create.context_of())
+    context = create.context_of(name)
+    return Entry(name, tuple(create.DRAWN[name].split()), tuple(places), context)
 
 
 def in_place_entry(name: str, places: Sequence[Place]) -> Entry:

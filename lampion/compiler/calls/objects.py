@@ -40,6 +40,7 @@ COMPILED_PLANS: dict[Any, int] = {}  # plan of a backward -> where its compiled 
 OBJECTS: dict[str, Any] = {
     "None": None, "True": True, "False": False, "zero": 0, "sixteen": 16,
     "int": int, "float": float, "slice": slice, "tuple": tuple, "list": list, "Size": Size,
+    "new_tuple": tuple.__new__,
     "ndarray": np.ndarray, "F32": F32, "F64": F64, "I64": np.dtype(np.int64),
     "BOOL": np.dtype(bool),
     "SCALARS32": SCALARS[F32], "SCALARS64": SCALARS[F64],

@@ -186,50 +186,69 @@ def write_sized(module: Module) -> None:
 
 
 def write_part(module: Module) -> None:
-    """`part(x, items, count)`: the view of an array at ints and slices without a step."""
-    s = begin(module, "part", "ptr", x="ptr", items="ptr", count="i64")
-    f = s.f
-    x, count = f["x"], f["count"]
+    """`part(x, items, count, spare)`: the view of an array at ints, slices, None, and an ellipsis
+    that stands for `spare` dimensions.
+    """
+    s = begin(module, "part", "ptr", x="ptr", items="ptr", count="i64", spare="i64")
+    f, x = s.f, s.f["x"]
     rank = f.convert("sext", s.rank(x), "i64")
-    s.require(s.both(count <= rank, rank <= MOST_DIMS))
     have, step = s.sizes(x), s.steps(x)
     sizes, strides = f.buffer(8 * MOST_DIMS, 8), f.buffer(8 * MOST_DIMS, 8)
-    start, stop, stride = (f.buffer(8, 8) for _ in range(3))
-    left, offset = f.variable("i64", 0), f.variable("i64", 0)
+    left, offset, d = (f.variable("i64", 0) for _ in range(3))
 
-    def keep(size: Value, i: Value) -> None:
+    def keep(size: Value, stride: Value) -> None:
         f.store(size, sizes, left.get())
-        f.store(f.load("i64", step, i), strides, left.get())
+        f.store(stride, strides, left.get())
         left.set(left.get() + 1)
 
-    with f.loop(0, count) as i:
-        item, size = f.load("ptr", f["items"], i), f.load("i64", have, i)
-        integer = s.is_a(item, "int")
-        with f.when(integer):
-            given = s.integer(item)
-            at = f.select(given < 0, given + size, given)
-            s.require(s.both(at >= 0, at < size))
-            offset.set(offset.get() + at * f.load("i64", step, i))
-        with f.when(integer.equals(0)):
-            s.require(s.is_a(item, "slice"))
-            s.require(s.is_object(f.load("ptr", f.at(item, STEP)), "None"))
-            for place in (START, STOP):
-                end = f.load("ptr", f.at(item, place))
-                s.require(s.either(s.is_object(end, "None"), s.is_a(end, "int")))
-            s.require(f.call("i32", "PySlice_Unpack", item, start, stop, stride) >= 0)
-            one = s.number(1)
-            length = f.call("i64", "PySlice_AdjustIndices", size, start, stop, one)
-            offset.set(offset.get() + f.load("i64", start) * f.load("i64", step, i))
-            keep(length, i)
-    with f.loop(count, rank) as i:
-        keep(f.load("i64", have, i), i)
+    def keep_all(count: Value) -> None:
+        with f.loop(0, count) as _:
+            keep(f.load("i64", have, d.get()), f.load("i64", step, d.get()))
+            d.set(d.get() + 1)
+
+    with f.loop(0, f["count"]) as i:
+        item = f.load("ptr", f["items"], i)
+        with f.when(s.is_object(item, "None")):
+            keep(s.number(1), s.number(0))
+        with f.when(s.is_object(item, "Ellipsis")):
+            keep_all(f["spare"])
+        integer, sliced = s.is_a(item, "int"), s.is_a(item, "slice")
+        with f.when(s.either(integer, sliced)):
+            size, stride = f.load("i64", have, d.get()), f.load("i64", step, d.get())
+            d.set(d.get() + 1)
+            with f.when(integer):
+                given = s.integer(item)
+                at = f.select(given < 0, given + size, given)
+                s.require(s.both(at >= 0, at < size))
+                offset.set(offset.get() + at * stride)
+            with f.when(sliced):
+                start, length, by = slice_of(s, item, size)
+                offset.set(offset.get() + start * stride)
+                keep(length, stride * by)
+    keep_all(rank - d.get())
     memory = f.at(s.memory(x), offset.get())
     f.ret(new_view(s, x, f.convert("trunc", left.get(), "i32"), sizes, strides, memory))
     s.end()
 
 
+def slice_of(s: Scope, item: Value, size: Value) -> tuple[Value, Value, Value]:
+    """Where a slice of ints begins, how many it names, and its step."""
+    f = s.f
+    start, stop, step = (f.buffer(8, 8) for _ in range(3))
+    for place in (START, STOP, STEP):
+        end = f.load("ptr", f.at(item, place))
+        s.require(s.either(s.is_object(end, "None"), s.is_a(end, "int")))
+    s.require(f.call("i32", "PySlice_Unpack", item, start, stop, step) >= 0)
+    by = f.load("i64", step)
+    s.require(by > 0)
+    length = f.call("i64", "PySlice_AdjustIndices", size, start, stop, by)
+    return f.load("i64", start), length, by
+
+
 def write_item(module: Module) -> None:
-    """`item(context, (self, index))`: brackets with an int, a slice, or a tuple of them."""
+    """`item(context, (self, index))`: brackets with an int or a slice, or a tuple of them, of None
+    and an ellipsis.
+    """
     s = begin_core(module, "item")
     f, input, index = s.f, s.needed(0), s.needed(1)
     x, mode = s.array(input), s.mode()
@@ -241,17 +260,32 @@ def write_item(module: Module) -> None:
     with f.when(several):
         items.set(f.at(index, ITEMS))
         count.set(f.load("i64", index, SIZE >> 3))
-    made = f.call("ptr", "part", x, items.get(), count.get())
+    named, dots, stepped = (f.variable("i64", 0) for _ in range(3))
+    with f.loop(0, count.get()) as i:
+        item = f.load("ptr", items.get(), i)
+        whole, sliced = s.is_a(item, "int"), s.is_a(item, "slice")
+        named.set(named.get() + f.convert("zext", s.either(whole, sliced), "i64"))
+        ellipsis, new = (s.is_object(item, name) for name in ("Ellipsis", "None"))
+        s.require(s.either(s.either(whole, sliced), s.both(several, s.either(ellipsis, new))))
+        dots.set(dots.get() + f.convert("zext", ellipsis, "i64"))
+        with f.when(sliced):
+            plain = s.is_object(f.load("ptr", f.at(item, STEP)), "None")
+            stepped.set(f.select(plain, stepped.get(), 1))
+    spare = f.convert("sext", s.rank(x), "i64") - named.get()
+    s.require(s.both(spare >= 0, dots.get() + stepped.get() <= 1))
+    s.require(count.get() + spare <= MOST_DIMS)
+    made = f.call("ptr", "part", x, items.get(), count.get(), spare)
     s.require(made.differs(s.null()))
-    given = f.variable("ptr", index)
-    s.hold(index)
-    with f.when(several):  # the tuple with an ellipsis at its end
-        s.drop(index)
-        longer = f.call("ptr", "PyTuple_New", count.get() + 1)
-        with f.loop(0, count.get()) as i:
-            f.store(s.hold(f.load("ptr", items.get(), i)), longer, i + (ITEMS >> 3))
-        f.store(s.hold(s.object("Ellipsis")), longer, count.get() + (ITEMS >> 3))
-        given.set(longer)
+    given, longer = f.variable("ptr", index), s.both(several, dots.get().equals(0))
+    longer = s.either(longer, stepped.get().differs(0))
+    with f.when(longer):  # a tuple with an ellipsis at its end
+        end = count.get()
+        given.set(f.call("ptr", "PyTuple_New", end + 1))
+        with f.loop(0, end) as i:
+            f.store(s.hold(f.load("ptr", items.get(), i)), given.get(), i + (ITEMS >> 3))
+        f.store(s.hold(s.object("Ellipsis")), given.get(), end + (ITEMS >> 3))
+    with f.when(longer.equals(0)):
+        s.hold(index)
     params = f.call("ptr", "one_item", s.object("index"), given.get())
     f.ret(f.call("ptr", "finish_view", f["context"], mode, input, made, params))
     s.end()
