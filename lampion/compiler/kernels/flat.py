@@ -21,6 +21,7 @@ from ..calls.recording import write_count_elements
 from ..native import pool, runtime, stages
 from ..native.emit import Module, Value, Variable
 from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
+from ..native.launch import prepare_memory
 from .elementwise import Plan, execute, plan_for
 from .items import MOST_TILES, TILE
 
@@ -189,6 +190,7 @@ def run_tiles(s: Scope, function: Value, job: Value, tiles: Value, out: Value) -
 @cache
 def native() -> runtime.Native:
     """The loaded code."""
+    prepare_memory()
     module = Module()
     write_count_elements(module)
     write_agree(module)

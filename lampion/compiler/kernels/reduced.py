@@ -21,6 +21,7 @@ from ..ir.node import Node, constant, loop, reduce, store
 from ..native import pool, runtime, stages
 from ..native.emit import Module, Value
 from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
+from ..native.launch import prepare_memory
 from .flat import ALONE, cut, run_tiles
 from .items import MOST_TILES, TILE, Kernel, Loops, chunk_of
 from .rowwise import TYPES, Row, by_rows
@@ -262,6 +263,7 @@ def divide(s: Scope, y: Value, kind: Value, n: Value, count: Value) -> None:
 @cache
 def native() -> runtime.Native:
     """The loaded code."""
+    prepare_memory()
     module = Module()
     write_count_elements(module)
     write_entry(module)

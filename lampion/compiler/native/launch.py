@@ -1,5 +1,5 @@
-"""Runs one compiled function over tiles, on arrays, from Python. Imports stages, entry and earlier
-files.
+"""Runs one compiled function over tiles, on arrays, from Python. Imports stages, alignment and
+earlier files.
 
 The function is `f(job, tile, workspace)`, a stage of its own. The job is what it reads: eight bytes
 for each array's address, then numbers. A single tile gets no workspace.
@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from . import entry, pool, runtime, stages
+from . import alignment, entry, pool, runtime, stages
 from .emit import Module, Value
 
 MOST = 4096  # bytes of a job
@@ -65,11 +65,18 @@ def keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, 256 << 20)
 
 
+@cache
+def prepare_memory() -> None:
+    """What makes arrays cheaper to allocate and to work on, once a process."""
+    keep_freed_memory()
+    alignment.align_arrays()
+
+
 class Launcher:
     """The compiled code of this file, and its entry."""
 
     def __init__(self) -> None:
-        keep_freed_memory()
+        prepare_memory()
         module = Module()
         write_entry(module)
         code = runtime.load(module.text())
