@@ -40,9 +40,9 @@ def default(f: Function, name: str) -> tuple[Value, Value]:
 
 
 def write_allocator(module: Module) -> None:
-    """Writes `take(context, size)`, `zeros(context, count, size)`, `again(context, block, size)` and
-    `give(context, block, size)`. All blocks are the C library's: any may be reallocated and freed
-    as another.
+    """Writes NumPy's four functions: `take(context, size)`, `zeros(context, count, size)`,
+    `again(context, block, size)`, `give(context, block, size)`. All blocks are the C library's: any
+    may be reallocated and freed as another.
     """
     f = module.function("take", "ptr", context="ptr", size="i64")
     with f.when(f["size"] >= LARGE):
