@@ -15,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from ...core.dispatch import edge
-from ...core.graph import FREED, STATE, Node, Slot
+from ...core.graph import FREED, STATE, Node, Slot, modified
 from ...core.memory import Storage, root_array, tick
 from ...core.tensor import Tensor, wrap
 from ..native.stages import CheckFailed
@@ -128,8 +128,10 @@ class Program:
             outputs[i] = laid_out(outputs[i], value)
         node = None
         if self.backward is not None:
-            inputs = [self.array_of(captured.sources[i], leaves) for i in self.backward.inputs]
-            node = self.backward.node(leaves, inputs, outputs)
+            sources = [captured.sources[i] for i in self.backward.inputs]
+            inputs = [self.array_of(source, leaves) for source in sources]
+            shown = [leaves[s.place] if s.kind == "argument" else s.tensor for s in sources]
+            node = self.backward.node(leaves, inputs, outputs, shown)
         results = captured.results
         found = {
             i: self.result(r, leaves, outputs, node)
@@ -223,7 +225,9 @@ def detached(t: Tensor) -> Tensor:
 
 
 class Compiled(Node):
-    """The node behind the results of a compiled forward."""
+    """The node behind the results of a compiled forward. `saved` are the arrays that the backward
+    needs, and the tensors that show some of them.
+    """
 
     params: dict = {}
 
@@ -250,7 +254,12 @@ class Compiled(Node):
                 "[compile] a compiled function can't be differentiated twice; call the function "
                 "itself, or compile the whole step"
             )
-        return self.program.run(g, self.saved)
+        arrays, shown = self.saved
+        for t in shown:
+            storage = t._storage
+            if storage is not None and storage.written > self.seq:
+                raise RuntimeError(modified(self, t._data, storage))
+        return self.program.run(g, arrays)
 
 
 def spent_node(value: Value) -> Node:
@@ -269,20 +278,25 @@ class BackwardProgram:
         self.inputs = [i for kind, i in backward.saved if kind == "input"]
         self.constants = [i.data for i in backward.graph.inputs if i.data is not None]
 
-    def node(self, leaves: Sequence[Tensor], inputs: list[ndarray], outputs: list[ndarray]) -> Node:
+    def node(
+        self,
+        leaves: Sequence[Tensor],
+        inputs: list[ndarray],
+        outputs: list[ndarray],
+        shown: list[Tensor | None],
+    ) -> Node:
         """The node for one call: holds what the backward needs, of the program's inputs those
-        whose numbers are `self.inputs`.
+        whose numbers are `self.inputs`, which the tensors in `shown` show.
         """
         backward = self.backward
         node = Compiled(self, len(backward.roots))
         node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
         given = iter(inputs)
-        node.saved = tuple(
-            [outputs[i] if kind == "output" else next(given) for kind, i in backward.saved]
-        )
+        arrays = [outputs[i] if kind == "output" else next(given) for kind, i in backward.saved]
+        node.saved = arrays, [t for t in shown if t is not None]
         return node
 
-    def run(self, cotangents: list, saved: tuple) -> list[Tensor | None]:
+    def run(self, cotangents: list, saved: list[ndarray]) -> list[Tensor | None]:
         """Gradients for the edges."""
         roots = self.backward.roots
         given = [

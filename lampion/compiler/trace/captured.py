@@ -274,9 +274,9 @@ def trace_backward(
 
 
 def walk_tape(roots: list[Tensor], cotangents: list[Tensor], wanted: dict) -> None:
-    """Runs the backward without accumulating; the tape stays as it is."""
+    """Runs the backward without accumulating, up to the wanted edges; the tape stays as it is."""
     with STATE.set(grad=False):
-        reach = autograd.nodes_leading_to(roots, wanted)
+        reach = {n for n in autograd.nodes_leading_to(roots, wanted) if id(n) not in wanted}
         try:
             autograd.walk(roots, cotangents, True, wanted, reach)
         except RuntimeError as error:
