@@ -74,7 +74,7 @@ IN_PLACE: dict[str, list[tuple[str, str]]] = {
 REDUCED: dict[str, list[tuple[str, str]]] = {
     name: both(name)
     for name in ("sum", "mean", "prod", "any", "all", "amax", "amin", "argmax", "argmin",
-                 "max", "min")
+                 "max", "min", "var", "std")
 }  # fmt: skip
 VIEWS: dict[str, list[tuple[str, str]]] = {
     name: both(name)
@@ -83,6 +83,7 @@ VIEWS: dict[str, list[tuple[str, str]]] = {
 } | {"expand": [("Tensor", "expand")]}  # fmt: skip
 CHOICES: dict[str, list[tuple[str, str]]] = {
     "clamp": both("clamp"),
+    "clamp_": [("Tensor", "clamp_")],
     "masked_fill": both("masked_fill"),
     "where": [("torch", "where")],
 } | {name: [("functional", name)] for name in ("leaky_relu", "elu", "softplus")}

@@ -6,7 +6,6 @@ their own, few passes over the array, and differentiable again.
 
 from __future__ import annotations
 
-import operator
 import warnings
 from typing import Any
 
@@ -164,7 +163,7 @@ def run(op: Op, input: Tensor, dim: int, dtype: Any) -> Tensor:
     """The operator along a checked `dim`, in `dtype` if one is given."""
     if dtype is not None:
         input = input.to(dtype_argument(dtype))
-    return apply(op, input, dim=normalize_dim(operator.index(dim), input._data.ndim))
+    return apply(op, input, dim=normalize_dim(dim, input._data.ndim))
 
 
 @public(spaces=("torch", "special"), out=True)

@@ -232,7 +232,7 @@ def test_sizes(place, sizes):
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_softmax(name):
     for kind in NAMES:
-        for dim in (-1, 0, 1, 5, None, 1.0):
+        for dim in (-1, 0, 1, 5, None, "a"):
             check((F, name), lambda: (tensors()[kind], dim))
     check((F, name), lambda: (tensors()["matrix grad"],), dim=-1, dtype=torch.float64)
 
@@ -481,6 +481,7 @@ IN_PLACE = {
     "div_": [(2,), ("other",), ("whole",)],
     "fill_": [(2.0,), (2,), ("number",), (math.nan,), (None,)],
     "zero_": [()],
+    "clamp_": [(0.5,), (0,), (-1.0,), (math.nan,), (None,), ("other",), ("x",)],
     "copy_": [("other",), ("double",), ("row",), ("strided",), (1.0,), ("matrix grad",), ("wide",)],
 }
 

@@ -35,6 +35,7 @@ def same_results(found, wanted, ours, theirs):
     same_result(found, wanted, ours, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
 @pytest.mark.parametrize("name", compiled_calls.REDUCED)
 def test_reductions(name):
     dims = [(), (0,), (1,), (-1,), (-2,), (2,), (5,), (None,), ((0,),), ((0, 1),), (1.0,), (True,)]
@@ -56,6 +57,20 @@ def test_other_arguments(name):
             same_results(*both(place, lambda kind=kind: (tensors()[kind],), **options))
     for wrong in ((), (3,), (None,)):
         same_results(*both(("torch", name), lambda wrong=wrong: wrong))
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("name", ["var", "std"])
+def test_spreads(name):
+    for kind in NAMES:
+        for given in ((1,), (None,), (0, False), (1, True, True), (False,), (-1, None, True)):
+            place = ("Tensor", name)
+            same_results(*both(place, lambda: (tensors()[kind], *given)))
+        for correction in (0, 1, 2, 4, 0.5, None, True):
+            place = ("torch", name)
+            options = {"dim": -1, "correction": correction}
+            same_results(*both(place, lambda kind=kind: (tensors()[kind],), **options))
+        same_results(*both(place, lambda kind=kind: (tensors()[kind],), unbiased=False))
 
 
 def test_extremes_of_pairs():

@@ -182,7 +182,8 @@ def test_inplace_argument(name):
     x = torch.tensor([-2.0, 0.5, 3.0])
     expected = function(x).tolist()
     assert function(x, inplace=True) is x
-    assert x.tolist() == expected
+    # compiled calls of few elements, which are out of place, may round the last bit otherwise
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-6)
 
 
 def test_inplace_relu_in_a_graph():

@@ -104,8 +104,12 @@ PAIRS: dict[str, Any] = {}  # name -> what a reduction's two results are made in
 
 def reduction_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a reduction; of `max` and `min`, with what they return along a dimension."""
+    if name in reductions.SPREADS:
+        context: Any = reductions.spread_of(name)
+        fill = partial(reductions.fill_spread, name=name, context=context)
+        return Entry("spread", tuple(reductions.SPREAD.split()), tuple(places), context, fill)
     if name not in PAIRS:
-        context: Any = reductions.context_of(name)
+        context = reductions.context_of(name)
         fill = partial(reductions.fill_context, name=name, context=context)
         return Entry("reduce", ("input", "dim", "keepdim"), tuple(places), context, fill)
     context = reductions.selection_of(name, PAIRS[name])

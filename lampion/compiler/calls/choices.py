@@ -15,7 +15,8 @@ from ...core.op import OPS
 from ..native.emit import Module, Value
 from ..native.runtime import Native
 from .described import MOST_PARAMETERS, Described, completed, described
-from .formulas import evaluated
+from .formulas import evaluated, function_of
+from .inplace import target, written
 from .loops import FLOAT_TYPES
 from .objects import SMALL, Scope, begin_core
 
@@ -179,6 +180,17 @@ def for_types(s: Scope, kind: Value, write: Any) -> None:
             write(type)
 
 
+def limit(
+    s: Scope, type: str, arrays: tuple[Value, Value], n: Value, least: Value, most: Value
+) -> None:
+    """The second array of the first one: n numbers moved between two."""
+    f, (x, y) = s.f, arrays
+    first, last = in_type(s, least, type), in_type(s, most, type)
+    with f.loop(0, n) as i:
+        value = function_of(f, "maximum", [f.load(type, s.memory(x), i), first], type)
+        f.store(function_of(f, "minimum", [value, last], type), s.memory(y), i)
+
+
 def write_clamp(module: Module) -> None:
     """`clamp(context, (input, min, max))` with numbers."""
     s = begin_core(module, "clamp")
@@ -189,17 +201,21 @@ def write_clamp(module: Module) -> None:
     none = s.both(low.equals(s.null()), high.equals(s.null()))
     s.require(none.equals(0))
     y = s.new_array(kind, s.rank(x), s.sizes(x))
-
-    def limit(type: str) -> None:
-        first, last = in_type(s, least, type), in_type(s, most, type)
-        with f.loop(0, n) as i:
-            value = f.load(type, s.memory(x), i)
-            value = f.select(value < first, first, value)
-            f.store(f.select(value > last, last, value), s.memory(y), i)
-
-    for_types(s, kind, limit)
+    for_types(s, kind, lambda type: limit(s, type, (x, y), n, least, most))
     f.ret(completed(s, mode, y, [input, low, high]))
     s.end()
+
+
+def write_clamp_in_place(module: Module) -> None:
+    """`clamp_(context, (self, min, max))` with numbers."""
+    s = begin_core(module, "clamp_")
+    tensor = s.needed(0)
+    x, kind, _ = target(s, tensor)
+    low, least = bound(s, 1, kind, -math.inf)
+    high, most = bound(s, 2, kind, math.inf)
+    s.require(s.both(low.equals(s.null()), high.equals(s.null())).equals(0))
+    for_types(s, kind, lambda type: limit(s, type, (x, x), s.count(x), least, most))
+    written(s, tensor, s.object("clamp_"))
 
 
 def truths(s: Scope, tensor: Value) -> Value:
@@ -274,10 +290,18 @@ def write_where(module: Module) -> None:
     s.end()
 
 
-SHARED = (write_formulas, write_parametric, write_clamp, write_masked_fill, write_where)
+SHARED = (
+    write_formulas,
+    write_parametric,
+    write_clamp,
+    write_clamp_in_place,
+    write_masked_fill,
+    write_where,
+)
 # Name of a core -> (the operator's record, the parameters of the function).
 CHOICES = {
     "clamp": ("clamp", "input min max"),
+    "clamp_": ("clamp", "self min max"),
     "masked_fill": ("masked_fill", "input mask value"),
     "where": ("where", "condition input other"),
 }

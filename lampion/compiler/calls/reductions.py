@@ -16,7 +16,7 @@ import numpy as np
 
 from ...core.graph import DIRECT, GENERAL, SavedOutput
 from ...core.op import OPS
-from ..native.emit import Function, Module, Value
+from ..native.emit import Function, Module, Value, suffix_of
 from ..native.runtime import Native
 from .described import Described, completed, described
 from .objects import MOST_DIMS, SMALL, Scope, begin, begin_core
@@ -47,6 +47,12 @@ class Selection(ctypes.Structure):
         ("whole", Context),
         ("returns", ctypes.py_object),
     ]
+
+
+class Spread(ctypes.Structure):
+    """A variance or its root: with the number of elements, and with one less."""
+
+    _fields_ = [("described", Described), ("plain", Loops), ("corrected", Loops)]
 
 
 LOOPS = Context.loops.offset
@@ -106,6 +112,18 @@ def decided(f: Function, row: Value, n: Value, step: Value, type: str, word: str
     return found.get()
 
 
+def spread(
+    f: Function, row: Value, n: Value, step: Value, type: str, correction: int, root: bool
+) -> Value:
+    """The squared deviations of n numbers by n - correction, or the root of that."""
+    mean, squares = added(f, row, n, step, type, mean=True), f.variable(type, 0)
+    with f.loop(0, n) as k:
+        away = f.load(type, row, k * step) - mean
+        squares.set(f.fused(away, away, squares.get()))
+    found = squares.get() / f.convert("sitofp", n - correction, type)
+    return f.call(type, f"llvm.sqrt.{suffix_of(type)}", found) if root else found
+
+
 class Reduction(NamedTuple):
     """How a reduction brings n numbers to one, and from which type to which."""
 
@@ -144,6 +162,14 @@ def write_loops(module: Module) -> None:
             f.ret()
 
 
+SPREAD = "input dim unbiased keepdim correction"  # the parameters of `var` and `std`
+SPREADS = {"var": False, "std": True}  # whether a root is drawn
+for name, root in SPREADS.items():
+    for correction in range(2):
+        write = partial(spread, correction=correction, root=root)
+        REDUCTIONS[f"{name}_less_{correction}"] = Reduction(write, FLOATS)
+
+
 # -- contexts --------------------------------------------------------------------------------------
 
 
@@ -177,6 +203,16 @@ def fill_selection(code: Native, *, name: str, context: Selection) -> None:
     """Tells a context where the loops are."""
     context.values, context.places = loops_of(code, f"a{name}"), loops_of(code, f"arg{name}")
     fill_context(code, name=f"a{name}", context=context.whole)
+
+
+def spread_of(name: str) -> Spread:
+    """The context of `var` or `std`."""
+    return Spread(described(OPS[name], ("dim", "keepdim", "correction")))
+
+
+def fill_spread(code: Native, *, name: str, context: Spread) -> None:
+    """Tells a context where the loops are."""
+    context.plain, context.corrected = (loops_of(code, f"{name}_less_{i}") for i in range(2))
 
 
 # -- cores -----------------------------------------------------------------------------------------
@@ -213,7 +249,7 @@ def write_reduced(module: Module) -> None:
     s.end()
 
 
-def asked(s: Scope) -> tuple[Value, Value, Value, Value]:
+def asked(s: Scope, keep_at: int = 2) -> tuple[Value, Value, Value, Value]:
     """The array of a small tensor that lies row by row, the mode, the dimension (-1: all), and
     whether to keep it.
     """
@@ -222,8 +258,9 @@ def asked(s: Scope) -> tuple[Value, Value, Value, Value]:
     n, mode, rank = s.count(x), s.mode(), f.convert("sext", s.rank(x), "i64")
     s.require(s.both(s.both(n > 0, n <= SMALL), mode.differs(GENERAL)))
     s.require(rank <= MOST_DIMS)
-    keep, dim, given = s.is_object(s.given(2), "True"), f.variable("i64", -1), s.given(1)
-    no = s.either(s.given(2).equals(s.null()), s.is_object(s.given(2), "False"))
+    flag, dim, given = s.given(keep_at), f.variable("i64", -1), s.given(1)
+    keep = s.is_object(flag, "True")
+    no = s.either(flag.equals(s.null()), s.is_object(flag, "False"))
     s.require(s.either(keep, no))
     missing = s.is_missing(given)
     s.require(s.both(missing, keep).equals(0))
@@ -253,6 +290,38 @@ def write_reduce(module: Module) -> None:
     s.require(y.differs(s.null()))
     f.ret(completed(s, mode, y, [s.needed(0)], values_of(s, dim, keep)))
     s.end()
+
+
+def write_spread(module: Module) -> None:
+    """`spread(context, (input, dim, unbiased, keepdim, correction))`: `var` and `std`."""
+    s = begin_core(module, "spread")
+    f, less = s.f, correction_asked(s)
+    x, mode, dim, keep = asked(s, keep_at=3)
+    n = f.variable("i64", s.count(x))
+    with f.when(dim >= 0):
+        n.set(f.load("i64", s.sizes(x), dim))
+    s.require(n.get() > less)
+    loops = [f.at(f["context"], at.offset) for at in (Spread.corrected, Spread.plain)]
+    chosen = f.select(less.equals(1), *loops)
+    y = f.call("ptr", "reduced", chosen, x, dim, keep)
+    s.require(y.differs(s.null()))
+    number = f.call("ptr", "PyLong_FromSsize_t", less)
+    f.ret(completed(s, mode, y, [s.given(0)], [*values_of(s, dim, keep), number]))
+    s.end()
+
+
+def correction_asked(s: Scope) -> Value:
+    """The correction that `unbiased` or `correction` ask for: 0 or 1."""
+    f, unbiased, given = s.f, s.given(2), s.given(4)
+    found = f.variable("i64", 1)
+    with f.when(s.is_missing(unbiased).equals(0)):
+        no = s.is_object(unbiased, "False")
+        s.require(s.both(s.either(no, s.is_object(unbiased, "True")), s.is_missing(given)))
+        found.set(f.select(no, s.number(0), 1))
+    with f.when(s.is_missing(given).equals(0)):
+        found.set(s.integer(given))
+        s.require(s.both(found.get() >= 0, found.get() <= 1))
+    return found.get()
 
 
 def write_select(module: Module) -> None:
@@ -301,4 +370,4 @@ def write_keep_place(module: Module) -> None:
     s.end()
 
 
-SHARED = (write_loops, write_reduced, write_reduce, write_keep_place, write_select)
+SHARED = (write_loops, write_reduced, write_reduce, write_spread, write_keep_place, write_select)
