@@ -25,6 +25,7 @@ from ..trace.graph import Graph, Value, contiguous_strides
 from ..trace.guards import Guards, Hooks
 from ..trace.structure import unflatten
 from ..trace.tracer import Source
+from .again import Again
 
 Build = Callable[[Graph], Executable]
 
@@ -60,7 +61,7 @@ class Program:
         }
         self.backward = None
         if captured.backward is not None:
-            self.backward = BackwardProgram(captured.backward, build)
+            self.backward = BackwardProgram(captured, captured.backward, build)
 
     def fits(self, leaves: Sequence[Tensor]) -> bool:
         """Whether everything that the trace took for granted is so."""
@@ -128,10 +129,8 @@ class Program:
             outputs[i] = laid_out(outputs[i], value)
         node = None
         if self.backward is not None:
-            sources = [captured.sources[i] for i in self.backward.inputs]
-            inputs = [self.array_of(source, leaves) for source in sources]
-            shown = [leaves[s.place] if s.kind == "argument" else s.tensor for s in sources]
-            node = self.backward.node(leaves, inputs, outputs, shown)
+            inputs = [self.array_of(source, leaves) for source in self.backward.sources]
+            node = self.backward.node(leaves, inputs, outputs)
         results = captured.results
         found = {
             i: self.result(r, leaves, outputs, node)
@@ -226,7 +225,7 @@ def detached(t: Tensor) -> Tensor:
 
 class Compiled(Node):
     """The node behind the results of a compiled forward. `saved` are the arrays that the backward
-    needs, and the tensors that show some of them.
+    needs, and the arguments.
     """
 
     params: dict = {}
@@ -249,17 +248,15 @@ class Compiled(Node):
         """One gradient (or None) for each edge."""
         if self.saved is None or self.program is None:
             raise RuntimeError(FREED)
+        arrays, leaves = self.saved
+        program = self.program
+        for source in program.again.sources if STATE.grad else program.sources:
+            t = leaves[source.place] if source.kind == "argument" else source.tensor
+            if t is not None and t._storage is not None and t._storage.written > self.seq:
+                raise RuntimeError(modified(self, t._data, t._storage))
         if STATE.grad:
-            raise RuntimeError(
-                "[compile] a compiled function can't be differentiated twice; call the function "
-                "itself, or compile the whole step"
-            )
-        arrays, shown = self.saved
-        for t in shown:
-            storage = t._storage
-            if storage is not None and storage.written > self.seq:
-                raise RuntimeError(modified(self, t._data, storage))
-        return self.program.run(g, arrays)
+            return program.again.gradients(g, leaves, self.edges)
+        return program.run(g, arrays)
 
 
 def spent_node(value: Value) -> Node:
@@ -272,28 +269,22 @@ def spent_node(value: Value) -> Node:
 class BackwardProgram:
     """The gradients of a program's results."""
 
-    def __init__(self, backward: Backward, build: Build) -> None:
-        self.backward = backward
+    def __init__(self, captured: Captured, backward: Backward, build: Build) -> None:
+        self.backward, self.again = backward, Again(captured)
         self.executable = build(backward.graph)
-        self.inputs = [i for kind, i in backward.saved if kind == "input"]
+        self.sources = [captured.sources[i] for kind, i in backward.saved if kind == "input"]
         self.constants = [i.data for i in backward.graph.inputs if i.data is not None]
 
-    def node(
-        self,
-        leaves: Sequence[Tensor],
-        inputs: list[ndarray],
-        outputs: list[ndarray],
-        shown: list[Tensor | None],
-    ) -> Node:
+    def node(self, leaves: Sequence[Tensor], inputs: list[ndarray], outputs: list[ndarray]) -> Node:
         """The node for one call: holds what the backward needs, of the program's inputs those
-        whose numbers are `self.inputs`, which the tensors in `shown` show.
+        that come from `self.sources`.
         """
         backward = self.backward
         node = Compiled(self, len(backward.roots))
         node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
         given = iter(inputs)
         arrays = [outputs[i] if kind == "output" else next(given) for kind, i in backward.saved]
-        node.saved = arrays, [t for t in shown if t is not None]
+        node.saved = arrays, leaves
         return node
 
     def run(self, cotangents: list, saved: list[ndarray]) -> list[Tensor | None]:

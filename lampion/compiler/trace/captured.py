@@ -63,6 +63,7 @@ class Backward(NamedTuple):
     roots    for each cotangent, its shape and type
     saved    where each saved value comes from: ("output", number) or ("input", number)
     given    for each edge, the number of its output; None: no gradient flows there
+    detour   why the forward's steps do not show the history of its results, if so
     """
 
     graph: Graph
@@ -70,6 +71,7 @@ class Backward(NamedTuple):
     roots: tuple[tuple, ...]
     saved: tuple[tuple[str, int], ...]
     given: tuple[int | None, ...]
+    detour: str = ""
 
 
 class Captured(NamedTuple):
@@ -270,7 +272,7 @@ def trace_backward(
     graph.verify()
     shapes = tuple((t._data.shape, t._data.dtype) for t in roots)
     ends = tuple(outer_edge(tracer, e) for e in edges)
-    return Backward(graph, ends, shapes, (), places), saved
+    return Backward(graph, ends, shapes, (), places, tracer.detour), saved
 
 
 def walk_tape(roots: list[Tensor], cotangents: list[Tensor], wanted: dict) -> None:
@@ -297,6 +299,8 @@ def outer_edges(tracer: Tracer, roots: Iterable[Tensor]) -> list[Any]:
         seen.add(id(e))
         if isinstance(e, Node) and e.seq > tracer.began:
             stack.extend(e.edges)
+            if e.watched:
+                tracer.detour = "a hook sees a gradient inside"
         else:
             found[id(e)] = e
     return list(found.values())

@@ -82,13 +82,16 @@ class Input(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One operator run: an input is None where the record was given none."""
+    """One operator run: an input is None where the record was given none. Where bit i of `mask` is
+    not set, autograd saw nothing behind input i (-1: it saw what there is).
+    """
 
     op: Op
     inputs: tuple[Value | None, ...]
     params: dict[str, Any]
     outputs: tuple[Value, ...]
     line: str = ""  # "file:line" of the call that it came from
+    mask: int = -1
 
     def __str__(self) -> str:
         left = ", ".join(f"{v!r}: {v.type_text()}" for v in self.outputs)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from ...config import flags
+from ...core.dispatch import grad_mask
 from ...core.graph import STATE
 from ...core.inplace import SCATTER_VIEW
 from ...core.memory import Storage, root_array, tick
@@ -158,6 +159,7 @@ class Tracer:
         self.outside = {id(root): ref(root) for root in roots}
         self.grads: dict[int, Touched] = {}
         self.made: list[ref] = []
+        self.detour = ""  # why the steps do not show the history of results, if so
         self.rewound = False  # whether the state of the random generator was set
         self.arguments: list[Tensor] = []
         self.identical: set[int] = set()  # arguments that were captured as well
@@ -347,7 +349,8 @@ class Tracer:
     def ran(self, op: Op, inputs: tuple, params: dict, outs: tuple) -> None:
         given = tuple([None if t is None else self.value_of(t) for t in inputs])
         values = tuple([self.value(Like.of(t._data)) for t in outs])
-        self.steps.append(Step(op, given, params, values, user_line()))
+        mask = grad_mask(inputs) if STATE.grad else 0
+        self.steps.append(Step(op, given, params, values, user_line(), mask))
         for t, value in zip(outs, values):
             self.made.append(ref(t))
             region = self.regions.find(t._data)
@@ -356,13 +359,19 @@ class Tracer:
                 continue
             if len(outs) == 1 and len(inputs) == 1:
                 region.learn(t._data, inputs[0]._data, op, params)
-            region.values[geometry(t._data)] = (value, region.epoch)
+            g = geometry(t._data)
+            same = region.values.get(g)
+            shows = op.view or op.name == "detach"  # another tensor on what is known, maybe
+            if not (shows and same is not None and same[1] == region.epoch):
+                region.values[g] = (value, region.epoch)
 
     def write(self, target: Tensor, result: Tensor) -> None:
         storage = target._storage
         if storage is not None:
             self.versions[storage] = storage.version
         value = self.value_of(result)
+        if target._requires_grad and not STATE.grad:
+            self.detour = "it writes under no_grad to a tensor that requires grad"
         data = target._data
         region = self.regions.find(data)
         if region is None:
@@ -381,7 +390,8 @@ class Tracer:
         base, order = region.base_value(), region.example.order
         whole = self.value(region.example)
         placed: dict[str, Any] = {"chain": region.chain(g), "order": order}
-        self.steps.append(Step(SCATTER_VIEW, (base, value), placed, (whole,), user_line()))
+        mask = -1 if STATE.grad else 0
+        self.steps.append(Step(SCATTER_VIEW, (base, value), placed, (whole,), user_line(), mask))
         region.replace(whole)
         region.values[g] = (value, region.epoch)
 
