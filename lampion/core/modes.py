@@ -93,8 +93,10 @@ class no_grad(Switch):
         made.__init__()  # type: ignore[misc]
         return made(function)
 
+    values = {"grad": False}
+
     def __init__(self, function: Callable | None = None) -> None:
-        super().__init__(grad=False)
+        self.entered = []
 
     def __enter__(self) -> Any:
         self.entered.append(STATE.grad)
@@ -106,7 +108,7 @@ class no_grad(Switch):
 
     def clone(self) -> Switch:
         made = object.__new__(type(self))
-        made.values, made.entered = self.values, []
+        made.entered = []
         return made
 
 
@@ -120,8 +122,7 @@ def switch_recording(grad: Any) -> None:
 class enable_grad(no_grad):
     """Records again inside `no_grad`."""
 
-    def __init__(self, function: Callable | None = None) -> None:
-        Switch.__init__(self, grad=True)
+    values = {"grad": True}
 
 
 class set_grad_enabled(Switch):

@@ -91,6 +91,8 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
     "item": [("Tensor", "__getitem__")],
+    "square": both("square"),
+    "power_of_two": [*both("pow"), ("Tensor", "__pow__")],
     "silu": [("functional", "silu")],
     "gelu": [("functional", "gelu")],
     "softmax": [("functional", "softmax")],

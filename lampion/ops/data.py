@@ -19,7 +19,7 @@ from ..core.tensor import Tensor, wrap
 from ..device import usable
 from ..errors import check
 from ..layout import copy_in_order, order_of
-from .lists import array_from_list, checked_array
+from .lists import SHARED_TYPES, array_from_list, checked_array
 from .rules import EXPORTS, dtype_argument as python_dtype
 
 # -- arrays ------------------------------------------------------------------------------------
@@ -47,6 +47,10 @@ def from_numpy(ndarray: ndarray) -> Tensor:
     >>> a
     array([1., 1.])
     """
+    if ndarray.__class__ is np.ndarray and ndarray.base is None:
+        dtype, flags = ndarray.dtype, ndarray.flags
+        if flags.c_contiguous and flags.writeable and SHARED_TYPES.get(dtype) is dtype:
+            return wrap(ndarray)
     check(
         isinstance(ndarray, np.ndarray),
         lambda: f"expected np.ndarray (got {type(ndarray).__name__})",

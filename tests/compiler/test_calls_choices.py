@@ -47,6 +47,15 @@ def test_comparisons(name):
                 same_results(*both(place, lambda: (tensors()[kind], number)))
 
 
+@pytest.mark.parametrize("place", [("torch", "pow"), ("Tensor", "__pow__")])
+def test_powers(place):
+    for kind in NAMES:
+        same_results(*both(("torch", "square"), lambda kind=kind: (tensors()[kind],)))
+        for exponent in (2, 2.0, 3, 0.5, -1, 0, "x", 1 << 70):
+            same_results(*both(place, lambda: (tensors()[kind], exponent)))
+        same_results(*both(place, lambda kind=kind: (tensors()[kind], tensors()["other"])))
+
+
 @pytest.mark.parametrize("place", [("torch", "clamp"), ("Tensor", "clamp")])
 def test_clamp(place):
     for kind in NAMES:

@@ -52,6 +52,8 @@ BINARY = ("binary", ("input", "other"))
 OTHERS: dict[str, tuple[str, str]] = {
     "sized": ("view", "self 0 1 2 3 4 5 6"),
     "item": ("index_view", "self index"),
+    "square": ("square", "input"),
+    "power_of_two": ("square", "input exponent"),
     "silu": ("silu", "input inplace"),
     "gelu": ("gelu", "input approximate"),
     "softmax": ("softmax", "input dim _stacklevel dtype"),
@@ -150,7 +152,9 @@ def other_entry(name: str, places: Sequence[Place]) -> Entry:
     op = OPS[operator]
     known = (("elementwise", elementwise), ("view", views))
     family: Any = dict(known).get(op.kind, fused)
-    core = "unary" if op.kind == "elementwise" else name.removesuffix("_in_type")
+    core = name.removesuffix("_in_type")
+    if op.kind == "elementwise" and name != "power_of_two":
+        core = "unary"
     return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
 
 
@@ -194,7 +198,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
     return module
 
 
-PRODUCTS = {
+PRODUCTS: dict[str, tuple[str, Callable[[], Any]]] = {
     "matmul": ("input other", lambda: products.context_of("mm", "matmul")),
     "bmm": ("input mat2", lambda: products.context_of("bmm", "bmm")),
     "linear": ("input weight bias", lambda: described.described(OPS["linear"])),

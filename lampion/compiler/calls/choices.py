@@ -121,8 +121,8 @@ def write_parametric(module: Module) -> None:
         s.require(s.either(given.equals(s.null()), s.is_object(given, "False")))
     count = f.load("i64", f.at(context, Described.size.offset))
     values, numbers = f.buffer(8 * MOST_PARAMETERS, 8), f.buffer(8 * MOST_PARAMETERS, 8)
-    for i in range(MOST_PARAMETERS):
-        f.store(s.number(0, "double"), numbers, i)
+    for slot in range(MOST_PARAMETERS):
+        f.store(s.number(0, "double"), numbers, slot)
     with f.loop(0, count) as i:
         place = f.load("i64", f.at(context, Parametric.places.offset), i)
         value = f.variable("ptr", s.null())

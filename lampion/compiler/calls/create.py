@@ -150,7 +150,7 @@ def draw_into(s: Scope, name: str, memory: Value, count: Value) -> None:
     if name == "randn":
         f.call("void", "blocks", memory, count, zero, one)
     else:
-        f.call("void", "uniforms", memory, count, s.number(2.0**-24, "float"), zero, zero, one)
+        f.call("void", "uniforms", memory, count, f.constant("float", 2.0**-24), zero, zero, one)
 
 
 # -- new tensors -----------------------------------------------------------------------------------

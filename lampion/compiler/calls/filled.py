@@ -165,8 +165,8 @@ def write_like(module: Module, name: str) -> None:
     s.require(s.both(s.contiguous(x), count <= SMALL))
     own = s.descriptor(x)
     known = Value(f, "i1", "false")
-    for kind in TYPES:
-        known = s.either(known, s.is_object(own, kind))
+    for type_name in TYPES:
+        known = s.either(known, s.is_object(own, type_name))
     s.require(known)
     kind, wanted = type_asked(s, 1, own), options(s, 2)
     check_grad(s, kind, wanted)

@@ -349,12 +349,12 @@ def write_select(module: Module) -> None:
     f.store(completed(s, mode, values, [s.given(0)], listed), pair)
     f.store(indices, pair, 1)
     returns = f.load("ptr", f.at(f["context"], Selection.returns.offset))
-    listed = s.tuple_of(*[f.load("ptr", pair, i) for i in range(2)])
+    results = s.tuple_of(*[f.load("ptr", pair, i) for i in range(2)])
     f.store(returns, pair)
-    f.store(listed, pair, 1)
+    f.store(results, pair, 1)
     new = s.object("new_tuple")  # what the class does in Python
     made = f.call("ptr", "PyObject_Vectorcall", new, pair, s.number(2), s.null())
-    s.drop(listed)
+    s.drop(results)
     f.ret(made)
     s.end()
 
