@@ -1,8 +1,8 @@
-"""Elementwise kernels as built-ins, for arrays that lie row by row and numbers. Imports items,
-elementwise and the objects of calls.
+"""Elementwise kernels as built-ins. Imports items, elementwise and the objects of calls.
 
 One machine code serves all formulas. It is bound to the address of a `Context`, which holds the
-kernels that are compiled so far; calls that none of them is made for go to `elementwise.run`.
+kernels that are compiled so far: those for arrays that lie row by row and numbers, and the plans of
+the last calls with other layouts. What neither is made for goes to `elementwise`, and is kept.
 """
 
 from __future__ import annotations
@@ -16,20 +16,58 @@ import numpy as np
 from numpy import ndarray
 
 from ..calls.elementwise import write_agree
-from ..calls.objects import ALIGNED, CONTIGUOUS, WRITEABLE, Scope, fill_objects
+from ..calls.objects import ALIGNED, CONTIGUOUS, WRITEABLE, Scope, begin, fill_objects
 from ..calls.recording import write_count_elements
 from ..native import pool, runtime, stages
-from ..native.emit import Module, Value, Variable
+from ..native.emit import Function, Module, Operand, Value, Variable
 from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
 from ..native.launch import prepare_memory
 from .elementwise import Plan, execute, plan_for
-from .items import MOST_TILES, TILE
+from .items import LINE, MOST_TILES, TILE, chunk_of
 
-MOST_ARRAYS, MOST_NUMBERS = 3, 4
+MOST_ARRAYS, MOST_NUMBERS, MOST_RANK = 3, 4, 6
+MOST_WORDS = 2 + 2 * (1 + MOST_ARRAYS)
+MOST_KNOWN = 8  # plans of a formula
 ALONE = 1 << 15  # elements up to which the calling thread does all of them
 WIDE, INTO = 1 << MOST_ARRAYS, 2 << MOST_ARRAYS  # bits of a kernel's number
 BOOL, F64 = np.dtype(bool), np.dtype(np.float64)
+JOB = 8 * (1 + MOST_ARRAYS + MOST_WORDS + MOST_NUMBERS + 2)  # bytes
+WIDEST = 8  # bytes of an element at most
+KINDS = {d: d for d in (BOOL, np.dtype(np.float32), F64)}  # the objects that arrays share
 FLOATS = {np.dtype(np.float32), F64}
+
+
+class Layout(ctypes.Structure):
+    """Where an array lies; `kind` is the address of its type."""
+
+    _fields_ = [
+        ("kind", ctypes.c_void_p),
+        ("rank", ctypes.c_int64),
+        ("sizes", ctypes.c_int64 * MOST_RANK),
+        ("steps", ctypes.c_int64 * MOST_RANK),
+    ]
+
+
+class Known(ctypes.Structure):
+    """The plan of a call with these operands.
+
+    words  how many numbers come after the addresses in the kernel's job, before the formula's
+    into   whether the result goes to the first operand
+    kind   the address of the type of operands that are no truth values
+    """
+
+    _fields_ = [
+        ("kernel", ctypes.c_void_p),
+        ("tiles", ctypes.c_int64),
+        ("items", ctypes.c_int64),
+        ("chunk", ctypes.c_int64),
+        ("words", ctypes.c_int64),
+        ("into", ctypes.c_int64),
+        ("kind", ctypes.c_void_p),
+        ("numbers", ctypes.c_int64 * MOST_WORDS),
+        ("result", Layout),
+        ("operands", Layout * MOST_ARRAYS),
+    ]
 
 
 class Context(ctypes.Structure):
@@ -39,6 +77,7 @@ class Context(ctypes.Structure):
     truth    whether the result is
     kernels  by which operands are arrays and not numbers (bits), plus WIDE for float64, plus INTO
              for results that go to the first operand's memory
+    next     the place of the next plan among those that are known
     """
 
     _fields_ = [
@@ -48,6 +87,8 @@ class Context(ctypes.Structure):
         ("truth", ctypes.c_int64),
         ("general", ctypes.py_object),
         ("kernels", ctypes.c_void_p * (2 * INTO)),
+        ("next", ctypes.c_int64),
+        ("known", Known * MOST_KNOWN),
     ]
 
 
@@ -56,9 +97,24 @@ class Context(ctypes.Structure):
 
 def write_entry(module: Module) -> None:
     """Writes `flat(*operands, *numbers[, out])` for CPython; see `entry`."""
-    s = Scope(module.function("flat", "ptr", self="ptr", args="ptr", count="i64"), "general")
+    s = Scope(module.function("flat", "ptr", self="ptr", args="ptr", count="i64"))
     f = s.f
     context = f.call("ptr", "PyLong_AsVoidPtr", f["self"])
+    for way in ("by_rows", "by_plan"):
+        found = f.call("ptr", way, context, f["args"], f["count"])
+        with f.when(found.differs(s.null())):
+            f.ret(found)
+        f.call("void", "PyErr_Clear")
+    general = f.load("ptr", f.at(context, Context.general.offset))
+    f.ret(f.call("ptr", "PyObject_Vectorcall", general, f["args"], f["count"], s.null()))
+
+
+def write_by_rows(module: Module) -> None:
+    """Writes `by_rows(context, args, count)`: arrays that lie row by row, of one shape, and
+    numbers.
+    """
+    s = begin(module, "by_rows", "ptr", context="ptr", args="ptr", count="i64")
+    f, context = s.f, s.f["context"]
     arrays, numbers, truths, truth = (f.load("i64", context, i) for i in range(4))
     given = arrays + numbers
     extra = f["count"] - given
@@ -76,7 +132,7 @@ def write_entry(module: Module) -> None:
         number.set(number.get() + INTO)
     function = f.load("ptr", f.at(context, Context.kernels.offset), number.get())
     s.require(function.differs(s.null()))
-    job = f.buffer(8 * (1 + MOST_ARRAYS + MOST_NUMBERS + 2), 8)
+    job = f.buffer(JOB, 8)
     first = f.convert("zext", into.equals(0), "i64")
     write_numbers(s, f.at(job, first + arrays, "i64"), arrays, numbers, wide)
     chunk, tiles = cut(s, n)
@@ -88,14 +144,137 @@ def write_entry(module: Module) -> None:
         result = f.select(truth.differs(0), s.object("BOOL"), kind)
         out.set(s.new_array(result, s.rank(like), s.sizes(like)))
         f.store(s.memory(out.get()), job)
-    with f.loop(0, arrays) as i:
-        f.store(s.memory(f.load("ptr", f["args"], i)), job, first + i)
+    write_addresses(s, job, first, arrays)
     run_tiles(s, function, job, tiles, out.get())
     f.ret(out.get())
-    f.lines.append("general:")
-    f.call("void", "PyErr_Clear")
-    general = f.load("ptr", f.at(context, Context.general.offset))
-    f.ret(f.call("ptr", "PyObject_Vectorcall", general, f["args"], f["count"], s.null()))
+    s.end()
+
+
+def write_addresses(s: Scope, job: Value, first: Value, arrays: Value) -> None:
+    """Stores the operands' addresses."""
+    f = s.f
+    with f.loop(0, arrays) as i:
+        f.store(s.memory(f.load("ptr", f["args"], i)), job, first + i)
+
+
+def word(f: Function, known: Value, name: str, index: Operand = 0) -> Value:
+    """A number of a `Known`."""
+    return f.load("i64", f.at(known, getattr(Known, name).offset), index)
+
+
+def write_lies_as(module: Module) -> None:
+    """Writes `lies_as(x, layout)`: whether an object is an array that lies so."""
+    f = module.function("lies_as", "i1", True, x="ptr", layout="ptr")
+    s, no = Scope(f), Value(f, "i1", "false")
+    x, layout = f["x"], f["layout"]
+    for wrong in (
+        s.type_of(x).differs(s.object("ndarray")),
+        s.descriptor(x).differs(f.load("ptr", layout)),
+        f.convert("sext", s.rank(x), "i64").differs(f.load("i64", layout, 1)),
+        (f.load("i32", f.at(x, FLAGS)) & ALIGNED).equals(0),
+    ):
+        with f.when(wrong):
+            f.ret(no)
+    with f.loop(0, f.load("i64", layout, 1)) as i:
+        for own, field in ((s.sizes(x), Layout.sizes), (s.steps(x), Layout.steps)):
+            with f.when(
+                f.load("i64", own, i).differs(f.load("i64", f.at(layout, field.offset), i))
+            ):
+                f.ret(no)
+    f.ret(Value(f, "i1", "true"))
+
+
+def write_find(module: Module) -> None:
+    """Writes `find(context, args, into)`: the plan for these operands, or null."""
+    s = begin(module, "find", "ptr", context="ptr", args="ptr", into="i64")
+    f, wrong = s.f, s.f.variable("i64", 0)
+    arrays = f.load("i64", f["context"])
+    with f.loop(0, MOST_KNOWN) as k:
+        known = f.at(f["context"], k * ctypes.sizeof(Known) + Context.known.offset)
+        used = s.both(
+            f.load("ptr", known).differs(s.null()), word(f, known, "into").equals(f["into"])
+        )
+        with f.when(used):
+            wrong.set(0)
+            with f.loop(0, arrays) as i:
+                layout = f.at(known, i * ctypes.sizeof(Layout) + Known.operands.offset)
+                alike = f.call("i1", "lies_as", f.load("ptr", f["args"], i), layout)
+                wrong.set(wrong.get() + f.convert("zext", alike.equals(0), "i64"))
+            with f.when(wrong.get().equals(0)):
+                f.ret(known)
+    f.ret(s.null())
+
+
+def write_by_plan(module: Module) -> None:
+    """Writes `by_plan(context, args, count)`: operands that lie as those of a call before."""
+    s = begin(module, "by_plan", "ptr", context="ptr", args="ptr", count="i64")
+    f, context = s.f, s.f["context"]
+    arrays, numbers = f.load("i64", context), f.load("i64", context, 1)
+    given = arrays + numbers
+    into = f["count"] - given
+    s.require((into & -2).equals(0))
+    known = f.call("ptr", "find", context, f["args"], into)
+    s.require(known.differs(s.null()))
+    result = f.at(known, Known.result.offset)
+    out = f.variable("ptr", s.null())
+    with f.when(into.differs(0)):
+        out.set(f.load("ptr", f["args"], given))
+        s.require((f.load("i32", f.at(out.get(), FLAGS)) & WRITEABLE).differs(0))
+        s.require(out.get().equals(f.load("ptr", f["args"])))
+        require_free(s, out.get(), arrays)
+    tiles, job = word(f, known, "tiles"), f.buffer(JOB, 8)
+    with f.when(tiles > 1):
+        require_settled(s)
+    first, words = s.number(1) - into, word(f, known, "words")
+    rest = first + arrays
+    with f.loop(0, words) as i:
+        f.store(word(f, known, "numbers", i), job, rest + i)
+    wide = s.is_object(f.load("ptr", f.at(known, Known.kind.offset)), "F64")
+    write_numbers(s, f.at(job, rest + words, "i64"), arrays, numbers, wide)
+    for place, name in enumerate(("items", "chunk")):
+        f.store(word(f, known, name), job, rest + words + numbers + place)
+    with f.when(into.differs(0)):
+        s.hold(out.get())
+    with f.when(into.equals(0)):
+        rank = f.convert("trunc", f.load("i64", result, 1), "i32")
+        places = [f.at(result, field.offset) for field in (Layout.sizes, Layout.steps)]
+        out.set(laid_out(s, f.load("ptr", result), rank, *places))
+        f.store(s.memory(out.get()), job)
+    write_addresses(s, job, first, arrays)
+    run_tiles(s, f.load("ptr", known), job, tiles, out.get())
+    f.ret(out.get())
+    s.end()
+
+
+def laid_out(s: Scope, kind: Value, rank: Value, sizes: Value, steps: Value) -> Value:
+    """A new array with these strides; gives up where there is no memory."""
+    null, zero = s.null(), s.number(0, "i32")
+    s.hold(kind)  # the array takes it
+    given = (s.object("ndarray"), kind, rank, sizes, steps, null, zero, null)
+    made = s.call_array("ptr", "new_array", *given)
+    s.require(made.differs(null))
+    return made
+
+
+def require_free(s: Scope, out: Value, arrays: Value) -> None:
+    """Gives up unless no operand but the first, which is `out`, shares memory with it."""
+    f, start = s.f, address_of(s, out)
+    low, high = f.variable("i64"), f.variable("i64")
+    end = start + f.call("i64", "count_elements", out) * WIDEST
+    with f.loop(1, arrays) as i:
+        x = f.load("ptr", f["args"], i)
+        low.set(address_of(s, x))
+        high.set(low.get() + WIDEST)
+        with f.loop(0, f.convert("sext", s.rank(x), "i64")) as k:
+            span = (f.load("i64", s.sizes(x), k) - 1) * f.load("i64", s.steps(x), k)
+            low.set(low.get() + f.select(span < 0, span, 0))
+            high.set(high.get() + f.select(span > 0, span, 0))
+        s.require(s.either(high.get() <= start, end <= low.get()))
+
+
+def address_of(s: Scope, x: Value) -> Value:
+    """An array's address as a number."""
+    return s.f.convert("ptrtoint", s.memory(x), "i64")
 
 
 def read_operands(s: Scope, arrays: Value) -> tuple[Value, Value]:
@@ -164,12 +343,18 @@ def cut(s: Scope, n: Value) -> tuple[Value, Value]:
     """
     f, chunk, tiles = s.f, s.f.variable("i64", n), s.f.variable("i64", 1)
     with f.when(n > ALONE):
-        state = f.load("ptr", Value(f, "ptr", f.module.pointer("pool")))
-        s.require(f.load("i64", f.at(state, pool.FIELDS["settled"])).differs(0))
-        share = (n + (MOST_TILES - 1)) / MOST_TILES
+        require_settled(s)
+        share = (n + (MOST_TILES * LINE - 1)) / (MOST_TILES * LINE) * LINE
         chunk.set(f.select(share > TILE, share, TILE))
         tiles.set((n + chunk.get() - 1) / chunk.get())
     return chunk.get(), tiles.get()
+
+
+def require_settled(s: Scope) -> None:
+    """Gives up where the number of threads is not as `set_num_threads` says."""
+    f = s.f
+    state = f.load("ptr", Value(f, "ptr", f.module.pointer("pool")))
+    s.require(f.load("i64", f.at(state, pool.FIELDS["settled"])).differs(0))
 
 
 def run_tiles(s: Scope, function: Value, job: Value, tiles: Value, out: Value) -> None:
@@ -192,9 +377,9 @@ def native() -> runtime.Native:
     """The loaded code."""
     prepare_memory()
     module = Module()
-    write_count_elements(module)
-    write_agree(module)
-    write_entry(module)
+    for write in (write_count_elements, write_agree, write_lies_as, write_find, write_by_rows,
+                  write_by_plan, write_entry):  # fmt: skip
+        write(module)
     code = runtime.load(module.text())
     fill_objects(code, module)
     code.fill("run", stages.native().address("run_one"))
@@ -227,9 +412,10 @@ def entry(
         plan = plan_for((formula,), tuple(names), arrays, values, outputs, out)
         if plan is None:
             return None
-        if out is None or out is arrays[0]:
-            keep(context, plan, arrays, out is not None)
-        return execute(plan, arrays, values, out)[0]
+        result = execute(plan, arrays, values, out)[0]
+        if (out is None or out is arrays[0]) and not keep(context, plan, arrays, out is not None):
+            remember(context, plan, arrays, result, out is not None)
+        return result
 
     general.__name__ = general.__qualname__ = formula
     if not readable() or len(names) > MOST_ARRAYS or len(parameters) > MOST_NUMBERS:
@@ -244,17 +430,41 @@ def entry(
     return make(ctypes.addressof(method), ctypes.addressof(context), None)
 
 
-def keep(context: Context, plan: Plan, arrays: Sequence[ndarray], into: bool) -> None:
+def keep(context: Context, plan: Plan, arrays: Sequence[ndarray], into: bool) -> bool:
     """Notes a call's kernel for others alike, if all operands lie row by row or are numbers."""
     whole = [x.ndim > 0 for x in arrays]
     shapes = {x.shape for x, moves in zip(arrays, whole, strict=True) if moves}
     rows = all(x.flags.c_contiguous for x in arrays)
     if not (plan.flat and rows and len(shapes) == 1 and list(plan.moves) == whole):
-        return
+        return False
     truths = sum((x.dtype == BOOL) << i for i, x in enumerate(arrays))
     if context.truths not in (-1, truths):
-        return
+        return False
     context.truths = truths
     wide = any(x.dtype == F64 for x in arrays)
     number = sum(moves << i for i, moves in enumerate(whole)) + WIDE * wide + INTO * into
     context.kernels[number] = plan.kernel.address
+    return True
+
+
+def remember(
+    context: Context, plan: Plan, arrays: Sequence[ndarray], result: ndarray, into: bool
+) -> None:
+    """Notes a call's plan for others with the same layouts, in place of the oldest."""
+    everything = (result, *arrays)
+    if max(x.ndim for x in everything) > MOST_RANK or len(plan.numbers) > MOST_WORDS:
+        return
+    if any(x.dtype not in KINDS or x.dtype is not KINDS[x.dtype] for x in everything):
+        return
+    alone = plan.items * plan.elements <= ALONE
+    chunk = plan.items if alone else chunk_of(plan.items, plan.elements)
+    known = context.known[context.next]
+    known.kernel, known.into = plan.kernel.address, into
+    known.items, known.chunk, known.tiles = plan.items, chunk, -(-plan.items // chunk)
+    known.words = len(plan.numbers)
+    known.numbers[: len(plan.numbers)] = [int(n) for n in plan.numbers]
+    for layout, x in zip((known.result, *known.operands), everything):
+        layout.kind, layout.rank = id(x.dtype), x.ndim
+        layout.sizes[: x.ndim], layout.steps[: x.ndim] = x.shape, x.strides
+    known.kind = next(id(x.dtype) for x in arrays if x.dtype != BOOL)
+    context.next = (context.next + 1) % MOST_KNOWN

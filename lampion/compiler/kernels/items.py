@@ -23,6 +23,8 @@ from ..native.launch import launch
 PACKED = {"i64": "q", "f64": "d", "f32": "f4x"}  # a number's eight bytes in a job
 TILE = 1 << 14  # elements at least in a tile
 MOST_TILES = 48
+LINE = 64  # elements, of whatever type, that fill cache lines
+MOST_JOBS = 1024  # that a kernel keeps
 
 Body = Callable[[list[Node], list[Node], Node, Node], Sequence[Node]]
 
@@ -45,14 +47,25 @@ class Kernel:
         width = 8 * runtime.host().bytes
         text = render_llvm(flat, width) + tile_function(name, signature, width)
         self.address = runtime.load(text).address("tile")
+        self.floats = any(dtype != "i64" for dtype in numbers)
         packed = "".join(PACKED[dtype] for dtype in numbers)
         self.job = struct.Struct(f"<{8 * count}x{packed}qq").pack
+        self.jobs: dict[tuple, tuple[bytes, int]] = {}
 
     def __call__(
         self, arrays: Sequence[ndarray], numbers: Sequence[float], items: int, elements: int
     ) -> None:
-        """Does all items; `elements` of work are in each."""
-        launch(self.address, *self.prepare(numbers, items, elements), *arrays)
+        """Does all items; `elements` of work are in each. The jobs of calls by sizes are kept."""
+        if self.floats:
+            launch(self.address, *self.prepare(numbers, items, elements), *arrays)
+            return
+        key = (*numbers, items, elements)
+        found = self.jobs.get(key)
+        if found is None:
+            found = self.prepare(numbers, items, elements)
+            if len(self.jobs) < MOST_JOBS:
+                self.jobs[key] = found
+        launch(self.address, *found, *arrays)
 
     def prepare(self, numbers: Sequence[float], items: int, elements: int) -> tuple[bytes, int]:
         """The job, and its number of tiles."""
@@ -61,9 +74,11 @@ class Kernel:
 
 
 def chunk_of(items: int, elements: int) -> int:
-    """How many items a tile has, by their number and the elements in each."""
-    least = max(TILE // max(elements, 1), 1)
-    return max(least, -(-items // MOST_TILES))
+    """How many items a tile has, by their number and the elements in each; single elements come in
+    whole cache lines.
+    """
+    least, share = max(TILE // max(elements, 1), 1), -(-items // MOST_TILES)
+    return max(least, share if elements > 1 else share + -share % LINE)
 
 
 def tile_function(name: str, signature: Sequence[str], width: int) -> str:

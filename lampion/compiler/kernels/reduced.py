@@ -22,7 +22,7 @@ from ..native import pool, runtime, stages
 from ..native.emit import Module, Value
 from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
 from ..native.launch import prepare_memory
-from .flat import ALONE, cut, run_tiles
+from .flat import ALONE, cut, require_settled, run_tiles
 from .items import MOST_TILES, TILE, Kernel, Loops, chunk_of
 from .rowwise import TYPES, Row, by_rows
 
@@ -222,8 +222,7 @@ def cut_rows(s: Scope, form: Value, outer: Value, n: Value, inner: Value) -> tup
         chunk.set(cut_chunk)
         tiles.set(cut_tiles)
     with f.when(s.both(form.differs(0), elements > ALONE)):
-        state = f.load("ptr", Value(f, "ptr", f.module.pointer("pool")))
-        s.require(f.load("i64", f.at(state, pool.FIELDS["settled"])).differs(0))
+        require_settled(s)
         least = s.number(TILE) / (n * inner)
         share = (outer + (MOST_TILES - 1)) / MOST_TILES
         most = f.select(share > least, share, least)

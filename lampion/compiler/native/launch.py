@@ -106,7 +106,6 @@ def launcher() -> Launcher:
 
 def launch(function: int, job: bytes, tiles: int, *arrays: Any) -> ndarray:
     """`Launcher.general` by the short way; the workers are as many as `set_num_threads` says."""
-    made = launcher()
     if tiles > 1:
         stages.settle()
-    return made.call(function, job, tiles, *arrays)
+    return launcher().call(function, job, tiles, *arrays)
