@@ -5,8 +5,9 @@ the compiler is imported at the first large call, NumPy does what it has no kern
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -115,12 +116,47 @@ REDUCED = {name: Entry("reduced", name) for name in ("sum", "mean", "amax", "ami
 
 
 def reduced(name: str, x: ndarray, dim: Any, keepdim: bool) -> ndarray | None:
-    """A reduction over all elements (None) or one dimension by a compiled kernel; None for arrays
+    """A reduction over dimensions, not negative (None: all), by a compiled kernel; None for arrays
     that it is not made for.
     """
-    if x.size < Least.size or dim.__class__ is tuple:
+    if x.size < Least.size:
         return None
-    return REDUCED[name].call(x, dim, keepdim)
+    if dim.__class__ is not tuple:
+        found = REDUCED[name].call(x, dim, keepdim)
+        if found is not None or x.flags.c_contiguous:
+            return found
+    plan = arrangement(x.shape, x.strides, x.itemsize, dim)
+    if plan is None:
+        return None
+    order, sizes, place, back = plan
+    found = REDUCED[name].call(x.transpose(order).reshape(sizes), place, False)
+    if found is None:
+        return None
+    found = found.transpose(back)
+    gone = tuple(range(x.ndim)) if dim is None else dim
+    return np.expand_dims(found, gone) if keepdim else found
+
+
+@lru_cache(4096)
+def arrangement(shape: tuple, strides: tuple, itemsize: int, dim: Any) -> tuple | None:
+    """How to reduce an array without gaps, over dimensions that are side by side in memory: their
+    order there, the sizes with those dimensions as one, which that is, and the order of the
+    result's dimensions. None for others.
+    """
+    order = sorted(range(len(shape)), key=lambda d: -strides[d])
+    dims = order if dim is None else (dim,) if dim.__class__ is int else dim
+    places = sorted([order.index(d) for d in dims])
+    if not places or places[-1] - places[0] >= len(places):
+        return None
+    for d in reversed(order):
+        if shape[d] != 1 and strides[d] != itemsize:
+            return None
+        itemsize *= shape[d]
+    first, end = places[0], places[-1] + 1
+    sizes = [shape[d] for d in order]
+    sizes[first:end] = [math.prod(sizes[first:end])]
+    kept = [d for d in order if d not in dims]
+    return order, sizes, first, sorted(range(len(kept)), key=lambda i: kept[i])
 
 
 FILLED = Entry("flat", "value", ("x",), ("value",))

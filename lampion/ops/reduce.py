@@ -152,6 +152,8 @@ def add_up(x: ndarray, dim: Any = None, keepdim: bool = False) -> Any:
 
 def sum_kernel(x: ndarray, dim: Any, keepdim: bool) -> Any:
     """Sums; booleans and integers become int64."""
+    if x.dtype.kind == "b" and dim is None:
+        return np.full((1,) * x.ndim if keepdim else (), np.count_nonzero(x), np.int64)
     if x.dtype.kind in "biu":
         return add_reduce(x, dim, np.int64, None, keepdim)
     return add_up(x, dim, keepdim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,25 @@ def test_public_reductions_use_them(monkeypatch):
     (x.mean(0) * x.sum(1).sum()).sum().backward()
     wanted = data.sum() / 40 + data.mean(0).sum()
     np.testing.assert_allclose(x.grad.numpy(), np.full((40, 50), wanted), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", NUMPY)
+@pytest.mark.parametrize("shape", [(64, 100), (6, 40, 17), (3, 4, 20, 30)], ids=str)
+def test_other_orders_and_several_dimensions(monkeypatch, name, shape):
+    monkeypatch.setattr(large.Least, "size", 1)
+    x = np.random.default_rng(3).standard_normal(shape)
+    made = 0
+    for axes in itertools.permutations(range(x.ndim)):
+        y = x.transpose(axes)
+        choices = [None, *range(y.ndim)]
+        choices += [d for n in (2, 3) for d in itertools.combinations(range(y.ndim), n)]
+        for dim in choices:
+            for keepdim in (False, True):
+                found = large.reduced(name, y, dim, keepdim)
+                if found is not None:
+                    made += 1
+                    wanted = np.asarray(NUMPY[name](y, axis=dim, keepdims=keepdim))
+                    assert found.shape == wanted.shape
+                    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+    assert made > 8
+    assert large.reduced(name, x[:, ::2], 1, False) is None

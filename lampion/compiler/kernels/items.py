@@ -34,10 +34,16 @@ class Kernel:
 
     arrays   the element types of its arrays
     numbers  the types of its numbers
+    short    whether its inner loops are short: they do one vector at a time
     """
 
     def __init__(
-        self, name: str, arrays: Sequence[str], numbers: Sequence[str], body: Body
+        self,
+        name: str,
+        arrays: Sequence[str],
+        numbers: Sequence[str],
+        body: Body,
+        short: bool = False,
     ) -> None:
         signature = [*(f"*{dtype}" for dtype in arrays), *numbers, "i64", "i64"]
         nodes = [parameter(i, dtype) for i, dtype in enumerate(signature)]
@@ -46,7 +52,7 @@ class Kernel:
         flat = linearize(simplify(program(name, signature, *statements)))
         width = 8 * runtime.host().bytes
         text = render_llvm(flat, width) + tile_function(name, signature, width)
-        self.address = runtime.load(text).address("tile")
+        self.address = runtime.load(text, interleave=not short).address("tile")
         self.floats = any(dtype != "i64" for dtype in numbers)
         packed = "".join(PACKED[dtype] for dtype in numbers)
         self.job = struct.Struct(f"<{8 * count}x{packed}qq").pack

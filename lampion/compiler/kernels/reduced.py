@@ -28,10 +28,12 @@ from .rowwise import TYPES, Row, by_rows
 
 STREAMS = 4  # places at which a long row is read at a time
 BLOCK = 4  # rows that are reduced before they meet the result
+TALL = 1 << 17  # elements of a matrix whose columns are worth several threads
 NARROW = 16  # columns below which NumPy is as good
 LONGEST, MANY = 1 << 13, 64  # columns that stay in the first-level cache, rows to be cut
 WORDS = {"sum": "add", "mean": "add", "amax": "max", "amin": "min"}
-FORMS = ("whole", "rows", "columns")
+FORMS = ("whole", "rows", "columns", "short rows")
+SHORT = 256  # elements of a row that is done one vector at a time
 
 
 class Context(ctypes.Structure):
@@ -118,6 +120,7 @@ BODIES: dict[str, tuple[int, Callable]] = {  # how many numbers, the body
     "whole": (1, whole),
     "rows": (1, rows),
     "columns": (2, columns),
+    "short rows": (1, rows),
 }
 
 
@@ -125,7 +128,8 @@ BODIES: dict[str, tuple[int, Callable]] = {  # how many numbers, the body
 def kernel(form: str, word: str, dtype: np.dtype) -> Kernel:
     """The compiled kernel for a type."""
     numbers, body = BODIES[form]
-    return Kernel(f"{form}_{word}", [TYPES[dtype]] * 2, ["i64"] * numbers, body(word))
+    arrays, short = [TYPES[dtype]] * 2, form.startswith("short")
+    return Kernel(f"{form}_{word}", arrays, ["i64"] * numbers, body(word), short)
 
 
 # -- the built-in ------------------------------------------------------------------------------
@@ -148,7 +152,8 @@ def write_entry(module: Module) -> None:
     sizes = f.buffer(8 * MOST_DIMS, 8)
     outer, n, inner, rank = view(s, x, dim, s.is_object(keep, "True"), sizes)
     form = f.select(inner > 1, s.number(2), f.select(outer > 1, s.number(1), 0))
-    place = form + f.convert("zext", wide, "i64") * len(FORMS)
+    short = s.both(form.equals(1), n < SHORT)
+    place = f.select(short, s.number(3), form) + f.convert("zext", wide, "i64") * len(FORMS)
     function = f.load("ptr", f.at(context, Context.kernels.offset), place)
     s.require(function.differs(s.null()))
     chunk, tiles = cut_rows(s, form, outer, n, inner)
@@ -214,7 +219,7 @@ def cut_rows(s: Scope, form: Value, outer: Value, n: Value, inner: Value) -> tup
     with f.when(form.equals(2)):
         s.require(inner >= NARROW)
     elements = outer * n * inner
-    with f.when(s.both(form.equals(2), elements > ALONE)):
+    with f.when(s.both(form.equals(2), elements > TALL)):
         s.require(outer > 1)
     chunk, tiles = f.variable("i64", outer), f.variable("i64", 1)
     with f.when(form.equals(0)):

@@ -126,9 +126,12 @@ def machine(target: Target, jit: bool = False) -> Any:
     )
 
 
-def optimised(text: str, target: Target, unroll: bool = True) -> tuple[Any, Any]:
+def optimised(
+    text: str, target: Target, unroll: bool = True, interleave: bool = True
+) -> tuple[Any, Any]:
     """The parsed, checked and optimised module, and the machine. Unrolling loops beyond what
-    vectors need makes loop nests seven times as long to compile.
+    vectors need makes loop nests seven times as long to compile; without interleaving, loops do a
+    vector at a time, and short ones leave less to do by single numbers.
     """
     binding = llvm()
     module = binding.parse_assembly(text)
@@ -137,7 +140,7 @@ def optimised(text: str, target: Target, unroll: bool = True) -> tuple[Any, Any]
     made = machine(target, jit=True)
     options = binding.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = True
-    options.loop_unrolling = unroll
+    options.loop_unrolling, options.loop_interleaving = unroll, interleave
     builder = binding.create_pass_builder(made, options)
     builder.getModulePassManager().run(module, builder)
     return module, made
@@ -151,25 +154,26 @@ def assembly(text: str, target: Target) -> str:
     return made.emit_assembly(module)
 
 
-def build(text: str, target: Target, unroll: bool = True) -> bytes:
+def build(text: str, target: Target, unroll: bool = True, interleave: bool = True) -> bytes:
     """The object file."""
-    module, made = optimised(text, target, unroll)
+    module, made = optimised(text, target, unroll, interleave)
     return made.emit_object(module)
 
 
-def load(text: str, target: Target | None = None) -> Native:
+def load(text: str, target: Target | None = None, interleave: bool = True) -> Native:
     """Compiles and loads IR for this machine, or for a level of it; from disk where it was built
     before.
     """
-    return load_by((text,), lambda: text, target)
+    decides = (text,) if interleave else (text, "no interleaving")
+    return load_by(decides, lambda: text, target, interleave=interleave)
 
 
 def load_by(
     decides: Sequence[str], text: Callable[[], str], target: Target | None = None,
-    unroll: bool = True,
+    unroll: bool = True, interleave: bool = True,
 ) -> Native:  # fmt: skip
     """`load` for IR that is written only where nothing is stored: `decides` says what it is."""
     target = target or host()
     version = importlib.import_module("llvmlite").__version__
     name = disk.key(__version__, version, "pic", *map(str, target), *decides)
-    return Native(disk.fetch(name, lambda: build(text(), target, unroll)))
+    return Native(disk.fetch(name, lambda: build(text(), target, unroll, interleave)))
