@@ -907,6 +907,7 @@ class Tensor(Held):
 
 UNPICKLED: set
 LOW_FLOATS: set
+LOW_TYPES: set
 _new: Any
 
 def blank(cls: _type) -> Any: ...
