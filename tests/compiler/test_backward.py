@@ -12,6 +12,10 @@ def leaf(*values):
     return torch.tensor(values, requires_grad=True)
 
 
+def rows(*shape):
+    return torch.linspace(-1, 1, int(np.prod(shape))).reshape(shape)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_argument_that_depends_on_another_counts_once(backend):
     x = leaf(1.0, 2.0, 3.0)
@@ -67,11 +71,56 @@ def test_what_the_backward_does_not_need_may_change(backend):
         np.testing.assert_allclose(x.grad.numpy(), [2.0, 2.0])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gradient_may_be_what_the_backward_needs(backend):
+    w, x = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    (w * w).sum().backward()
+    c = torch.compile(lambda x: (w.grad * x).sum(), backend=backend)
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        w.grad.copy_(torch.tensor([2.0, 4.0]) * factor)
+        x.grad = None
+        c(x).backward()
+        np.testing.assert_allclose(x.grad.numpy(), [2.0 * factor, 4.0 * factor])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cotangents_of_any_layout_and_type(backend):
+    x = rows(2, 3).requires_grad_()
+    c = torch.compile(lambda x: (x.exp(), x * 2, x.sum()), backend=backend)
+    for _ in range(4):
+        a, b, s = c(x)
+        x.grad = None
+        (a.t() * rows(3, 2)).sum().backward(retain_graph=True)
+        np.testing.assert_allclose(x.grad.numpy(), (a.detach() * rows(3, 2).t()).numpy(), 1e-6)
+        (b.sum() + 2 * s).backward()
+        np.testing.assert_allclose(x.grad.numpy(), (a.detach() * rows(3, 2).t() + 4).numpy(), 1e-6)
+
+
+def test_a_backward_goes_the_short_way():
+    ws = [leaf(float(i), 1.0) for i in range(20)]
+
+    def f(x):
+        for w in ws:
+            x = x * torch.tanh(w) + w
+        return x.sum()
+
+    c, x = torch.compile(f), leaf(1.0, 2.0)
+    for _ in range(4):
+        y = c(x)
+        for t in (x, *ws):
+            t.grad = None
+        y.backward()
+    gate = y.grad_fn.node.program.gate
+    assert gate is not None and gate.call(x) is None  # wrong arguments go the long way
+    found = [t.grad.clone() for t in (x, *ws)]
+    for t in (x, *ws):
+        t.grad = None
+    f(x).backward()
+    for t, g in zip((x, *ws), found, strict=True):
+        torch.testing.assert_close(g, t.grad)
+
+
 # -- second derivatives ----------------------------------------------------------------------------
-
-
-def rows(*shape):
-    return torch.linspace(-1, 1, int(np.prod(shape))).reshape(shape)
 
 
 def written(x):

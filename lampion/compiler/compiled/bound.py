@@ -1,4 +1,4 @@
-"""A program bound to the memory and objects it was traced with, and its backward. Imports captured.
+"""A program bound to the memory and objects it was traced with. Imports backward and captured.
 
 `Program.run` collects the inputs' arrays, runs the executable, sets gradients and builds the
 result, as the traced call left them.
@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from ...core.dispatch import edge
-from ...core.graph import FREED, STATE, Node, Slot, modified
+from ...core.graph import STATE, Node, Slot
 from ...core.memory import Storage, root_array, tick
 from ...core.tensor import Tensor, wrap
-from ..native.stages import CheckFailed
-from ..trace.captured import Backward, Captured, Gradient, Result, like
-from ..trace.execute import Executable, laid_out
-from ..trace.graph import Graph, Value, contiguous_strides
+from ..trace.captured import Captured, Gradient, Result, like
+from ..trace.execute import laid_out
+from ..trace.graph import contiguous_strides
 from ..trace.guards import Guards, Hooks
 from ..trace.structure import unflatten
 from ..trace.tracer import Source
-from .again import Again
-
-Build = Callable[[Graph], Executable]
+from .backward import BackwardProgram, Build, spent_node
 
 
 class Program:
@@ -129,8 +125,7 @@ class Program:
             outputs[i] = laid_out(outputs[i], value)
         node = None
         if self.backward is not None:
-            inputs = [self.array_of(source, leaves) for source in self.backward.sources]
-            node = self.backward.node(leaves, inputs, outputs)
+            node = self.backward.node(leaves, outputs, self.array_of)
         results = captured.results
         found = {
             i: self.result(r, leaves, outputs, node)
@@ -221,81 +216,3 @@ def view_of(t: Tensor, r: Result) -> Tensor:
 def detached(t: Tensor) -> Tensor:
     """A tensor on the same memory without history."""
     return t if not t._requires_grad else t.detach()
-
-
-class Compiled(Node):
-    """The node behind the results of a compiled forward. `saved` are the arrays that the backward
-    needs, and the arguments.
-    """
-
-    params: dict = {}
-
-    def __init__(self, program: BackwardProgram | None, count: int) -> None:
-        self.program = program
-        self.edges: tuple = ()
-        self.saved: tuple | None = ()
-        self.seq = tick()
-        self.shape, self.dtype = count, None  # type: ignore[assignment]
-
-    @property
-    def targets(self) -> tuple[int, ...]:
-        return tuple(range(len(self.edges)))
-
-    def name(self) -> str:
-        return "CompiledFunctionBackward"
-
-    def gradients(self, g: Any) -> Any:
-        """One gradient (or None) for each edge."""
-        if self.saved is None or self.program is None:
-            raise RuntimeError(FREED)
-        arrays, leaves = self.saved
-        program = self.program
-        for source in program.again.sources if STATE.grad else program.sources:
-            t = leaves[source.place] if source.kind == "argument" else source.tensor
-            if t is not None and t._storage is not None and t._storage.written > self.seq:
-                raise RuntimeError(modified(self, t._data, t._storage))
-        if STATE.grad:
-            return program.again.gradients(g, leaves, self.edges)
-        return program.run(g, arrays)
-
-
-def spent_node(value: Value) -> Node:
-    """What is left behind a result whose backward ran inside the call."""
-    node = Compiled(None, 1)
-    node.saved, node.shape, node.dtype = None, value.shape, value.dtype
-    return node
-
-
-class BackwardProgram:
-    """The gradients of a program's results."""
-
-    def __init__(self, captured: Captured, backward: Backward, build: Build) -> None:
-        self.backward, self.again = backward, Again(captured)
-        self.executable = build(backward.graph)
-        self.sources = [captured.sources[i] for kind, i in backward.saved if kind == "input"]
-        self.constants = [i.data for i in backward.graph.inputs if i.data is not None]
-
-    def node(self, leaves: Sequence[Tensor], inputs: list[ndarray], outputs: list[ndarray]) -> Node:
-        """The node for one call: holds what the backward needs, of the program's inputs those
-        that come from `self.sources`.
-        """
-        backward = self.backward
-        node = Compiled(self, len(backward.roots))
-        node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
-        given = iter(inputs)
-        arrays = [outputs[i] if kind == "output" else next(given) for kind, i in backward.saved]
-        node.saved = arrays, leaves
-        return node
-
-    def run(self, cotangents: list, saved: list[ndarray]) -> list[Tensor | None]:
-        """Gradients for the edges."""
-        roots = self.backward.roots
-        given = [
-            np.zeros(shape, dtype) if g is None else g._data.astype(dtype, copy=False)
-            for g, (shape, dtype) in zip(cotangents, roots)
-        ]
-        try:
-            found = self.executable.run([*given, *saved, *self.constants])
-        except CheckFailed as error:
-            raise error.__cause__ or error from None
-        return [None if i is None else wrap(found[i]) for i in self.backward.given]

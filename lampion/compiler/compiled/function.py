@@ -37,7 +37,8 @@ from ..trace.guards import PLAIN, Fact, Guards, guards_of, is_module
 from ..trace.structure import Structure, flatten
 from ..trace.tracer import Failure, Tracer
 from ..trace.watch import TRACING, watching
-from .bound import Build, Program
+from .backward import Build
+from .bound import Program
 from .entrance import Entrance, entrance
 
 LIMIT = 64  # programs of one function; a function that needs more runs eagerly
