@@ -190,20 +190,19 @@ fmin = elementwise(
 )
 
 
-# By the bounds that are given: lower, upper.
-BOUNDED = {
-    (True, True): Entry("flat", "minimum(maximum(x, low), high)", ("x", "low", "high")),
-    (True, False): Entry("flat", "maximum(x, low)", ("x", "low")),
-    (False, True): Entry("flat", "minimum(x, high)", ("x", "high")),
-}
+BOUNDED = Entry("flat", "minimum(maximum(x, low), high)", ("x", "low", "high"))
+BOUNDED_BELOW = Entry("flat", "maximum(x, low)", ("x", "low"))
+BOUNDED_ABOVE = Entry("flat", "minimum(x, high)", ("x", "high"))
 
 
 @functools.partial(excluding, "c")
 def clamp(x: ndarray, low: ndarray | None, high: ndarray | None) -> ndarray:
     """x moved up to low, then down to high; a NaN among the three stays."""
     if x.size >= Least.size:
-        bounds = [b for b in (low, high) if b is not None]
-        found = BOUNDED[low is not None, high is not None].call(x, *bounds)
+        if high is None:
+            found = BOUNDED_BELOW.call(x, low)
+        else:
+            found = BOUNDED_ABOVE.call(x, high) if low is None else BOUNDED.call(x, low, high)
         if found is not None:
             return found
     if low is not None:

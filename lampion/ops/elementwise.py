@@ -68,9 +68,15 @@ class Constant(dict):
 def common(*operands: Any) -> tuple[Tensor, ...]:
     """Tensors and Python numbers as tensors of their common type; None stays None."""
     first = operands[0]
-    kept: list[Any] = [scalar_like(first, t) if t.__class__ in NUMBERS else t for t in operands]
-    types = {t._data.dtype if isinstance(t, Tensor) else None for t in kept if t is not None}
-    if len(types) == 1 and None not in types:
+    dtype: Any = first._data.dtype if isinstance(first, Tensor) else None
+    kept: list[Any] = []
+    for t in operands:
+        if t.__class__ in NUMBERS:
+            t = scalar_like(first, t)
+        if t is not None and not (isinstance(t, Tensor) and t._data.dtype is dtype):
+            break
+        kept.append(t)
+    else:
         return tuple(kept)
     promoted = iter(promote(_add.op, tuple([t for t in operands if t is not None])))
     given: list[Any] = [None if t is None else next(promoted) for t in operands]

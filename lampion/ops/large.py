@@ -73,7 +73,11 @@ def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
 
 def large_copy(x: ndarray) -> ndarray | None:
     """A copy of a large array, laid out row by row; None for others."""
-    compiler = engine("elementwise") if x.size >= LARGE and x.dtype in (F32, F64) else None
+    if x.size < Least.size or x.dtype not in (F32, F64):
+        return None
+    if x.flags.c_contiguous:
+        return SAME.call(x)
+    compiler = engine("elementwise")
     return None if compiler is None else compiler.copy_rows(x)
 
 
@@ -160,6 +164,7 @@ def arrangement(shape: tuple, strides: tuple, itemsize: int, dim: Any) -> tuple 
 
 
 FILLED = Entry("flat", "value", ("x",), ("value",))
+SAME = Entry("flat", "x", ("x",))
 COPIED = Entry("flat", "source", ("x", "source"))
 
 

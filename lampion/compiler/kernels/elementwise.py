@@ -292,7 +292,7 @@ def execute(
     if job is None:
         numbers = [*plan.numbers, *parameters.values()]
         job = plan.kernel.prepare(numbers, plan.items, plan.elements)
-    launch(plan.kernel.address, *job, *fresh, *arrays)
+    launch(plan.kernel.at(plan.elements), *job, *fresh, *arrays)
     if plan.turned is not None:
         return [y.transpose(plan.turned) for y in fresh]
     return fresh if out is None else [out, *fresh]

@@ -459,7 +459,7 @@ def remember(
     alone = plan.items * plan.elements <= ALONE
     chunk = plan.items if alone else chunk_of(plan.items, plan.elements)
     known = context.known[context.next]
-    known.kernel, known.into = plan.kernel.address, into
+    known.kernel, known.into = plan.kernel.at(plan.elements), into
     known.items, known.chunk, known.tiles = plan.items, chunk, -(-plan.items // chunk)
     known.words = len(plan.numbers)
     known.numbers[: len(plan.numbers)] = [int(n) for n in plan.numbers]

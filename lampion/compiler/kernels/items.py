@@ -23,6 +23,7 @@ from ..native.launch import launch
 PACKED = {"i64": "q", "f64": "d", "f32": "f4x"}  # a number's eight bytes in a job
 TILE = 1 << 14  # elements at least in a tile
 MOST_TILES = 48
+SHORT = 256  # elements of an item that is done one vector at a time
 LINE = 64  # elements, of whatever type, that fill cache lines
 MOST_JOBS = 1024  # that a kernel keeps
 
@@ -34,16 +35,10 @@ class Kernel:
 
     arrays   the element types of its arrays
     numbers  the types of its numbers
-    short    whether its inner loops are short: they do one vector at a time
     """
 
     def __init__(
-        self,
-        name: str,
-        arrays: Sequence[str],
-        numbers: Sequence[str],
-        body: Body,
-        short: bool = False,
+        self, name: str, arrays: Sequence[str], numbers: Sequence[str], body: Body
     ) -> None:
         signature = [*(f"*{dtype}" for dtype in arrays), *numbers, "i64", "i64"]
         nodes = [parameter(i, dtype) for i, dtype in enumerate(signature)]
@@ -51,8 +46,9 @@ class Kernel:
         statements = body(nodes[:count], nodes[count:-2], nodes[-2], nodes[-1])
         flat = linearize(simplify(program(name, signature, *statements)))
         width = 8 * runtime.host().bytes
-        text = render_llvm(flat, width) + tile_function(name, signature, width)
-        self.address = runtime.load(text, interleave=not short).address("tile")
+        self.text = render_llvm(flat, width) + tile_function(name, signature, width)
+        self.address = runtime.load(self.text).address("tile")
+        self.short: int | None = None
         self.floats = any(dtype != "i64" for dtype in numbers)
         packed = "".join(PACKED[dtype] for dtype in numbers)
         self.job = struct.Struct(f"<{8 * count}x{packed}qq").pack
@@ -63,7 +59,7 @@ class Kernel:
     ) -> None:
         """Does all items; `elements` of work are in each. The jobs of calls by sizes are kept."""
         if self.floats:
-            launch(self.address, *self.prepare(numbers, items, elements), *arrays)
+            launch(self.at(elements), *self.prepare(numbers, items, elements), *arrays)
             return
         key = (*numbers, items, elements)
         found = self.jobs.get(key)
@@ -71,7 +67,17 @@ class Kernel:
             found = self.prepare(numbers, items, elements)
             if len(self.jobs) < MOST_JOBS:
                 self.jobs[key] = found
-        launch(self.address, *found, *arrays)
+        launch(self.at(elements), *found, *arrays)
+
+    def at(self, elements: int) -> int:
+        """Where the code is for items of so many elements. In that for short ones, inner loops do
+        one vector at a time and not several, which leaves less to be done by single numbers.
+        """
+        if elements == 1 or elements >= SHORT:
+            return self.address
+        if self.short is None:
+            self.short = runtime.load(self.text, interleave=False).address("tile")
+        return self.short
 
     def prepare(self, numbers: Sequence[float], items: int, elements: int) -> tuple[bytes, int]:
         """The job, and its number of tiles."""

@@ -23,7 +23,7 @@ from ..native.emit import Module, Value
 from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
 from ..native.launch import prepare_memory
 from .flat import ALONE, cut, require_settled, run_tiles
-from .items import MOST_TILES, TILE, Kernel, Loops, chunk_of
+from .items import MOST_TILES, SHORT, TILE, Kernel, Loops, chunk_of
 from .rowwise import TYPES, Row, by_rows
 
 STREAMS = 4  # places at which a long row is read at a time
@@ -33,7 +33,6 @@ NARROW = 16  # columns below which NumPy is as good
 LONGEST, MANY = 1 << 13, 64  # columns that stay in the first-level cache, rows to be cut
 WORDS = {"sum": "add", "mean": "add", "amax": "max", "amin": "min"}
 FORMS = ("whole", "rows", "columns", "short rows")
-SHORT = 256  # elements of a row that is done one vector at a time
 
 
 class Context(ctypes.Structure):
@@ -120,7 +119,6 @@ BODIES: dict[str, tuple[int, Callable]] = {  # how many numbers, the body
     "whole": (1, whole),
     "rows": (1, rows),
     "columns": (2, columns),
-    "short rows": (1, rows),
 }
 
 
@@ -128,8 +126,7 @@ BODIES: dict[str, tuple[int, Callable]] = {  # how many numbers, the body
 def kernel(form: str, word: str, dtype: np.dtype) -> Kernel:
     """The compiled kernel for a type."""
     numbers, body = BODIES[form]
-    arrays, short = [TYPES[dtype]] * 2, form.startswith("short")
-    return Kernel(f"{form}_{word}", arrays, ["i64"] * numbers, body(word), short)
+    return Kernel(f"{form}_{word}", [TYPES[dtype]] * 2, ["i64"] * numbers, body(word))
 
 
 # -- the built-in ------------------------------------------------------------------------------
@@ -314,8 +311,9 @@ def entry(name: str) -> Callable[[ndarray, Any, bool], ndarray | None]:
         if not context.kernels[len(FORMS) * wide] or not settled.value:
             stages.settle()
             for i, form in enumerate(FORMS):
-                made = kernel(form, WORDS[name], x.dtype)
-                context.kernels[i + len(FORMS) * wide] = made.address
+                made = kernel(form.split()[-1], WORDS[name], x.dtype)
+                address = made.at(SHORT - 1 if form.startswith("short") else SHORT)
+                context.kernels[i + len(FORMS) * wide] = address
             return call(x, dim, keepdim) if settled.value else None
         return tall(name, x, keepdim) if dim == 0 else None
 
