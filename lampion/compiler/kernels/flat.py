@@ -457,7 +457,7 @@ def remember(
     if any(x.dtype not in KINDS or x.dtype is not KINDS[x.dtype] for x in everything):
         return
     alone = plan.items * plan.elements <= ALONE
-    chunk = plan.items if alone else chunk_of(plan.items, plan.elements)
+    chunk = max(plan.items, 1) if alone else chunk_of(plan.items, plan.elements)
     known = context.known[context.next]
     known.kernel, known.into = plan.kernel.at(plan.elements), into
     known.items, known.chunk, known.tiles = plan.items, chunk, -(-plan.items // chunk)

@@ -52,9 +52,10 @@ def write_allocator(module: Module) -> None:
     """
     f = module.function("take", "ptr", context="ptr", size="i64")
     with f.when(f["size"] >= LARGE):
-        whole = (f["size"] + (LINE - 1)) & -LINE  # not more than a block can have
-        with f.when(whole > 0):
-            f.ret(f.call("ptr", "aligned_alloc", f.constant("i64", LINE), whole))
+        place, line = f.buffer(8, 8), f.constant("i64", LINE)
+        f.store(Value(f, "ptr", "null"), place)
+        f.call("i32", "posix_memalign", place, line, f["size"])
+        f.ret(f.load("ptr", place))
     function, context = default(f, "malloc")
     f.ret(f.call("ptr", function, context, f["size"]))
     f = module.function("zeros", "ptr", context="ptr", count="i64", size="i64")
