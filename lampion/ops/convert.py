@@ -27,8 +27,10 @@ from ..errors import check
 from ..layout import memory_format as format_type, order_of, preserve_format
 from .create import clone, number_argument
 from .data import from_numpy
-from .large import copy_array
+from .large import copy_array, large_cast
 from .rules import EXPORTS, dtype_argument
+
+CAST.kernel = large_cast(cast_kernel)
 
 # -- types and devices -------------------------------------------------------------------------
 

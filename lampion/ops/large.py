@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy import ndarray
 
@@ -21,6 +22,7 @@ MIDDLE = (
     1 << 10
 )  # elements from which compiled kernels are faster than NumPy's, where both are there
 BOOL, F32, F64 = np.dtype(bool), np.dtype(np.float32), np.dtype(np.float64)
+HALVES = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 # Operators whose formula says all that the kernel does; of the others it is a summary.
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"}
 EXACT = COMPARISONS | {
@@ -164,6 +166,25 @@ def arrangement(shape: tuple, strides: tuple, itemsize: int, dim: Any) -> tuple 
 
 
 FILLED = Entry("flat", "value", ("x",), ("value",))
+
+
+def large_cast(kernel: Callable) -> Callable:
+    """The kernel that changes types, or one that hands large arrays of floats to a compiled one:
+    from and to float32, where a number is rounded once.
+    """
+    made = {d: Entry("flat", "x", ("x",), (), False, d) for d in (F32, F64, *HALVES)}
+    known = {(F32, d) for d in (F64, *HALVES)} | {(d, F32) for d in (F64, *HALVES)}
+
+    def call(x: ndarray, dtype: Any) -> ndarray:
+        if x.size >= Least.size and (x.dtype, dtype.numpy) in known:
+            found = made[dtype.numpy].call(x)
+            if found is not None:
+                return found
+        return kernel(x, dtype)
+
+    return call
+
+
 SAME = Entry("flat", "x", ("x",))
 COPIED = Entry("flat", "source", ("x", "source"))
 

@@ -4,6 +4,7 @@ gradients, bounds, threads.
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from lampion.compiler.kernels import elementwise as eager
 from lampion.compiler.kernels.items import Kernel, Loops
 from lampion.compiler.native import runtime
 from lampion.core.op import OPS
+from lampion.dtypes import FROM_NUMPY
 from lampion.ops import large
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="llvmlite is not installed")
@@ -352,3 +354,41 @@ def test_random_layouts(seed):
                 for k in (1, 2):
                     assert OPS["add"].kernel(target, b, out=target) is target
                     assert np.array_equal(target, np.broadcast_to(k * b, target.shape))
+
+
+HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("name", ["add", "mul", "div", "relu", "where", "gt", "sub_scaled", "neg"])
+def test_halves_are_computed_in_float32_and_rounded_once(name, dtype):
+    rng = np.random.default_rng(6)
+    op = OPS[name]
+    arrays = [numbers(rng, (40, 50), dtype) for _ in op.inputs]
+    if name == "where":
+        arrays[0] = arrays[0] > 0
+    params = {p: DEFAULTS[p] for p in op.parameters}
+    wanted = op.kernel.small(*arrays, **params)
+    for _ in range(2):
+        found = op.kernel(*arrays, **params)
+        assert found.dtype == wanted.dtype
+        assert np.array_equal(found.astype(F32), wanted.astype(F32), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [F64, *HALVES], ids=str)
+@pytest.mark.parametrize("layout", ["rows", "transposed", "strided"])
+def test_casts(dtype, layout):
+    rng = np.random.default_rng(7)
+    values = (rng.standard_normal((60, 80)) * 10.0 ** rng.integers(-9, 9, (60, 80))).astype(F32)
+    values.flat[:8] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 65504.0, 65520.0, 1e-8]
+    x = ODD[layout](values)
+    for given, to in ((x, dtype), (x.astype(dtype), F32)):
+        t = lampion.from_numpy(x) if given is x else lampion.from_numpy(x).to(FROM_NUMPY[dtype])
+        for _ in range(2):
+            found = t.to(FROM_NUMPY[to])._data
+            wanted = given.astype(to)
+            assert found.dtype == to and found.shape == wanted.shape
+            assert np.array_equal(found.astype(F64), wanted.astype(F64), equal_nan=True)
+            kept = ~np.isnan(given.astype(F64))
+            signs = [np.signbit(a.astype(F64))[kept] for a in (found, wanted)]
+            assert np.array_equal(*signs)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from numpy import ndarray
 
@@ -21,7 +22,14 @@ from ..ir.node import Node, constant, loop, store
 from ..native.launch import launch
 from .items import Kernel, Loops
 
-DTYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64", np.dtype(bool): "bool"}
+DTYPES = {
+    np.dtype(np.float32): "f32",
+    np.dtype(np.float64): "f64",
+    np.dtype(np.float16): "f16",
+    np.dtype(ml_dtypes.bfloat16): "bf16",
+    np.dtype(bool): "bool",
+}
+HALVES = ("f16", "bf16")  # which are computed with in f32, and rounded once
 SIDE = 16  # of the blocks of a transposed copy
 SHORTEST_ROW = 16  # elements: below it NumPy's loops are as good
 
@@ -99,6 +107,7 @@ class Form(NamedTuple):
 def kernel_of(form: Form) -> Kernel | None:
     """The kernel, None where the formula cannot be written as nodes."""
     number = next(t for t in (*form.inputs, *form.outputs) if t != "bool")
+    number = "f32" if number in HALVES else number
     strides = [] if form.flat else ["i64"] * (2 * len(form.moves) + 2)
     fresh = len(form.outputs) - (form.into >= 0)
     arrays = (*form.outputs[len(form.outputs) - fresh :], *form.inputs)
@@ -124,7 +133,8 @@ def kernel_of(form: Form) -> Kernel | None:
                 indices.append(offset + inner if moves else offset)
         names = dict(parameters)
         for i, name in enumerate(form.names):
-            names[name] = operands[i].load(indices[len(form.outputs) + i])
+            value = operands[i].load(indices[len(form.outputs) + i])
+            names[name] = value.cast("f32") if form.inputs[i] in HALVES else value
         stores = [
             store(to, indices[i], result_of(formula, names, form.outputs[i]))
             for i, (to, formula) in enumerate(zip(results, form.formulas, strict=True))

@@ -22,7 +22,7 @@ from ..native import pool, runtime, stages
 from ..native.emit import Function, Module, Operand, Value, Variable
 from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
 from ..native.launch import prepare_memory
-from .elementwise import Plan, execute, plan_for
+from .elementwise import DTYPES, Plan, execute, plan_for
 from .items import LINE, MOST_TILES, TILE, chunk_of
 
 MOST_ARRAYS, MOST_NUMBERS, MOST_RANK = 3, 4, 6
@@ -33,8 +33,9 @@ WIDE, INTO = 1 << MOST_ARRAYS, 2 << MOST_ARRAYS  # bits of a kernel's number
 BOOL, F64 = np.dtype(bool), np.dtype(np.float64)
 JOB = 8 * (1 + MOST_ARRAYS + MOST_WORDS + MOST_NUMBERS + 2)  # bytes
 WIDEST = 8  # bytes of an element at most
-KINDS = {d: d for d in (BOOL, np.dtype(np.float32), F64)}  # the objects that arrays share
-FLOATS = {np.dtype(np.float32), F64}
+KINDS = {d: d for d in DTYPES}  # the objects that arrays share
+WHOLE = {np.dtype(np.float32), F64}
+FLOATS = {*DTYPES} - {BOOL}
 
 
 class Layout(ctypes.Structure):
@@ -391,12 +392,17 @@ def native() -> runtime.Native:
 
 
 def entry(
-    formula: str, names: Sequence[str], parameters: Sequence[str] = (), truth: bool = False
+    formula: str,
+    names: Sequence[str],
+    parameters: Sequence[str] = (),
+    truth: bool = False,
+    result: np.dtype | None = None,
 ) -> Callable[..., ndarray | None]:
     """The formula as a function of arrays and numbers, in that order, and the array for its result,
     if that is to be the first operand; None for calls that no kernel is made for.
 
     truth   whether the result is of truth values
+    result  its type, where that is another one
     """
     context = Context(len(names), len(parameters), -1, truth)
     places, numbers = len(names), len(names) + len(parameters)
@@ -407,15 +413,18 @@ def entry(
         types = {x.dtype for x in arrays} - {BOOL}
         if len(types) != 1 or not types <= FLOATS:
             return None
+        kept = result is None and types <= WHOLE and (out is None or out is arrays[0])
         values = dict(zip(parameters, given[places:numbers], strict=True))
-        outputs = (BOOL,) if truth else tuple(types)
+        outputs = (BOOL,) if truth else tuple(types) if result is None else (result,)
         plan = plan_for((formula,), tuple(names), arrays, values, outputs, out)
         if plan is None:
             return None
-        result = execute(plan, arrays, values, out)[0]
-        if (out is None or out is arrays[0]) and not keep(context, plan, arrays, out is not None):
-            remember(context, plan, arrays, result, out is not None)
-        return result
+        made = execute(plan, arrays, values, out)[0]
+        into = out is not None
+        known = kept and keep(context, plan, arrays, into)
+        if not known and (out is None or out is arrays[0]):
+            remember(context, plan, arrays, made, into)
+        return made
 
     general.__name__ = general.__qualname__ = formula
     if not readable() or len(names) > MOST_ARRAYS or len(parameters) > MOST_NUMBERS:
