@@ -8,6 +8,7 @@ order are convolutions again.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -34,83 +35,74 @@ def per_dimension(value: Any, n: int, name: str, operator: str) -> tuple[int, ..
     if isinstance(value, (int, np.integer)):
         return (int(value),) * n
     values = tuple([int(v) for v in value])
+    if len(values) == n:
+        return values
     check(
-        len(values) in (1, n),
+        len(values) == 1,
         lambda: (
             f"[{operator}] expected {name} to be a single integer value or a list of {n} values to "
             f"match the convolution dimensions, but got {name}={list(values)}"
         ),
     )
-    return values * n if len(values) == 1 else values
+    return values * n
 
 
-def sizes(t: Any) -> list[int]:
-    """A tensor's shape as PyTorch's messages print it."""
-    return list(t._data.shape)
-
-
-def check_groups(name: str, w: Tensor, groups: int) -> None:
-    """Raises RuntimeError where the output channels cannot be divided among the groups."""
-    rows = w._data.shape[0]
+def check_groups(name: str, w: tuple[int, ...], groups: int) -> None:
+    """Raises RuntimeError where the output channels of weights of shape `w` cannot be divided among
+    the groups.
+    """
+    rows = w[0]
     check(groups > 0, lambda: f"[{name}] non-positive groups is not supported, got {groups}")
     check(
         rows >= groups,
         lambda: (
             f"[{name}] Given groups={groups}, expected weight to be at least {groups} at dimension "
-            f"0, but got weight of size {sizes(w)} instead"
+            f"0, but got weight of size {list(w)} instead"
         ),
     )
     check(
         rows % groups == 0,
         lambda: (
             f"[{name}] Given groups={groups}, expected weight to be divisible by {groups} at "
-            f"dimension 0, but got weight of size {sizes(w)} instead"
+            f"dimension 0, but got weight of size {list(w)} instead"
         ),
     )
 
 
 def check_operands(name: str, x: Tensor, w: Tensor, b: Tensor | None, n: int) -> None:
     """Raises RuntimeError for ranks and types that do not belong together."""
-    check(
-        x._data.ndim in (n + 1, n + 2),
-        lambda: (
+    given = x._data
+    if given.ndim not in (n + 1, n + 2):
+        raise RuntimeError(
             f"[{name}] Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but "
-            f"got input of size: {sizes(x)}"
-        ),
-    )
-    check(
-        w._data.ndim == n + 2,
-        lambda: (
+            f"got input of size: {list(given.shape)}"
+        )
+    if w._data.ndim != n + 2:
+        raise RuntimeError(
             f"[{name}] expects a weight of {n + 2} dimensions, (channels, channels, {n} sizes of "
-            f"the kernel), got shape {sizes(w)}"
-        ),
-    )
+            f"the kernel), got shape {list(w._data.shape)}"
+        )
     if STATE.autocast is not None:
         return
-    check(
-        x._data.dtype == w._data.dtype,
-        lambda: (
+    if given.dtype != w._data.dtype:
+        raise RuntimeError(
             f"[{name}] Input type (torch.{type_name(x.dtype)}Tensor) and weight type "
             f"(torch.{type_name(w.dtype)}Tensor) should be the same; convert one with .to()"
-        ),
-    )
-    bias_type = x.dtype if b is None else b.dtype
-    check(
-        x.dtype is bias_type,
-        lambda: (
+        )
+    if b is not None and given.dtype != b._data.dtype:
+        raise RuntimeError(
             f"[{name}] Input type ({SCALAR_NAMES.get(x.dtype.name)}) and bias type "
-            f"({SCALAR_NAMES.get(bias_type.name)}) should be the same; convert one with .to()"
-        ),
-    )
+            f"({SCALAR_NAMES.get(b.dtype.name)}) should be the same; convert one with .to()"
+        )
 
 
-def check_bias(name: str, w: Tensor, b: Tensor | None, channels: int, given: str) -> None:
-    """Raises RuntimeError unless the bias has one number per output channel."""
+def check_bias(name: str, w: tuple, b: tuple | None, channels: int, given: str) -> None:
+    """Raises RuntimeError unless the bias, of shape `b`, has one number per output channel."""
     check(
-        b is None or b._data.shape == (channels,),
+        b is None or b == (channels,),
         lambda: (
-            f"[{name}] Given {given}weight of size {sizes(w)}, expected bias to be 1-dimensional "
-            f"with {channels} elements, but got bias of size {sizes(b)} instead"
+            f"[{name}] Given {given}weight of size {list(w)}, expected bias to be 1-dimensional "
+            f"with {channels} elements, but got bias of size {list(b or ())} instead"
         ),
     )
 
@@ -265,22 +257,31 @@ def make_conv(n: int) -> Callable:
 
 def general_conv(name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps) -> Tensor:
     """Any convolution, its arguments normalised."""
+    check_conv(name, x._data.shape, w._data.shape, None if b is None else b._data.shape, steps)
+    if x._data.ndim < w._data.ndim:
+        return apply(CONV, x.unsqueeze(0), w, b, steps=steps).squeeze(0)
+    return apply(CONV, x, w, b, steps=steps)
+
+
+@functools.lru_cache(1024)
+def check_conv(name: str, x: tuple, w: tuple, b: tuple | None, steps: Steps) -> None:
+    """Raises RuntimeError where shapes of images, weights and bias do not belong together."""
     check_steps(name, *steps[:3])
     check_groups(name, w, steps.groups)
-    if x._data.ndim < w._data.ndim:
-        return general_conv(name, x.unsqueeze(0), w, b, steps).squeeze(0)
-    channels, given = w._data.shape[1] * steps.groups, x._data.shape[1]
+    if len(x) < len(w):
+        x = (1, *x)
+    channels, given = w[1] * steps.groups, x[1]
     check(
         given == channels,
         lambda: (
-            f"[{name}] Given groups={steps.groups}, weight of size {sizes(w)}, expected "
-            f"input{sizes(x)} to have {channels} channels, but got {given} channels instead; set "
+            f"[{name}] Given groups={steps.groups}, weight of size {list(w)}, expected "
+            f"input{list(x)} to have {channels} channels, but got {given} channels instead; set "
             f"in_channels={given}"
         ),
     )
-    check_bias(name, w, b, w._data.shape[0], "")
-    padded = [s + 2 * p for s, p in zip(x._data.shape[2:], steps.padding)]
-    reach = [d * (k - 1) + 1 for k, d in zip(w._data.shape[2:], steps.dilation)]
+    check_bias(name, w, b, w[0], "")
+    padded = [s + 2 * p for s, p in zip(x[2:], steps.padding)]
+    reach = [d * (k - 1) + 1 for k, d in zip(w[2:], steps.dilation)]
     check(
         all(r <= s for r, s in zip(reach, padded)),
         lambda: (
@@ -289,7 +290,6 @@ def general_conv(name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps
             "actual input size"
         ),
     )
-    return apply(CONV, x, w, b, steps=steps)
 
 
 def conv_named_padding(
@@ -364,18 +364,32 @@ def general_conv_transpose(
     name: str, x: Tensor, w: Tensor, b: Tensor | None, steps: Steps, extra: tuple[int, ...]
 ) -> Tensor:
     """Any transposed convolution, its arguments normalised; `extra` is the output padding."""
+    bias = None if b is None else b._data.shape
+    size = transposed_size(name, x._data.shape, w._data.shape, bias, steps, extra)
+    if x._data.ndim < w._data.ndim:
+        return apply(CONV_INPUT, x.unsqueeze(0), w, b, size=size, steps=steps).squeeze(0)
+    return apply(CONV_INPUT, x, w, b, size=size, steps=steps)
+
+
+@functools.lru_cache(1024)
+def transposed_size(
+    name: str, x: tuple, w: tuple, b: tuple | None, steps: Steps, extra: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The size of a transposed convolution's result; raises RuntimeError where shapes of images,
+    weights and bias do not belong together.
+    """
     check_steps(name, *steps[:3])
     check_groups(name, w, steps.groups)
-    if x._data.ndim < w._data.ndim:
-        return general_conv_transpose(name, x.unsqueeze(0), w, b, steps, extra).squeeze(0)
+    if len(x) < len(w):
+        x = (1, *x)
     check(
-        x._data.shape[1] == w._data.shape[0],
+        x[1] == w[0],
         lambda: (
-            f"[{name}] Given transposed=1, weight of size {sizes(w)}, expected input{sizes(x)} to "
-            f"have {w._data.shape[0]} channels, but got {x._data.shape[1]} channels instead"
+            f"[{name}] Given transposed=1, weight of size {list(w)}, expected input{list(x)} to "
+            f"have {w[0]} channels, but got {x[1]} channels instead"
         ),
     )
-    check_bias(name, w, b, w._data.shape[1] * steps.groups, "transposed=1, ")
+    check_bias(name, w, b, w[1] * steps.groups, "transposed=1, ")
     check(
         all(0 <= e < max(s, d) for e, s, d in zip(extra, steps.stride, steps.dilation)),
         lambda: (
@@ -385,16 +399,16 @@ def general_conv_transpose(
     )
     size = tuple(
         (i - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for i, k, s, p, d, e in zip(x._data.shape[2:], w._data.shape[2:], *steps[:3], extra)
+        for i, k, s, p, d, e in zip(x[2:], w[2:], *steps[:3], extra)
     )
     check(
         min(size) > 0,
         lambda: (
-            f"[{name}] Given input size per channel: {tuple(x._data.shape[2:])}. Calculated output "
+            f"[{name}] Given input size per channel: {tuple(x[2:])}. Calculated output "
             f"size per channel: {size}. Output size is too small"
         ),
     )
-    return apply(CONV_INPUT, x, w, b, size=size, steps=steps)
+    return size
 
 
 for _n in (1, 2, 3):

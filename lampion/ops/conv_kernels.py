@@ -1,7 +1,8 @@
 """The three sums of convolution on arrays: result, gradient of the input, gradient of the weight.
-Imports NumPy, rules and large only.
+Imports NumPy, rules, conv_small and large only.
 
-Large sums of floats are made by compiled kernels. Elsewhere all three are one matrix product per
+Small convolutions are those of conv_small, large sums of floats are made by compiled kernels.
+Elsewhere all three are one matrix product per
 block of samples between the weight, the images' columns and the result. Images lie in a flat layout
 in which moving the kernel by one output position moves every element it reads by one: rows follow
 each other with their left padding between them (which serves as the right padding of the row
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from . import conv_small as small
 from .large import F32, F64, engine
 from .rules import in_float32
 
@@ -166,6 +168,9 @@ def compiled(x: ndarray, others: tuple[ndarray | None, ...], operations: int) ->
 @in_float32
 def conv(x: ndarray, w: ndarray, b: ndarray | None, steps: Steps) -> ndarray:
     """(N, C, *size), (O, C/G, *kernel), (O,) -> (N, O, *out)."""
+    made = small.forward(x, w, b, steps)
+    if made is not None:
+        return made
     (n, c), (o, _, *kernel), groups = x.shape[:2], w.shape, steps.groups
     out = tuple(map(output_size, x.shape[2:], kernel, *steps[:3]))
     native = compiled(x, (w, b), 2 * n * math.prod(out) * w.size)
@@ -197,6 +202,9 @@ def conv_input(x: ndarray, w: ndarray, b: ndarray | None, size: tuple, steps: St
     """(N, O, *out), (O, C/G, *kernel), (C,) -> (N, C, *size): the gradient of the input, the
     transposed convolution.
     """
+    made = small.input_gradient(x, w, b, size, steps)
+    if made is not None:
+        return made
     (n, o), (_, c, *kernel), groups = x.shape[:2], w.shape, steps.groups
     c *= groups
     native = compiled(x, (w, b), 2 * n * math.prod(x.shape[2:]) * w.size)
@@ -225,6 +233,9 @@ def conv_input(x: ndarray, w: ndarray, b: ndarray | None, size: tuple, steps: St
 @in_float32
 def conv_weight(x: ndarray, z: ndarray, kernel: tuple, steps: Steps) -> ndarray:
     """(N, C, *size), (N, O, *out) -> (O, C/G, *kernel): the gradient of the weight."""
+    made = small.weight_gradient(x, z, kernel, steps)
+    if made is not None:
+        return made
     (n, c), o, groups = x.shape[:2], z.shape[1], steps.groups
     native = compiled(x, (z,), 2 * z.size * c // groups * math.prod(kernel))
     if native is not None:
