@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from lampion.ops import conv_kernels, conv_small
 from lampion.ops.conv_kernels import Steps
 
