@@ -79,7 +79,7 @@ def large_copy(x: ndarray) -> ndarray | None:
         return None
     if x.flags.c_contiguous:
         return SAME.call(x)
-    compiler = engine("elementwise")
+    compiler = engine("elementwise") if x.size >= LARGE else None
     return None if compiler is None else compiler.copy_rows(x)
 
 
@@ -236,9 +236,11 @@ def large_kernel(op: Op, kernel: Callable) -> Callable:
         return marked(binary, kernel)
 
     def general(*arrays: Any, out: Any = None, **params: Any) -> Any:
-        if max([x.size for x in arrays]) >= Least.size:
+        if arrays[0].size >= Least.size or arrays[-1].size >= Least.size:
             numbers = [params[n] for n in names]
-            found = made.call(*arrays, *numbers, *(() if out is None else (out,)))
+            if out is not None:
+                numbers.append(out)
+            found = made.call(*arrays, *numbers)
             if found is not None:
                 return found
         return kernel(*arrays, **params) if out is None else into(out, kernel, *arrays, **params)
