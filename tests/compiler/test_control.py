@@ -8,6 +8,7 @@ import pytest
 
 import lampion as torch
 from lampion import nn
+from lampion.core import graph
 
 
 def compiled(f):
@@ -147,3 +148,27 @@ def test_names_that_change_nothing():
     assert torch._dynamo.config.cache_size_limit == 64
     assert torch._dynamo.config.capture_scalar_outputs is None
     assert isinstance(torch.compile(nn.Linear(2, 2)), torch._dynamo.OptimizedModule)
+
+
+def test_calls_are_not_compiled_while_one_is_traced(monkeypatch):
+    """Compiled calls replace methods that a trace watches."""
+    before, graph.KNOWN[2] = graph.KNOWN[2], 5
+    asked = []
+    monkeypatch.setattr(graph.State, "often", staticmethod(lambda: asked.append(graph.KNOWN[2])))
+
+    def f(x):
+        for _ in range(20):
+            with torch.no_grad():
+                x = x + 1
+        return x * x.sum().item()
+
+    c = compiled(f)
+    item = torch.Tensor.item
+    with pytest.warns(UserWarning, match="item"):
+        c(torch.ones(2))
+    assert torch.Tensor.item is item
+    for value in (2.0, 3.0):
+        x = torch.full((2,), value)
+        torch.testing.assert_close(c(x), f(x))
+    assert asked == [0]  # afterwards, once
+    graph.KNOWN[2] = before

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...core import autograd
-from ...core.graph import STATE
+from ...core.graph import KNOWN, STATE
 from ...core.tensor import Tensor
 from ...random import Generator, default_generator
 from .tracer import Tracer, tracer
@@ -112,6 +112,7 @@ REPLACED: list[tuple[Any, str, Callable[[Any], Any]]] = [
 def watching(active: Tracer) -> Iterator[None]:
     """Runs a block with the tracer observing this thread."""
     start = default_generator.state()
+    left, KNOWN[2] = KNOWN[2], 0  # small calls, some of these methods, are compiled afterwards
     originals = [(owner, name, vars(owner)[name]) for owner, name, _ in REPLACED]
     for (owner, name, replace), (_, _, original) in zip(REPLACED, originals):
         setattr(owner, name, replace(original))
@@ -125,3 +126,4 @@ def watching(active: Tracer) -> Iterator[None]:
     finally:
         for owner, name, original in originals:
             setattr(owner, name, original)
+        KNOWN[2] = left
