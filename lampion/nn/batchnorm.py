@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from .. import dtypes
 from ..core.tensor import Tensor
 from ..errors import check
+from ..ops.batchnorm import count_batch
 from . import functional as F, init
 from .module import Module
 from .names import torch
@@ -73,12 +74,9 @@ class _NormBase(Module):
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Raises ValueError for an input of another rank than this norm is for."""
-        expected = " or ".join(f"{n}D" for n in self.dimensions)
-        check(
-            input.dim() in self.dimensions,
-            lambda: f"expected {expected} input (got {input.dim()}D input)",
-            ValueError,
-        )
+        if input.dim() not in self.dimensions:
+            expected = " or ".join(f"{n}D" for n in self.dimensions)
+            raise ValueError(f"expected {expected} input (got {input.dim()}D input)")
 
     def extra_repr(self) -> str:
         return (
@@ -107,23 +105,26 @@ class _BatchNorm(_NormBase):
         self._check_input_dim(input)
         momentum = 0.0 if self.momentum is None else self.momentum
         training, track = self.training, self.track_running_stats
-        if training and track and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
-        mean, var = self.running_mean, self.running_var
+        if training and track:
+            steps = self.num_batches_tracked
+            if steps is not None:
+                count_batch(steps)
+                if self.momentum is None:
+                    momentum = 1.0 / float(steps)
+        weight, bias, mean, var = self._tensors()
         use_batch = training or (mean is None and var is None)
-        keep = not training or track
-        return F.batch_norm(
-            input,
-            mean if keep else None,
-            var if keep else None,
-            self.weight,
-            self.bias,
-            use_batch,
-            momentum,
-            self.eps,
-        )
+        if training and not track:
+            mean = var = None
+        return F.batch_norm(input, mean, var, weight, bias, use_batch, momentum, self.eps)
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        """Weight, bias, mean and variance, by one look-up each where they lie in their tables."""
+        parameters, buffers = self._parameters, self._buffers
+        try:
+            own = parameters["weight"], parameters["bias"]
+            return *own, buffers["running_mean"], buffers["running_var"]
+        except KeyError:  # a parametrized weight, or a plain attribute
+            return self.weight, self.bias, self.running_mean, self.running_var
 
 
 class BatchNorm1d(_BatchNorm):

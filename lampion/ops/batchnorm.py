@@ -63,12 +63,10 @@ FIXED_NORM = Op(
 def check_channels(name: str, channels: int, **tensors: Tensor | None) -> None:
     """Raises RuntimeError unless each tensor has one number per channel."""
     for what, t in tensors.items():
-        check(
-            t is None or t._data.size == channels,
-            lambda what=what, t=t: (
+        if t is not None and t._data.size != channels:
+            raise RuntimeError(
                 f"[{name}] {what} should contain {channels} elements not {t._data.size}"
-            ),
-        )
+            )
 
 
 def batch_statistics(x: Tensor, w: Tensor | None, b: Tensor | None, eps: float) -> tuple:
@@ -87,19 +85,38 @@ def batch_statistics(x: Tensor, w: Tensor | None, b: Tensor | None, eps: float) 
     )
 
 
-def update_running(running: Tensor | None, new: Tensor, momentum: float) -> None:
-    """Moves a running statistic by `momentum`, in place and unrecorded."""
+def update_running(
+    running: Tensor | None, new: Tensor, momentum: float, scale: float = 1.0
+) -> None:
+    """Moves a running statistic by `momentum` towards `scale * new`, in place and unrecorded."""
     if running is None:
         return
     if STATE.mode == GENERAL or running._data.dtype != new._data.dtype or running._requires_grad:
+        new = new.reshape(-1) if scale == 1 else new.reshape(-1) * scale
         running.mul_(1 - momentum).add_(new.to(running.dtype) * momentum)
         return
     data = running._data
     data *= 1 - momentum
-    data += new._data * momentum
-    if running._storage is None:
-        running._storage = Storage()
-    running._storage.write("batch_norm")
+    moved = new._data.reshape(-1) * scale
+    moved *= momentum
+    data += moved
+    note_write(running)
+
+
+def count_batch(batches: Tensor) -> None:
+    """Adds one to the number of batches seen, in place and unrecorded."""
+    if STATE.mode == GENERAL or batches._requires_grad:
+        batches.add_(1)
+        return
+    batches._data += 1
+    note_write(batches)
+
+
+def note_write(t: Tensor) -> None:
+    """Notes that a statistic was written to."""
+    if t._storage is None:
+        t._storage = Storage()
+    t._storage.write("batch_norm")
 
 
 def general_batch_norm(
@@ -114,39 +131,28 @@ def general_batch_norm(
 ) -> tuple:
     """Batch normalisation: the result and, in training, the batch's means and variances."""
     check_floating("batch_norm", x)
-    if x._data.size == 0 and (training or x._data.ndim < 2):
+    shape = x._data.shape
+    if x._data.size == 0 and (training or len(shape) < 2):
         return x.clone(), None, None
-    check(
-        x._data.ndim >= 2,
-        lambda: (
+    if len(shape) < 2:
+        raise IndexError(
             "Dimension out of range: batch_norm expects an input of shape (N, C, ...), got "
-            f"{list(x._data.shape)}"
-        ),
-        IndexError,
-    )
-    channels = x._data.shape[1]
+            f"{list(shape)}"
+        )
+    channels = shape[1]
     check_channels(
         "batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=w, bias=b
     )
     if not training:
-        check(
-            running_mean is not None, "[batch_norm] running_mean must be defined in evaluation mode"
-        )
-        check(
-            running_var is not None, "[batch_norm] running_var must be defined in evaluation mode"
-        )
-        shape = (channels, *[1] * (x._data.ndim - 2))
-        return (
-            apply(FIXED_NORM, x, w, b, running_mean, running_var, shape=shape, eps=eps),
-            None,
-            None,
-        )
+        for what, t in (("running_mean", running_mean), ("running_var", running_var)):
+            if t is None:
+                raise RuntimeError(f"[batch_norm] {what} must be defined in evaluation mode")
+        params = {"shape": (channels, *(1,) * (len(shape) - 2)), "eps": eps}
+        return apply(FIXED_NORM, x, w, b, running_mean, running_var, **params), None, None
     y, mean, variance = batch_statistics(x, w, b, eps)
-    mean, variance = mean.view(-1), variance.view(-1)
     count = x._data.size // channels
     update_running(running_mean, mean, momentum)
-    if running_var is not None:
-        update_running(running_var, variance * (count / max(count - 1, 1)), momentum)
+    update_running(running_var, variance, momentum, count / max(count - 1, 1))
     return y, mean, variance
 
 
@@ -167,13 +173,11 @@ def batch_norm(
     training.
     """
     if training:
-        check_values_per_channel(Size(input._data.shape))
-        check(
-            eps > 0,
-            lambda: f"batch_norm eps must be positive during training, but got {eps}",
-            ValueError,
-        )
-    check(eps >= 0, lambda: f"batch_norm eps must be non-negative, but got {eps}", ValueError)
+        check_values_per_channel(input._data.shape, Size)
+        if eps <= 0:
+            raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
+    if eps < 0:
+        raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
     return general_batch_norm(
         input, weight, bias, running_mean, running_var, training, momentum, eps
     )[0]
@@ -214,7 +218,7 @@ def native_batch_norm(
     )
     if mean is None:
         return y, input.new_zeros(0), input.new_zeros(0)
-    return y, mean, (variance + eps).rsqrt()
+    return y, mean.view(-1), (variance.view(-1) + eps).rsqrt()
 
 
 # -- single images -----------------------------------------------------------------------------
@@ -258,10 +262,8 @@ def instance_norm(
     y, mean, variance = apply(
         INSTANCE_NORM, input, weight, bias, dims=spatial, shape=per_channel, view=(), eps=eps
     )
-    update_running(running_mean, mean.mean(0).reshape(-1), momentum)
-    update_running(
-        running_var, (variance * (count / max(count - 1, 1))).mean(0).reshape(-1), momentum
-    )
+    update_running(running_mean, mean.mean(0), momentum)
+    update_running(running_var, (variance * (count / max(count - 1, 1))).mean(0), momentum)
     return y
 
 

@@ -107,20 +107,18 @@ GROUP_NORM = norm_op("group_norm", "NativeGroupNormBackward0")
 
 def check_floating(name: str, x: Tensor) -> None:
     """Raises NotImplementedError for a type that is not floating."""
-    check(
-        x.is_floating_point(),
-        lambda: f'"{name}" not implemented for {x.dtype}; convert with .float()',
-        NotImplementedError,
-    )
+    if not x.is_floating_point():
+        raise NotImplementedError(f'"{name}" not implemented for {x.dtype}; convert with .float()')
 
 
-def check_values_per_channel(shape: Sequence[int]) -> None:
-    """Raises ValueError where a single value would be normalised by its own mean."""
-    check(
-        shape[0] * math.prod(shape[2:]) != 1,
-        lambda: f"Expected more than 1 value per channel when training, got input size {shape}",
-        ValueError,
-    )
+def check_values_per_channel(shape: Sequence[int], printed: type = list) -> None:
+    """Raises ValueError where a single value would be normalised by its own mean; its message shows
+    the shape as `printed`.
+    """
+    if shape[0] * math.prod(shape[2:]) == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {printed(shape)}"
+        )
 
 
 def check_features(
