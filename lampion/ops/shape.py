@@ -159,7 +159,9 @@ def cat_checked(tensors: Sequence[Tensor], dim: int) -> Tensor:
                     f"{shape[d]} but got size {o[d]} for tensor number {i} in the list."
                 ),
             )
-    return apply(CAT, *[convert(t, target) for t in kept], dim=dim)
+    hole = (*shape[:dim], 0, *shape[dim + 1 :])  # empty vectors join anything, with gradients
+    joined = [t if t._data.shape != (0,) or shape == (0,) else t.reshape(hole) for t in tensors]
+    return apply(CAT, *[convert(t, target) for t in joined], dim=dim)
 
 
 # -- stack -------------------------------------------------------------------------------------
