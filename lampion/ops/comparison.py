@@ -134,6 +134,11 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
             f"{type_name(condition.dtype)}; compare it with something"
         ),
     )
+    check(
+        input is not None and other is not None,
+        "where(): arguments 'input' and 'other' must be Tensors or Numbers, not NoneType",
+        TypeError,
+    )
     return _where(condition, *common(input, other))
 
 

@@ -392,3 +392,10 @@ def test_casts(dtype, layout):
             kept = ~np.isnan(given.astype(F64))
             signs = [np.signbit(a.astype(F64))[kept] for a in (found, wanted)]
             assert np.array_equal(*signs)
+
+
+def test_where_needs_both_sides():
+    x = lampion.zeros(3)
+    for sides in ((None, x), (x, None)):
+        with pytest.raises(TypeError, match="NoneType"):
+            lampion.where(x == 0, *sides)
