@@ -45,14 +45,12 @@ def pool_dims(value: Any, n: int, name: str, operator: str) -> tuple[int, ...]:
 
 def check_image(name: str, x: Tensor, n: int) -> None:
     """Raises RuntimeError unless x is an image of n dimensions with channels, or a batch."""
-    shape = list(x._data.shape)
-    check(
-        len(shape) in (n + 1, n + 2) and 0 not in shape[-n - 1 :],
-        lambda: (
+    shape = x._data.shape
+    if len(shape) - n not in (1, 2) or 0 in shape[-n - 1 :]:
+        raise RuntimeError(
             f"[{name}] Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch "
-            f"size for input, but got:{shape}"
-        ),
-    )
+            f"size for input, but got:{list(shape)}"
+        )
 
 
 def windows(
@@ -64,15 +62,18 @@ def windows(
     padding: Any,
     dilation: Any,
     ceil_mode: bool,
+    count_padding: bool = True,
+    divisor: int | None = None,
 ) -> Windows:
     """The windows that the arguments of a pooling function describe; raises RuntimeError where they
     make no sense.
     """
     no_stride = stride is None or (isinstance(stride, (tuple, list)) and not stride)
     given: Any = (kernel, kernel if no_stride else stride, padding, dilation)
-    given = tuple([v if v.__class__ is int else tuple(v) for v in given])
+    given = [v if v.__class__ is int else tuple(v) for v in given]
     check_image(name, x, n)
-    return plan_windows(name, x._data.shape[-n - 1 :], n, *given, bool(ceil_mode))
+    shape = x._data.shape[-n - 1 :]
+    return plan_windows(name, shape, n, *given, bool(ceil_mode), bool(count_padding), divisor)
 
 
 @functools.lru_cache(512)
@@ -85,6 +86,8 @@ def plan_windows(
     padding: Any,
     dilation: Any,
     ceil_mode: bool,
+    count_padding: bool,
+    divisor: int | None,
 ) -> Windows:
     """`windows` for an input whose last dimensions, channels first, are `shape`."""
     kernel = pool_dims(kernel, n, "kernel_size", name)
@@ -120,7 +123,8 @@ def plan_windows(
             f"({'x'.join(map(str, (channels, *out)))}). Output size is too small"
         ),
     )
-    return Windows(tuple(size), kernel, Steps(stride, padding, dilation), out)
+    steps = Steps(stride, padding, dilation)
+    return Windows(tuple(size), kernel, steps, out, count_padding, divisor)
 
 
 def backward_name(kind: str) -> Callable[[dict], str]:
@@ -177,11 +181,8 @@ def make_max_pool(n: int) -> tuple[Callable, Callable]:
         return_indices: bool = False,
     ) -> Any:
         plan = windows(name, input, n, kernel_size, stride, padding, dilation, ceil_mode)
-        check(
-            input.is_floating_point() or input._data.dtype.kind in "iu",
-            lambda: f"[{name}] is not implemented for {input.dtype}",
-            NotImplementedError,
-        )
+        if input._data.dtype.kind not in "fiu" and not input.is_floating_point():
+            raise NotImplementedError(f"[{name}] is not implemented for {input.dtype}")
         y = apply(MAX_POOL, input, plan=plan)
         if not return_indices:
             return y
@@ -220,9 +221,10 @@ def make_avg_pool(n: int) -> Callable:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> Tensor:
-        plan = windows(name, input, n, kernel_size, stride, padding, 1, ceil_mode)
-        check(divisor_override != 0, lambda: f"[{name}] divisor must be not zero")
-        plan = plan._replace(count_padding=bool(count_include_pad), divisor=divisor_override)
+        counted = count_include_pad, divisor_override
+        plan = windows(name, input, n, kernel_size, stride, padding, 1, ceil_mode, *counted)
+        if divisor_override == 0:
+            raise RuntimeError(f"[{name}] divisor must be not zero")
         return apply(AVERAGE, input, plan=plan)
 
     def plain(

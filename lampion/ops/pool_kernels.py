@@ -1,9 +1,10 @@
 """Pooling on arrays, over the last dimensions: windows, their sums and maxima, and where a maximum
-was. Imports NumPy, rules, large and conv_kernels only.
+was. Imports NumPy, rules, large, conv_kernels and pool_small only.
 
-Large arrays of floats are pooled by compiled kernels. Sums and maxima are taken dimension by
-dimension, so a window of k x k costs 2 k passes and not k^2. What is remembered of a maximum is the
-number of the window's element that it was, found when a gradient or an index is wanted.
+Small images are pooled by pool_small, large arrays of floats by compiled kernels. Elsewhere sums
+and maxima are taken dimension by dimension, so a window of k x k costs 2 k passes and not k^2. What
+is remembered of a maximum is the number of the window's element that it was, found when a gradient
+or an index is wanted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from . import pool_small as small
 from .conv_kernels import Steps, taps
 from .large import F32, F64, engine
 from .rules import in_float32
@@ -86,6 +88,9 @@ def along(x: ndarray, plan: Windows, dim: int, k: int) -> ndarray:
 
 def reduce_windows(x: ndarray, plan: Windows, ufunc: np.ufunc, fill: float) -> ndarray:
     """A reduction over each window, dimension by dimension."""
+    made = small.reduced(x, plan, ufunc, fill)
+    if made is not None:
+        return made
     x = padded(x, plan, fill)
     n = len(plan.size)
     for dim, k in enumerate(plan.kernel):
@@ -140,6 +145,9 @@ def spread(g: ndarray, plan: Windows) -> ndarray:
     if native is not None:
         return native.spread(g, plan)
     x = g / divisors(plan, g.dtype)
+    made = small.spread(x, plan)
+    if made is not None:
+        return made
     shape = list(x.shape)
     for dim in reversed(range(len(plan.size))):
         axis = len(shape) - len(plan.size) + dim
@@ -176,6 +184,9 @@ def winners(x: ndarray, y: ndarray, plan: Windows) -> ndarray:
     native = compiled(x, plan)
     if native is not None:
         return native.winners(x, y, plan)
+    made = small.winners(x, y, plan)
+    if made is not None:
+        return made
     dtype: Any = np.dtype(np.uint8 if math.prod(plan.kernel) < 255 else np.uint32)
     unset = np.iinfo(dtype).max
     chosen = np.full(y.shape, unset, dtype)
@@ -229,6 +240,9 @@ def put_at(g: ndarray, chosen: ndarray, plan: Windows) -> ndarray:
     native = compiled(g, plan, chosen)
     if native is not None:
         return native.put_at(g, chosen, plan)
+    made = small.put_at(g, chosen, plan)
+    if made is not None:
+        return made
     y = padded(np.zeros((*g.shape[: g.ndim - len(plan.size)], *plan.size), g.dtype), plan, 0)
     apart = all(
         s > d * (k - 1) for s, d, k in zip(plan.steps.stride, plan.steps.dilation, plan.kernel)
