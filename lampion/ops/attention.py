@@ -8,6 +8,7 @@ makes the blocks again. After FlashAttention (Dao et al., 2022).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -26,19 +27,20 @@ from .rules import EXPORTS, batch_elementwise, wide
 
 FUNCTIONAL = EXPORTS["nn.functional"]
 BLOCK_BYTES = 1 << 22
+KEPT_MASK = 1 << 12  # elements of a causal mask that is kept for the next call
 
 # -- the kernels -------------------------------------------------------------------------------
 
 
 def blocks(dims: tuple[int, ...], row: int) -> Iterator[tuple[slice, ...]]:
     """Slices of `dims` = (*batch, queries) whose rows of `row` bytes fit into `BLOCK_BYTES`."""
+    if math.prod(dims) * row <= BLOCK_BYTES:
+        yield (slice(None),) * len(dims)
+        return
     axis, inside = len(dims), row
     while axis and inside * dims[axis - 1] <= BLOCK_BYTES:
         axis -= 1
         inside *= dims[axis]
-    if axis == 0:
-        yield (slice(None),) * len(dims)
-        return
     count = max(BLOCK_BYTES // max(inside, 1), 1)
     for outer in np.ndindex(*dims[: axis - 1]):
         for first in range(0, dims[axis - 1], count):
@@ -48,14 +50,25 @@ def blocks(dims: tuple[int, ...], row: int) -> Iterator[tuple[slice, ...]]:
 
 def spread_out(q: ndarray, k: ndarray, v: ndarray, mask: ndarray | None) -> tuple:
     """All with the same batch dimensions, as views; half precision in float32."""
-    batch = np.broadcast_shapes(
-        q.shape[:-2], k.shape[:-2], v.shape[:-2], mask.shape[:-2] if mask is not None else ()
-    )
-    q, k, v = (np.broadcast_to(wide(a), (*batch, *a.shape[-2:])) for a in (q, k, v))
+    q, k, v = wide(q), wide(k), wide(v)
+    batch = q.shape[:-2]
+    if not batch == k.shape[:-2] == v.shape[:-2] or mask is not None:
+        batch = np.broadcast_shapes(
+            batch, k.shape[:-2], v.shape[:-2], mask.shape[:-2] if mask is not None else ()
+        )
+        q, k, v = (np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in (q, k, v))
     if mask is not None:
         mask = mask if mask.dtype.kind == "b" else mask.astype(q.dtype, copy=False)
         mask = np.broadcast_to(mask, (*batch, q.shape[-2], k.shape[-2]))
     return q, k, v, mask
+
+
+@functools.lru_cache(256)
+def unseen(queries: int, keys: int) -> ndarray:
+    """Which keys come after each query."""
+    later = np.arange(queries)[:, None] < np.arange(keys)
+    later.flags.writeable = False
+    return later
 
 
 def scores(
@@ -65,8 +78,11 @@ def scores(
     s = np.matmul(q[at], k[at[:-1]].swapaxes(-1, -2))
     s *= scale
     if is_causal:
-        query = np.arange(q.shape[-2])[at[-1]]
-        np.copyto(s, -np.inf, where=query[:, None] < np.arange(k.shape[-2]))
+        if s.shape[-2] * s.shape[-1] <= KEPT_MASK and s.shape[-2] == q.shape[-2]:
+            later = unseen(*s.shape[-2:])
+        else:
+            later = np.arange(q.shape[-2])[at[-1]][:, None] < np.arange(k.shape[-2])
+        np.copyto(s, -np.inf, where=later)
     if mask is not None:
         if mask.dtype.kind == "b":
             np.copyto(s, -np.inf, where=~mask[at])
@@ -120,7 +136,7 @@ def attention_kernel(
     for at in blocks(q.shape[:-1], k.shape[-2] * q.itemsize):
         s = scores(q, k, mask, at, scale, is_causal)
         top = np.maximum.reduce(s, -1, keepdims=True, initial=-np.inf)
-        top[np.isneginf(top)] = 0
+        top[top == -np.inf] = 0
         s -= top
         np.exp(s, out=s)
         sums = np.add.reduce(s, -1, keepdims=True)
@@ -299,29 +315,23 @@ def grouped_attention(
 
 def check_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> None:
     """Raises RuntimeError for arguments that do not go together."""
-    ranks = [t._data.ndim for t in (q, k, v)]
-    check(
-        min(ranks) >= 2,
-        lambda: (
+    a, b, c = q._data, k._data, v._data
+    if min(a.ndim, b.ndim, c.ndim) < 2:
+        raise RuntimeError(
             "Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: "
-            f"{ranks[0]} key.dim: {ranks[1]} and value.dim: {ranks[2]} instead."
-        ),
-    )
-    names = [SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (q, k, v)]
-    check(
-        len(set(names)) == 1 or STATE.autocast is not None,
-        lambda: (
+            f"{a.ndim} key.dim: {b.ndim} and value.dim: {c.ndim} instead."
+        )
+    if not a.dtype == b.dtype == c.dtype and STATE.autocast is None:
+        names = [SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (q, k, v)]
+        raise RuntimeError(
             "Expected query, key, and value to have the same dtype, but got query.dtype: "
             f"{names[0]} key.dtype: {names[1]} and value.dtype: {names[2]} instead."
-        ),
-    )
-    check(
-        q._data.shape[-1] == k._data.shape[-1] and k._data.shape[-2] == v._data.shape[-2],
-        lambda: (
+        )
+    if a.shape[-1] != b.shape[-1] or b.shape[-2] != c.shape[-2]:
+        raise RuntimeError(
             "[scaled_dot_product_attention] expects query (*, L, E), key (*, S, E) and value (*, "
-            f"S, D), got {tuple(q._data.shape)}, {tuple(k._data.shape)} and {tuple(v._data.shape)}"
-        ),
-    )
+            f"S, D), got {tuple(a.shape)}, {tuple(b.shape)} and {tuple(c.shape)}"
+        )
     if mask is not None:
         check(
             not is_causal,
@@ -333,7 +343,7 @@ def check_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_cau
             lambda: (
                 "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
                 f"attn_mask.dtype: {SCALAR_NAMES.get(mask.dtype.name)} and  query.dtype: "
-                f"{names[0]} instead."
+                f"{SCALAR_NAMES.get(q.dtype.name, q.dtype.name)} instead."
             ),
         )
 
