@@ -18,8 +18,8 @@ from .emit import Function, Module, Value
 from .entry import readable
 
 LINE = 64
-LARGE = 1 << 14  # bytes from which an array begins at a line; smaller ones are NumPy's business
-HUGE = 1 << 22  # bytes from which zeros are left to the system, whose fresh pages have them
+LARGE = 1 << 14  # bytes from which an array begins at a line
+UNIT = 16  # bytes that all blocks begin at a multiple of
 SET_HANDLER, DEFAULT_HANDLER = 304, 306  # numbers in NumPy's table of C functions
 NAME = b"mem_handler"
 DEFAULT = ("context", "malloc", "calloc", "realloc", "free")
@@ -45,35 +45,70 @@ def default(f: Function, name: str) -> tuple[Value, Value]:
     return f.load("ptr", pointers[0]), f.load("ptr", pointers[1])
 
 
+def room_for(f: Function, size: Value) -> Value:
+    """Bytes that a block is larger than its array: its start is moved there by up to as many."""
+    return f.select(size >= LARGE, f.constant("i64", LINE), UNIT)
+
+
+def moved(f: Function, block: Value, room: Value) -> Value:
+    """Where the array in a block begins: at the next multiple of `room`, so behind the block's
+    start, which is noted before it.
+    """
+    address = f.convert("ptrtoint", block, "i64")
+    return f.at(block, ((address + room) & (room * -1)) - address)
+
+
+def note(f: Function, block: Value, start: Value) -> None:
+    """Writes down the start of the array's block."""
+    f.store(block, f.at(start, -8))
+
+
 def write_allocator(module: Module) -> None:
     """Writes NumPy's four functions: `take(context, size)`, `zeros(context, count, size)`,
-    `again(context, block, size)`, `give(context, block, size)`. All blocks are the C library's: any
-    may be reallocated and freed as another.
+    `again(context, start, size)`, `give(context, start, size)`. Each takes a block that is a little
+    larger from NumPy's own function: posix_memalign's leave gaps that the C library fills badly.
     """
-    f = module.function("take", "ptr", context="ptr", size="i64")
-    with f.when(f["size"] >= LARGE):
-        place, line = f.buffer(8, 8), f.constant("i64", LINE)
-        f.store(Value(f, "ptr", "null"), place)
-        f.call("i32", "posix_memalign", place, line, f["size"])
-        f.ret(f.load("ptr", place))
-    function, context = default(f, "malloc")
-    f.ret(f.call("ptr", function, context, f["size"]))
-    f = module.function("zeros", "ptr", context="ptr", count="i64", size="i64")
-    total = f["count"] * f["size"]
-    with f.when(total >= LARGE), f.when(total < HUGE):
-        block = f.call("ptr", "take", f["context"], total)
-        with f.when(block.differs(Value(f, "ptr", "null"))):
-            f.call("ptr", "memset", block, f.constant("i32", 0), total)
-        f.ret(block)
-    function, context = default(f, "calloc")
-    f.ret(f.call("ptr", function, context, f["count"], f["size"]))
-    f = module.function("again", "ptr", context="ptr", block="ptr", size="i64")
+    for name, own in (("take", "malloc"), ("zeros", "calloc")):
+        counts = {"count": "i64"} if own == "calloc" else {}
+        f = module.function(name, "ptr", context="ptr", **counts, size="i64")
+        size = f["count"] * f["size"] if counts else f["size"]
+        room, (function, context) = room_for(f, size), default(f, own)
+        one = [f.constant("i64", 1)] if counts else []
+        block = f.call("ptr", function, context, *one, size + room)
+        give_up(f, block)
+        start = moved(f, block, room)
+        note(f, block, start)
+        f.ret(start)
+    f = module.function("again", "ptr", context="ptr", start="ptr", size="i64")
+    with f.when(is_null(f, f["start"])):
+        f.ret(f.call("ptr", "take", f["context"], f["size"]))
     function, context = default(f, "realloc")
-    f.ret(f.call("ptr", function, context, f["block"], f["size"]))
-    f = module.function("give", context="ptr", block="ptr", size="i64")
+    before = f.load("ptr", f.at(f["start"], -8))
+    offset = f.convert("ptrtoint", f["start"], "i64") - f.convert("ptrtoint", before, "i64")
+    block = f.call("ptr", function, context, before, f["size"] + LINE)
+    give_up(f, block)
+    start = moved(f, block, room_for(f, f["size"]))
+    f.call("ptr", "memmove", start, f.at(block, offset), f["size"])
+    note(f, block, start)
+    f.ret(start)
+    f = module.function("give", context="ptr", start="ptr", size="i64")
+    with f.when(is_null(f, f["start"])):
+        f.ret()
     function, context = default(f, "free")
-    f.call("void", function, context, f["block"], f["size"])
+    block = f.load("ptr", f.at(f["start"], -8))
+    f.call("void", function, context, block, f["size"] + room_for(f, f["size"]))
     f.ret()
+
+
+def is_null(f: Function, pointer: Value) -> Value:
+    """Whether the pointer is null."""
+    return f.convert("ptrtoint", pointer, "i64").equals(0)
+
+
+def give_up(f: Function, block: Value) -> None:
+    """Returns null where there is no memory."""
+    with f.when(is_null(f, block)):
+        f.ret(block)
 
 
 @cache
