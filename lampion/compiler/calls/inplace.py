@@ -27,6 +27,7 @@ class Context(ctypes.Structure):
 
 
 NAME = Context.name.offset >> 3
+ANY = 1 << 62  # elements
 
 
 def context_of(operator: str, name: str) -> Context:
@@ -90,8 +91,10 @@ def write_note(module: Module) -> None:
 # -- cores -----------------------------------------------------------------------------------------
 
 
-def target(s: Scope, tensor: Value) -> tuple[Value, Value, Value]:
-    """The array of a tensor that may be written to without further ado, its type, and the mode."""
+def target(s: Scope, tensor: Value, most: int = SMALL) -> tuple[Value, Value, Value]:
+    """The array of a tensor that may be written to without further ado, its type, and the mode;
+    gives up for more than `most` elements.
+    """
     f = s.f
     x, kind = s.floats(tensor)
     mode = s.mode()
@@ -103,7 +106,7 @@ def target(s: Scope, tensor: Value) -> tuple[Value, Value, Value]:
     s.require(inference.differs(s.null()))
     s.drop(inference)
     s.require(s.is_object(inference, "False"))
-    s.require(s.count(x) <= SMALL)
+    s.require(s.count(x) <= most)
     return x, kind, mode
 
 
@@ -149,13 +152,29 @@ def written(s: Scope, tensor: Value, name: Value | None = None) -> None:
     s.end()
 
 
+def run_kernel(s: Scope, x: Value, y: Value) -> None:
+    """The operator's kernel of both arrays, into the first: it knows vectors and threads."""
+    f, stack = s.f, s.f.buffer(24, 8)
+    for i, array in enumerate((x, y, x)):
+        f.store(array, stack, i)
+    kernel = f.load("ptr", f["context"])
+    made = f.call("ptr", "PyObject_Vectorcall", kernel, stack, s.number(3), s.null())
+    s.require(made.differs(s.null()))
+    s.drop(made)
+
+
 def write_arithmetic(module: Module) -> None:
     """`arithmetic_(context, (self, other, alpha))`; alpha belongs to sums, whose loop is apart."""
     s = begin_core(module, "arithmetic_")
     f, tensor, given = s.f, s.needed(0), s.needed(1)
     s.require(s.given(2).equals(s.null()))
-    x, kind, mode = target(s, tensor)
+    x, kind, mode = target(s, tensor, ANY)
     y, step = operand(s, given, x, kind, mode)
+    with f.when(s.count(x) > SMALL):
+        run_kernel(s, x, y)
+        noted = f.call("ptr", "note_write", tensor, f.load("ptr", f["context"], NAME))
+        s.require(noted.differs(s.null()))
+        f.ret(s.hold(tensor))
     wide = s.is_object(kind, "F64")
     loop = f.select(wide, f.load("ptr", f["context"], 2), f.load("ptr", f["context"], 1))
     s.require(loop.differs(s.null()))
