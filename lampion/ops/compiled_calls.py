@@ -144,6 +144,7 @@ def install() -> bool:
     installed = builtins.install(CALLS, RESULTS, publish)
     if installed:
         prefer_compiled()
+        importlib.import_module(f"{PACKAGE}.compiler.native.launch").prepare_memory()
     return installed
 
 
