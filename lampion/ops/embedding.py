@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..core.dispatch import apply
-from ..core.graph import STATE
+from ..core.graph import GENERAL, STATE
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
@@ -418,13 +418,16 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             x.size > 0 or num_classes > 0,
             "Can not infer total number of classes from empty tensor.",
         )
-        check(not x.size or x.min() >= 0, "Class values must be non-negative.")
-        num_classes = int(x.max()) + 1 if num_classes == -1 else num_classes
-        check(not x.size or x.max() < num_classes, "Class values must be smaller than num_classes.")
+        largest = int(x.max(initial=-1))
+        check(x.min(initial=0) >= 0, "Class values must be non-negative.")
+        num_classes = largest + 1 if num_classes == -1 else num_classes
+        check(largest < num_classes, "Class values must be smaller than num_classes.")
     check(
         num_classes > 0,
         "[one_hot] the number of classes cannot be inferred inside vmap; give num_classes",
     )
+    if STATE.mode != GENERAL:
+        return wrap((tensor._data[..., None] == np.arange(num_classes)).astype(np.int64))
     return (tensor.unsqueeze(-1) == arange(num_classes)).long()
 
 

@@ -22,15 +22,22 @@ def constant_kernel(x: ndarray, pads: tuple[tuple[int, int], ...], value: float)
     """The last dimensions with `pads` = (before, after) elements more each, or fewer where
     negative.
     """
-    lead = x.ndim - len(pads)
-    shape = x.shape[:lead] + tuple(n + a + b for n, (a, b) in zip(x.shape[lead:], pads))
+    shape, to, out_of = constant_places(x.shape, pads)
     y = np.full(shape, value, x.dtype)
-    to: tuple = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape[lead:], pads))
-    out_of: tuple = tuple(
-        slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[lead:], pads)
-    )
-    y[(..., *to)] = x[(..., *out_of)]
+    y[to] = x[out_of]
     return y
+
+
+@functools.lru_cache(512)
+def constant_places(
+    given: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, ...], tuple, tuple]:
+    """The shape of a padded array, the place in it of what is kept, and where that comes from."""
+    lead = len(given) - len(pads)
+    shape = given[:lead] + tuple(n + a + b for n, (a, b) in zip(given[lead:], pads))
+    to = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape[lead:], pads))
+    out_of = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(given[lead:], pads))
+    return shape, (..., *to), (..., *out_of)
 
 
 CONSTANT_PAD: Op = Op(
@@ -76,13 +83,11 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
     )
     pads = pairs(pad)
     for n, (a, b) in zip(shape[len(shape) - len(pads) :], pads):
-        check(
-            n + a + b >= 0 and n + min(a, 0) + min(b, 0) >= 0,
-            lambda n=n, a=a, b=b: (
+        if n + a + b < 0 or n + min(a, 0) + min(b, 0) < 0:
+            raise RuntimeError(
                 f"[pad] The input size {n}, plus negative padding {a} and {b}, resulted in a "
                 "negative output size; narrow(): length must be non-negative."
-            ),
-        )
+            )
     return apply(CONSTANT_PAD, input, pads=pads, value=value)
 
 

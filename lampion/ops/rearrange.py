@@ -4,6 +4,7 @@ base.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -235,13 +236,22 @@ def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
 # -- triangles ---------------------------------------------------------------------------------
 
 
+KEPT_MASK = 1 << 12  # elements of a triangle's mask that is kept for the next call
+zero = functools.cache(functools.partial(np.zeros, ()))  # of a type
+
+
 def triangle(name: str, keep: Any, doc: str) -> None:
     """`tril` or `triu`: zero where `keep(row, column - diagonal)` is false."""
 
+    def kept(rows: int, columns: int, diagonal: int) -> ndarray:
+        return keep(np.arange(rows)[:, None], np.arange(columns) - diagonal)
+
+    small = functools.lru_cache(256)(kept)
+
     def kernel(x: ndarray, diagonal: int) -> ndarray:
         rows, columns = x.shape[-2:]
-        kept = keep(np.arange(rows)[:, None], np.arange(columns) - diagonal)
-        return np.where(kept, x, np.zeros((), x.dtype))
+        mask = (small if rows * columns <= KEPT_MASK else kept)(rows, columns, diagonal)
+        return np.where(mask, x, zero(x.dtype))
 
     op = Op(
         name,
@@ -269,10 +279,8 @@ def triangle(name: str, keep: Any, doc: str) -> None:
     ) -> Tensor:
         check(row >= 0, lambda: f"row must be non-negative, got{row}")
         check(col >= 0, lambda: f"col must be non-negative, got{col}")
-        kept = keep(np.arange(row)[:, None], np.arange(col) - offset)
-        return wrap(
-            np.stack(np.nonzero(kept)).astype((dtype_argument(dtype) or dtypes.int64).numpy)
-        )
+        places = np.stack(np.nonzero(kept(row, col, offset)))
+        return wrap(places.astype((dtype_argument(dtype) or dtypes.int64).numpy))
 
     named(call, name, doc)
     doc = f"Rows and columns of what `{name}` keeps of a row x col matrix, as two rows."
