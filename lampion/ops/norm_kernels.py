@@ -155,9 +155,16 @@ def norm_gradient_kernel(
     n *= scale
     gw, gb = weight_gradients(plan, g, n, needs)
     gx = None
-    if needs[0]:
+    subscripts, reduced = plan.over_dims
+    alike = plan.one_weight and plan.over_dims == plan.over_summed  # sums over the same elements
+    if alike and needs[0] and w is not None and gw is not None and gb is not None:
+        n *= gw.reshape(reduced) / -plan.shared  # the weight is a factor of both means
+        n += g
+        n -= gb.reshape(reduced) / plan.shared
+        n *= scale * w.reshape(shape)
+        gx = n.reshape(outer).astype(given, copy=False)
+    elif needs[0]:
         h = g if w is None else g * w.reshape(shape)
-        subscripts, reduced = plan.over_dims
         n *= np.einsum(subscripts, h, n).reshape(reduced) / -plan.shared
         n += h
         n -= np.add.reduce(h, dims, keepdims=True) / plan.shared
