@@ -81,6 +81,8 @@ def assign(target: Tensor, result: Tensor, name: str, fresh: bool = False) -> Te
     """
     check_writable(target, name)
     check_result(target, result._data.shape, result._data.dtype, name)
+    if fresh and result.grad_fn.__class__ is Node:
+        keep_input(target, result.grad_fn)
     if target.interpreter is not None or result.interpreter is not None:
         owner = target.interpreter or result.interpreter
         owner.assign(target, result)
@@ -147,11 +149,23 @@ def rebase(target: Tensor, result: Tensor) -> None:
             refresh(view)
 
 
+def keep_input(target: Tensor, node: Any) -> None:
+    """Copies what the backward saved of `target`, which is about to be written over."""
+    if target.interpreter is None and any(s is target for s in node.saved or ()):
+        with STATE.set(grad=False):
+            kept = target.clone()
+        kept._requires_grad, kept.grad_fn = target._requires_grad, target.grad_fn
+        node.saved = tuple([kept if s is target else s for s in node.saved])
+
+
 def hand_over(target: Tensor, result: Tensor) -> None:
     """Has the backward use `target` for what it saved of the result: the same numbers, once."""
     saved: Any = result._storage
     node: Any = result.grad_fn
     shared = saved.__class__ is SavedOutput and node is target.grad_fn and node.__class__ is Node
+    others = [s for s in node.saved if isinstance(s, Tensor)] if shared else ()
+    if any(s._storage is target._storage for s in others):
+        return  # saved and written over: the backward has to notice
     if shared and saved.value is None and saved.other is None and result is not target:
         saved._data, saved.other = target._data, target._storage
         node.seq = tick()  # it has the content that was written just now

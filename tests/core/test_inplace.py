@@ -503,3 +503,46 @@ def test_writes_under_vmap():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\[vmap\]")
         assert vmap(f)(x, v).tolist() == [[7, 2, 4], [8, 8, 10]]
+
+
+# -- what the gradient needs of the content before --------------------------------------------
+
+F = torch.nn.functional
+OVERWRITTEN = {
+    "silu": lambda y: F.silu(y, inplace=True),
+    "leaky_relu": lambda y: F.leaky_relu(y, 0.1, inplace=True),
+    "elu": lambda y: F.elu(y, inplace=True),
+    "mish": lambda y: F.mish(y, inplace=True),
+    "relu6": lambda y: F.relu6(y, inplace=True),
+    "hardswish": lambda y: F.hardswish(y, inplace=True),
+    "sin_": lambda y: y.sin_(),
+    "pow_": lambda y: y.pow_(2),
+    "mul_": lambda y: y.mul_(torch.arange(5.0)),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", OVERWRITTEN)
+def test_gradients_use_the_content_before(name, compiled):
+    def run(x):
+        return torch.autograd.grad((OVERWRITTEN[name](x * 1.5) ** 2).sum(), x)[0]
+
+    def expected(x):
+        """Finite differences in float64."""
+        with torch.no_grad():
+            steps = torch.eye(5, dtype=torch.float64) * 1e-6
+            value = lambda d: (OVERWRITTEN[name]((x.double() + d) * 1.5) ** 2).sum()  # noqa: E731
+            return torch.stack([(value(d) - value(-d)) / 2e-6 for d in steps])
+
+    x = torch.tensor([-1.9, -0.7, 0.3, 1.1, 1.7], requires_grad=True)
+    step = torch.compile(run) if compiled else run
+    for _ in range(3):
+        assert torch.allclose(step(x).double(), expected(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_view_of_what_is_written_over_is_noticed():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    y.mul_(y.view(2))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
