@@ -162,11 +162,13 @@ def hand_over(target: Tensor, result: Tensor) -> None:
     """Has the backward use `target` for what it saved of the result: the same numbers, once."""
     saved: Any = result._storage
     node: Any = result.grad_fn
-    shared = saved.__class__ is SavedOutput and node is target.grad_fn and node.__class__ is Node
-    others = [s for s in node.saved if isinstance(s, Tensor)] if shared else ()
-    if any(s._storage is target._storage for s in others):
+    if saved.__class__ is not SavedOutput or node.__class__ is not Node:
+        return
+    if node is not target.grad_fn or result is target:
+        return
+    if any(isinstance(s, Tensor) and s._storage is target._storage for s in node.saved or ()):
         return  # saved and written over: the backward has to notice
-    if shared and saved.value is None and saved.other is None and result is not target:
+    if saved.value is None and saved.other is None:
         saved._data, saved.other = target._data, target._storage
         node.seq = tick()  # it has the content that was written just now
 

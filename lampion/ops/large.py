@@ -18,9 +18,7 @@ from ..core import op as records
 from ..core.op import Op
 
 LARGE = 1 << 15  # elements from which a launch on several threads is worth its cost
-MIDDLE = (
-    1 << 10
-)  # elements from which compiled kernels are faster than NumPy's, where both are there
+MIDDLE = 1 << 10  # elements from which compiled kernels that are there are faster than NumPy's
 BOOL, F32, F64 = np.dtype(bool), np.dtype(np.float32), np.dtype(np.float64)
 HALVES = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 # Operators whose formula says all that the kernel does; of the others it is a summary.

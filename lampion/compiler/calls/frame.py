@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..native.emit import Module, Value
-from ..native.entry import KEPT, Method
+from ..native.entry import KEPT, Method, function
 from ..native.runtime import Native
 from .objects import ITEMS, SIZE, begin
 
@@ -170,10 +170,7 @@ def builtin(
         make = ctypes.pythonapi.PyDescr_NewMethod
         make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
         return make(owner, at)
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype = ctypes.py_object
-    make.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object]
-    return make(at, None, owner.__name__)
+    return function(method, module=owner.__name__)
 
 
 SHARED: Sequence[Callable[[Module], None]] = (write_match, write_forward, write_enter)

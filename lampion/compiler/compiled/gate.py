@@ -25,7 +25,7 @@ from ..calls import objects
 from ..calls.objects import known_layout, offset
 from ..lower.kernels import Buffer
 from ..native import stages
-from ..native.entry import METH_FASTCALL, Method
+from ..native.entry import METH_FASTCALL, Method, function
 from ..program.program import Native, Program
 from ..program.tasks import Task
 from .gate_code import (
@@ -212,11 +212,7 @@ class Gate:
 
     def builtin(self) -> Callable[..., Any]:
         """The CPython built-in; it keeps alive all that it reads, whatever becomes of the gate."""
-        make = ctypes.pythonapi.PyCFunction_NewEx
-        make.restype = ctypes.py_object
-        make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
-        holder = self.context, self.kept, self.cells, self.lease
-        return make(ctypes.addressof(method()), ctypes.addressof(self.context), holder)
+        return function(method(), self.context, (self.context, self.kept, self.cells, self.lease))
 
     def table(self, name: str, kind: Any, rows: Sequence[Sequence[int]], count: str = "") -> None:
         """Puts a table of records into the context."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..native import runtime
 from ..native.emit import Function, Module, Value, vector
 from ..native.runtime import Target
-from .gemm_pack import transposed
+from .gemm_pack import fetch, transposed
 
 AHEAD = 12  # taps: how early packed weights are fetched
 
@@ -114,7 +114,7 @@ def write_direct(module: Module, kind: Numbers, tile: Tile) -> None:
             row = f.at(w_c, f.load("i64", f["table"], t * 2 + 1), kind.type)
             w = [f.load(kind.vector, f.at(row, j, kind.type), align=kind.size) for j in spread]
             for j in spread:
-                fetch(f, f.at(row, AHEAD * tile.vectors * kind.lanes + j, kind.type))
+                fetch(f, f.at(row, AHEAD * tile.vectors * kind.lanes + j, kind.type), 3)
             at = [f.at(start, offset, kind.type) for start in starts]
             for (r, q), total in zip(places, sums, strict=True):
                 place = f.at(at[r], q * tile.step, kind.type)
@@ -126,12 +126,6 @@ def write_direct(module: Module, kind: Numbers, tile: Tile) -> None:
     for first in range(0, len(places), kind.lanes):
         store_chunk(f, kind, tile, results, first, y_rows)
     f.ret()
-
-
-def fetch(f: Function, place: Value) -> None:
-    """Asks for a line of memory that is read soon; any address is harmless."""
-    hints = [f.constant("i32", n) for n in (0, 3, 1)]  # to read, to keep, data
-    f.call("void", "llvm.prefetch.p0", place, *hints)
 
 
 def broadcast(f: Function, kind: Numbers, place: Value, deep: bool) -> Value:

@@ -20,7 +20,7 @@ from ..calls.objects import ALIGNED, CONTIGUOUS, WRITEABLE, Scope, begin, fill_o
 from ..calls.recording import write_count_elements
 from ..native import pool, runtime, stages
 from ..native.emit import Function, Module, Operand, Value, Variable
-from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
+from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, function, readable
 from ..native.launch import prepare_memory
 from .elementwise import DTYPES, Plan, execute, plan_for
 from .items import LINE, MOST_TILES, TILE, chunk_of
@@ -433,10 +433,7 @@ def entry(
     doc = f"{formula}, element by element.".encode()
     method = Method(b"flat", native().address("flat"), METH_FASTCALL, doc)
     KEPT.append((method, context))
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype = ctypes.py_object
-    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    return make(ctypes.addressof(method), ctypes.addressof(context), None)
+    return function(method, context)
 
 
 def keep(context: Context, plan: Plan, arrays: Sequence[ndarray], into: bool) -> bool:

@@ -168,8 +168,8 @@ def place_of(f: Function, job: dict[str, Value], name: str, batch: list[Value]) 
     return offset
 
 
-def tile(module: Module, shape: Shape) -> None:
-    """Writes `tile(job, tile, workspace)`, a group of pieces of C, and `piece`, one of them."""
+def piece(module: Module, shape: Shape) -> None:
+    """Writes `piece(job, number, workspace)`: a part of C, or half of its sums."""
     f = module.function("piece", "void", True, job="ptr", number="i64", workspace="ptr")
     job = {
         name: f.load("ptr" if name in POINTERS else shape.type if name == "alpha" else "i64",
@@ -228,6 +228,9 @@ def tile(module: Module, shape: Shape) -> None:
         )  # fmt: skip
     f.ret()
 
+
+def tile(module: Module) -> None:
+    """Writes `tile(job, tile, workspace)`, a group of pieces of C."""
     f = module.function("tile", job="ptr", tile="i64", workspace="ptr")
     group, pieces = (
         f.load("i64", f.at(f["job"], 8 * JOB.index(name))) for name in ("group", "pieces")
@@ -314,6 +317,7 @@ def kernels(shape: Shape) -> Module:
     dots(module, shape)
     panels(module, shape)
     block(module, shape)
-    tile(module, shape)
+    piece(module, shape)
+    tile(module)
     tiles(module, shape)
     return module

@@ -51,7 +51,7 @@ def micro(module: Module, name: str, shape: Shape, vectors: int, packing: bool) 
                 first / shape.rows * share, f.minimum((first / shape.rows + 1) * share, ahead)
             ) as k:
                 for j in range(shape.vectors):
-                    fetch(f, f.at(f["next"], k * f["b_row"] + j * shape.lanes, shape.type), 0, 2)
+                    fetch(f, f.at(f["next"], k * f["b_row"] + j * shape.lanes, shape.type), 2)
         sums = [[f.variable(shape.vector, 0) for _ in range(vectors)] for _ in range(shape.rows)]
         with f.loop(0, f["depth"]) as k:
             b = []

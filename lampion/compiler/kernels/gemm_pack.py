@@ -46,9 +46,11 @@ def round_up(value: Value, unit: int) -> Value:
     return (value + (unit - 1)) / unit * unit
 
 
-def fetch(f: Function, place: Value, write: int, level: int) -> None:
-    """Asks for a line of memory, to be read or written: 3 means the first cache, 2 the second."""
-    numbers = [f.constant("i32", i) for i in (write, level, 1)]
+def fetch(f: Function, place: Value, level: int) -> None:
+    """Asks for a line of memory that is read soon, at any address: 3 means into the first cache, 2
+    the second.
+    """
+    numbers = [f.constant("i32", i) for i in (0, level, 1)]
     f.call("void", "llvm.prefetch.p0", place, *numbers)
 
 

@@ -20,7 +20,7 @@ from ..calls.recording import write_count_elements
 from ..ir.node import Node, constant, loop, reduce, store
 from ..native import pool, runtime, stages
 from ..native.emit import Module, Value
-from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, readable
+from ..native.entry import FLAGS, KEPT, METH_FASTCALL, Method, function, readable
 from ..native.launch import prepare_memory
 from .flat import ALONE, cut, require_settled, run_tiles
 from .items import MOST_TILES, SHORT, TILE, Kernel, Loops, chunk_of
@@ -323,8 +323,5 @@ def entry(name: str) -> Callable[[ndarray, Any, bool], ndarray | None]:
     doc = f"{name} over all elements or one dimension.".encode()
     method = Method(b"reduced", native().address("reduced"), METH_FASTCALL, doc)
     KEPT.append((method, context))
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype = ctypes.py_object
-    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    call = make(ctypes.addressof(method), ctypes.addressof(context), None)
+    call = function(method, context)
     return call

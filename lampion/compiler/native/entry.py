@@ -159,7 +159,18 @@ def builtin(code: Native, name: str, general: Callable[..., Any]) -> Callable[..
     code.fill("python", id(general))
     doc = (general.__doc__ or "").encode()
     method = Method(name.encode(), code.address(name), METH_FASTCALL, doc)
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3
     KEPT.append((method, general))
-    return make(ctypes.addressof(method), None, None)
+    return function(method)
+
+
+def function(method: Method, context: Any = None, module: Any = None) -> Callable[..., Any]:
+    """A new CPython built-in: it is called with the context's address, a number; it keeps `module`
+    alive and nothing else.
+    """
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype = ctypes.py_object
+    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
+    null = ctypes.py_object()
+    number = null if context is None else ctypes.py_object(ctypes.addressof(context))
+    owner = null if module is None else ctypes.py_object(module)
+    return make(ctypes.addressof(method), number, owner)
