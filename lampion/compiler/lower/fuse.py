@@ -128,6 +128,7 @@ class Fusion:
         self.home: dict[Value, Group] = {}
         self.readers: dict[Value, list[Group]] = {}
         self.stored: set[Value] = set()
+        self.drawn: Group | None = None  # the last that draws random numbers
         calls: dict[int, Group] = {}
         for value, how in list(program.made.items()):
             if isinstance(how, Call):
@@ -148,6 +149,10 @@ class Fusion:
         for value in how.step.inputs:
             if value is not None:
                 self.need(self.in_memory(value), group)
+        if how.step.op.random:
+            if self.drawn is not None:
+                self.follow(group, 1 << self.drawn.number | self.drawn.before)
+            self.drawn = group
         return group
 
     def finish(self, value: Value, how: Map) -> None:
