@@ -105,7 +105,7 @@ OTHERS: dict[str, list[tuple[str, str]]] = {
 }
 PRODUCTS: dict[str, list[tuple[str, str]]] = {
     "matmul": [*both("matmul"), ("Tensor", "__matmul__")],
-    "bmm": both("bmm"),
+    **{name: both(name) for name in ("mm", "mv", "dot", "bmm")},
     "linear": [("functional", "linear")],
 }
 JOINS = {name: [("torch", name)] for name in ("cat", "stack")}

@@ -3,8 +3,9 @@
 import pytest
 
 import lampion as torch
-from lampion.compiler.calls import objects
+from lampion.compiler.calls import objects, products
 from lampion.compiler.native import runtime
+from lampion.ops import matmul
 
 from .test_calls import NAMES, installed, tensors  # noqa: F401
 from .test_calls_reduced import both, same_results
@@ -73,6 +74,46 @@ def same_gradients(found, wanted):
         results = [t.grad_fn.gradients(g) for t in (found, wanted)]
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, 1e-4, 1e-5)
+
+
+def flat_factors(k):
+    """Vectors of k numbers and matrices of k rows and columns, turned, sliced, and of other
+    types.
+    """
+    square = torch.rand(k, k)
+    made = {
+        "vector": torch.rand(k), "steps": torch.rand(2 * k)[::2], "square": square,
+        "turned": square.t(), "sliced": torch.rand(k, 2 * k)[:, ::2], "wide": torch.rand(k, 90),
+        "double": torch.rand(k).double(), "whole": torch.arange(k), "none": torch.zeros(0, k),
+        "number": torch.tensor(2.0), "longer": torch.rand(k + 1), "cube": torch.rand(2, k, k),
+    }  # fmt: skip
+    return made | {
+        f"{n} grad": t.detach().clone().requires_grad_()
+        for n, t in made.items()
+        if t.is_floating_point()
+    }
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+@pytest.mark.parametrize("name", ["matmul", "mm", "mv", "dot"])
+def test_products_of_vectors_and_matrices(name, k):
+    torch.manual_seed(0)
+    made = flat_factors(k)
+    for left in made:
+        for right in made:
+            for no_grad in (False, True):
+                with torch.set_grad_enabled(not no_grad):
+                    found, wanted, *_ = both(
+                        ("Tensor", name), lambda a=left, b=right: (made[a], made[b])
+                    )
+                if grads_of(wanted):
+                    same_gradients(found, wanted)
+                else:
+                    same_results(found, wanted, (), ())
+
+
+def test_blas_has_the_products_that_python_leaves_to_it():
+    assert products.LARGE == matmul.LARGE
 
 
 def test_linear_of_batches():

@@ -96,3 +96,36 @@ def test_detached_tensors_share_their_version():
     y = x * 2
     y.detach().mul_(2)
     assert y._version == 1 and y.tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sizes"),
+    [("chunk", (2, 1), (2, 2)), ("split", (3, 0), (3, 1)), ("unbind", (1,), (1, 1, 1, 1))],
+)
+def test_gradients_of_parts(name, given, sizes):
+    """Each part's gradient lands in its place, squares' too; a part that is not used gets zeros."""
+    dim, start = given[-1], 0
+    for part, size in enumerate(sizes):
+        x = torch.arange(16.0).reshape(4, 4).requires_grad_()
+        parts = getattr(x * 1, name)(*given)
+        assert len(parts) == len(sizes)
+        assert {p.grad_fn.name() for p in parts} == {parts[0].grad_fn.name()}
+        (g,) = torch.autograd.grad((parts[part] ** 3).sum(), x, create_graph=True)
+        (twice,) = torch.autograd.grad(g.sum(), x)
+        inside = torch.zeros(4, 4)
+        inside.narrow(dim, start, size).fill_(1)
+        start += size
+        assert torch.equal(g, 3 * x**2 * inside) and torch.equal(twice, 6 * x * inside)
+    assert x.grad is None
+    sum(p.sum() for p in getattr(x, name)(*given)).backward()
+    assert torch.equal(x.grad, torch.ones(4, 4))
+
+
+def test_parts_can_be_hooked_and_keep_their_gradients():
+    x = torch.ones(4, 2, requires_grad=True)
+    first, second = x.chunk(2)
+    first.retain_grad()
+    second.register_hook(lambda g: g * 10)
+    (first.sum() * 2 + second.sum()).backward()
+    assert first.grad.tolist() == [[2, 2]] * 2
+    assert x.grad.tolist() == [[2, 2]] * 2 + [[10, 10]] * 2

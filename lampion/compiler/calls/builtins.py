@@ -200,6 +200,9 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
 
 PRODUCTS: dict[str, tuple[str, Callable[[], Any]]] = {
     "matmul": ("input other", lambda: products.context_of("mm", "matmul")),
+    "mm": ("input mat2", lambda: products.context_of("mm", "matmul")),
+    "mv": ("input vec", lambda: products.context_of("mm", "matmul")),
+    "dot": ("input tensor", lambda: products.context_of("mm", "matmul")),
     "bmm": ("input mat2", lambda: products.context_of("bmm", "bmm")),
     "linear": ("input weight bias", lambda: described.described(OPS["linear"])),
 }

@@ -16,7 +16,7 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from ... import dtypes
-from ...core.graph import F32, F64, KNOWN, NOTHING, STATE, Node, SavedOutput
+from ...core.graph import F32, F64, KNOWN, NOTHING, STATE, Node, SavedOutput, Slot
 from ...core.memory import CLOCK, Storage
 from ...core.promotion import SCALARS, scalar_array
 from ...core.tensor import Parameter, Size, Tensor, wrap
@@ -47,7 +47,7 @@ OBJECTS: dict[str, Any] = {
     "ZERO32": SCALARS[F32].setdefault((0, 1.0), wrap(scalar_array(0.0, F32))),
     "ZERO64": SCALARS[F64].setdefault((0, 1.0), wrap(scalar_array(0.0, F64))),
     "Tensor": Tensor, "Parameter": Parameter, "Node": Node, "Storage": Storage,
-    "SavedOutput": SavedOutput, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
+    "SavedOutput": SavedOutput, "Slot": Slot, "STATE": STATE, "NOTHING": NOTHING, "CLOCK": CLOCK,
     "COMPILED_PLANS": COMPILED_PLANS,
     "Ellipsis": ..., "FULL": slice(None), "EMPTY": (), "LAST": (-1,),
     "MEANED": {"ignore_index": -100, "reduction": "mean"},
@@ -58,7 +58,7 @@ OBJECTS: dict[str, Any] = {
     name: name
     for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
                  "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1",
-                 "form", "none", "cpu", "mean", "clamp_", "sections")
+                 "form", "none", "cpu", "mean", "clamp_", "node")
 }  # fmt: skip
 
 

@@ -1,12 +1,15 @@
-"""Compiled calls of small products: matmul, bmm, linear. Imports described, fused and core.
+"""Compiled calls of small products: matmul, mm, mv, dot, bmm, linear. Imports described, fused and
+core.
 
 Matrices are packed row by row where they do not lie so; each element is added up in order, as BLAS
-does it for short sums.
+does it for short sums. Products with vectors and those of longer sums are a call of BLAS.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from functools import partial
 
 from ...core.graph import GENERAL
 from ...core.op import OPS
@@ -18,17 +21,18 @@ from .objects import MOST_DIMS, SMALL, Scope, begin, begin_core
 
 PRODUCTS = 1024  # elements of a factor that is packed
 DEPTH = 16  # terms of its sums, up to which BLAS adds them one after the other too
+LARGE = 1 << 16  # multiplications from which `ops.matmul` has other kernels than BLAS
 
 
 class Context(ctypes.Structure):
-    """The product of two matrices, and that of others."""
+    """The product of two matrices, and that of others; of a matrix or a vector with a vector."""
 
-    _fields_ = [("single", Described), ("batched", Described)]
+    _fields_ = [(n, Described) for n in ("single", "batched", "column", "inner")]
 
 
 def context_of(single: str, batched: str) -> Context:
     """The context of a product."""
-    return Context(described(OPS[single]), described(OPS[batched]))
+    return Context(*[described(OPS[name]) for name in (single, batched, "mv", "dot")])
 
 
 def write_matrix_at(module: Module) -> None:
@@ -113,9 +117,63 @@ def with_last(s: Scope, x: Factor, last: Value) -> Value:
     return made
 
 
+def write_by_blas(module: Module) -> None:
+    """`by_blas(context, (input, other))`: (n, k) @ (k,), (k,) @ (k,), and (n, k) @ (k, m) of few
+    multiplications, as NumPy does it.
+    """
+    s = begin_core(module, "by_blas")
+    f, tensors = s.f, [s.needed(i) for i in (0, 1)]
+    (x, kind), (y, other) = (s.floats(t) for t in tensors)
+    mode, ranks = s.mode(), [s.rank(x), s.rank(y)]
+    s.require(s.both(mode.differs(GENERAL), kind.equals(other)))
+    for rank in ranks:
+        s.require(s.both(rank >= 1, rank <= 2))
+    s.require(ranks[1] <= ranks[0])
+    k = f.load("i64", s.sizes(x), f.convert("sext", ranks[0], "i64") - 1)
+    s.require(k.equals(f.load("i64", s.sizes(y))))
+    context = f.variable("ptr", f["context"])
+    vectors = s.both(ranks[0].equals(1), ranks[1].equals(1))
+    for condition, field in ((ranks[1].equals(1), Context.column), (vectors, Context.inner)):
+        with f.when(condition):
+            context.set(f.at(f["context"], field.offset))
+    with f.when(ranks[1].equals(2)):
+        s.require(s.count(x) * f.load("i64", s.sizes(y), 1) < LARGE)
+    product = s.call_array("ptr", "matrix_product", x, y, s.null())
+    s.require(product.differs(s.null()))
+    made = s.call_array("ptr", "as_array", product)  # NumPy gives a number of two vectors
+    s.require(made.differs(s.null()))
+    f.ret(completed(s, mode, made, tensors, context=context.get()))
+    s.end()
+
+
 def write_matmul(module: Module) -> None:
-    """`matmul(context, (input, other))`: (..., n, k) @ (k, m), or batches of the same shape."""
+    """`matmul(context, (input, other))`: what lies in few elements, or else `by_blas`."""
     s = begin_core(module, "matmul")
+    f = s.f
+    made = f.call("ptr", "by_loop", f["context"], f["given"])
+    with f.when(made.differs(s.null())):
+        f.ret(made)
+    f.call("void", "PyErr_Clear")
+    f.ret(f.call("ptr", "by_blas", f["context"], f["given"]))
+    s.end()
+
+
+# The ranks that `mm`, `mv` and `dot` ask for.
+RANKS = {"mm": (2, 2), "mv": (2, 1), "dot": (1, 1), "bmm": (3, 3)}
+
+
+def write_ranked(module: Module, name: str) -> None:
+    """`matmul` of tensors of certain ranks."""
+    s = begin_core(module, name)
+    for i, rank in enumerate(RANKS[name]):
+        s.require(s.rank(s.array(s.needed(i))).equals(rank))
+    s.f.ret(s.f.call("ptr", "matmul", s.f["context"], s.f["given"]))
+    s.end()
+
+
+def write_by_loop(module: Module) -> None:
+    """`by_loop(context, (input, other))`: (..., n, k) @ (k, m), or batches of the same shape."""
+    s = begin_core(module, "by_loop")
     f, a, b = s.f, s.needed(0), s.needed(1)
     x = Factor(s, a)
     y = Factor(s, b, x.kind)
@@ -150,15 +208,6 @@ def write_matmul(module: Module) -> None:
     s.end()
 
 
-def write_bmm(module: Module) -> None:
-    """`bmm(context, (input, mat2))`."""
-    s = begin_core(module, "bmm")
-    f, ranks = s.f, [s.rank(s.array(s.needed(i))) for i in (0, 1)]
-    s.require(s.both(ranks[0].equals(3), ranks[1].equals(3)))
-    f.ret(f.call("ptr", "matmul", f["context"], f["given"]))
-    s.end()
-
-
 def write_linear(module: Module) -> None:
     """`linear(context, (input, weight, bias))` of what lies row by row."""
     s = begin_core(module, "linear")
@@ -181,4 +230,7 @@ def write_linear(module: Module) -> None:
     s.end()
 
 
-SHARED = (write_matrix_at, write_pack, write_matmul, write_bmm, write_linear)
+SHARED: tuple[Callable[[Module], None], ...] = (
+    write_matrix_at, write_pack, write_by_loop, write_by_blas, write_matmul, write_linear,
+    *[partial(write_ranked, name=name) for name in RANKS],
+)  # fmt: skip

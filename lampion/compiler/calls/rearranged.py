@@ -1,5 +1,6 @@
 """Compiled calls of views whose parameters are integers: transposed, permuted, squeezed, expanded,
-flattened; and of parts: chunk, split, unbind. Imports views, objects and core.
+flattened; and of parts: chunk, split, unbind. Imports views, described, objects and
+core.
 
 A kind of view is a function that writes the new sizes and strides into a `Layout` and returns its
 parameters; the rest is common to all.
@@ -8,16 +9,15 @@ parameters; the rest is common to all.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from ...core.dispatch import record
-from ...core.graph import DIRECT, GENERAL
+from ...core.graph import DIRECT, GENERAL, Node
 from ...core.op import OPS
 from ...core.tensor import Tensor
 from ..native.emit import Module, Value
-from .objects import ITEMS, MOST_DIMS, Scope, begin_core
-from .views import new_view
+from .described import SAVES, Described, described
+from .objects import ITEMS, MOST_DIMS, SIZE, Scope, begin, begin_core
+from .views import Context, context_of, new_view
 
 Parameters = dict[str, Value]  # names and owned references
 
@@ -252,21 +252,20 @@ def write_detach(module: Module) -> None:
 
 
 class Parts(ctypes.Structure):
-    """The view that each part is; the operator that makes all, its form, and what records it."""
+    """The operator that makes all parts, the view that each of them is, and the form of `split`."""
 
     _fields_ = [
-        ("op", ctypes.c_void_p),
-        ("plan", ctypes.c_void_p),
-        ("whole", ctypes.py_object),
+        ("described", Described),
+        ("view", Context),
         ("form", ctypes.py_object),
-        ("record", ctypes.py_object),
     ]
 
 
 def parts_of(whole: str) -> Parts:
     """The context of `split`, `chunk` or `unbind`."""
-    index: Any = OPS["index_view"]
-    return Parts(id(index), id(index.step), OPS[whole], "SplitBackward0", record)
+    op = OPS[whole]
+    parameters = ("dim",) if whole == "unbind" else ("sections", "dim", "form")
+    return Parts(described(op, parameters), context_of(OPS["index_view"]), "SplitBackward0")
 
 
 def write_one_part(module: Module, single: bool) -> None:
@@ -304,32 +303,78 @@ def write_one_part(module: Module, single: bool) -> None:
         for end in ends:
             s.drop(end)
     params = dictionary(s, {"index": index})
-    f.ret(f.call("ptr", "finish_view", f["context"], s.number(DIRECT), f["x"], made, params))
+    view = f.at(f["context"], Parts.view.offset)
+    f.ret(f.call("ptr", "finish_view", view, s.number(DIRECT), f["x"], made, params))
     s.end()
 
 
-def recorded_parts(s: Scope, mode: Value, parts: Value, params: Parameters) -> None:
-    """Returns the parts, recorded by the general way if need be."""
+def write_put_slot(module: Module) -> None:
+    """`put_slot(part, node, i)`: a part becomes the i-th result of a node."""
+    s = begin(module, "put_slot", "void", part="ptr", node="ptr", i="i64")
+    f, part = s.f, s.f["part"]
+    slot = f.call("ptr", "PyType_GenericAlloc", s.object("Slot"), s.number(0))
+    s.require(slot.differs(s.null()))
+    data = s.get_array(part)
+    for name, value in (
+        ("edges", s.tuple_of(s.hold(f["node"]))),
+        ("shape", f.call("ptr", "shape_tuple", data)),
+        ("dtype", s.hold(s.descriptor(data))),
+        ("saved", s.hold(s.object("EMPTY"))),
+        ("seq", f.call("ptr", "PyIter_Next", s.object("CLOCK"))),
+    ):
+        s.put(slot, Node, name, value)
+    number = integer(s, f["i"])
+    f.call("i32", "PyObject_SetAttr", slot, s.object("node"), f["node"])
+    f.call("i32", "PyObject_SetAttr", slot, s.object("index"), number)
+    s.drop(number)
+    s.replace(part, Tensor, "_requires_grad", s.hold(s.object("True")))
+    s.replace(part, Tensor, "grad_fn", slot)
+    f.ret()
+    f.label(s.otherwise)
+    f.ret()
+
+
+def write_record_parts(module: Module) -> None:
+    """`record_parts(context, x, parts, values)`: puts a node behind all parts, and one in front of
+    each, as `core.dispatch.record` does it.
+    """
+    s = begin(module, "record_parts", "ptr", context="ptr", x="ptr", parts="ptr", values="ptr")
+    f, parts = s.f, s.f["parts"]
+    saves = f.at(f["context"], SAVES)
+    node = f.call("ptr", "PyType_GenericAlloc", s.object("Node"), s.number(0))
+    s.require(node.differs(s.null()))
+    count = f.load("i64", parts, SIZE >> 3)
+    listed = f.buffer(8, 8)
+    f.store(f["x"], listed)
+    null = s.null()
+    for name, value in (
+        ("plan", s.hold(f.load("ptr", saves))),
+        ("params", f.call("ptr", "parameters", f["context"], f["values"])),
+        ("edges", f.call("ptr", "edges", s.number(1), f["x"], null, null)),
+        ("saved", f.call("ptr", "save", saves, null, listed, f["values"])),
+        ("seq", f.call("ptr", "PyIter_Next", s.object("CLOCK"))),
+        ("shape", integer(s, count)),
+        ("dtype", s.hold(s.object("None"))),
+    ):
+        s.put(node, Node, name, value)
+    with f.loop(0, count) as i:
+        f.call("void", "put_slot", f.load("ptr", parts, i + (ITEMS >> 3)), node, i)
+    s.drop(node)
+    f.ret(parts)
+    s.end()
+
+
+def recorded_parts(s: Scope, mode: Value, parts: Value, values: Sequence[Value]) -> None:
+    """Returns the parts, recorded if need be; takes the references to the values."""
     f, input = s.f, s.given(0)
+    listed = f.buffer(8 * len(values), 8)
+    for i, value in enumerate(values):
+        f.store(value, listed, i)
     needs = f.call("i64", "grad_mask", input, s.null(), s.null()).differs(0)
     with f.when(s.both(needs, mode.differs(DIRECT))):
-        listed = s.tuple_of(s.hold(input))
-        given = dictionary(s, params)
-        one = f.call("ptr", "PyLong_FromSsize_t", s.number(1))
-        stack = f.buffer(40, 8)
-        whole, record = (
-            f.load("ptr", f.at(f["context"], at.offset)) for at in (Parts.whole, Parts.record)
-        )
-        for i, value in enumerate((whole, one, listed, given, parts)):
-            f.store(value, stack, i)
-        found = f.call("ptr", "PyObject_Vectorcall", record, stack, s.number(5), s.null())
-        for value in (one, listed, given):
-            s.drop(value)
-        s.require(found.differs(s.null()))
-        s.drop(found)
-        f.ret(parts)
-    for value in params.values():
-        s.drop(value)
+        made = f.call("ptr", "record_parts", f["context"], input, parts, listed)
+        s.require(made.differs(s.null()))
+    f.call("void", "release", listed, s.number(len(values)))
     f.ret(parts)
     s.end()
 
@@ -369,8 +414,7 @@ def write_split(module: Module, name: str) -> None:
         f.store(made, parts, i + (ITEMS >> 3))
         f.store(integer(s, stop - start), sections, i + (ITEMS >> 3))
     form = s.hold(f.load("ptr", f.at(f["context"], Parts.form.offset)))
-    params = {"sections": sections, "dim": integer(s, dim), "form": form}
-    recorded_parts(s, mode, parts, params)
+    recorded_parts(s, mode, parts, [sections, integer(s, dim), form])
 
 
 def write_unbind(module: Module) -> None:
@@ -382,11 +426,11 @@ def write_unbind(module: Module) -> None:
         made = f.call("ptr", "row", f["context"], s.given(0), dim, i, i)
         s.require(made.differs(s.null()))
         f.store(made, parts, i + (ITEMS >> 3))
-    recorded_parts(s, mode, parts, {"dim": integer(s, dim)})
+    recorded_parts(s, mode, parts, [integer(s, dim)])
 
 
 SHARED: tuple[Callable[[Module], None], ...] = (
-    write_kinds, write_detach,
+    write_kinds, write_detach, write_put_slot, write_record_parts,
     lambda module: write_one_part(module, single=True),
     lambda module: write_one_part(module, single=False),
     lambda module: write_split(module, "split"), lambda module: write_split(module, "chunk"),
