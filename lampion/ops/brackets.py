@@ -18,11 +18,12 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
-from ..core.graph import GENERAL, STATE
+from ..core.graph import GENERAL, NOTHING, STATE
 from ..core.inplace import assign, check_memory, check_writable, type_name
 from ..core.memory import Storage
+from ..core.op import Op
 from ..core.promotion import CAST
-from ..core.quick import quick_view
+from ..core.quick import quick_record, quick_view
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .accumulate import from_front, index_key
@@ -301,13 +302,23 @@ def at_rows(x: Tensor, index: tuple) -> Tensor:
     return apply(TAKE, x, one_index(list(index)), dims=tuple(range(len(index))))
 
 
+MASKED = Op(
+    "masked",
+    ("x", "mask"),
+    lambda x, mask: x[mask],
+    vjp={"x": lambda g, mask, x_shape: g.new_zeros(x_shape).masked_scatter(mask, g)},
+    grad_name="IndexBackward0",
+)
+
+
 def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """x[mask] for a mask of the same shape."""
+    """x[mask] for a mask of the same shape: the short path of `apply`."""
+    t = wrap(x._data[mask._data])
     if x._requires_grad and STATE.grad:
-        places = np.nonzero(mask._data)
-        index = wrap(places[0] if len(places) == 1 else np.stack(places))
-        return apply(TAKE, x, index, dims=tuple(range(len(places))))
-    return wrap(x._data[mask._data])
+        before = x.grad_fn
+        edges = (x if before is None else before,)
+        quick_record(t, edges, MASKED.plans[1], NOTHING, (mask, x._data.shape))
+    return t
 
 
 # -- writing -----------------------------------------------------------------------------------

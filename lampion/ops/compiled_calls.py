@@ -24,7 +24,8 @@ from .large import LARGE, prefer_compiled
 
 PACKAGE = __name__.split(".")[0]
 CLASSES = {"Tensor": Tensor, "Node": graph.Node}
-MODULES = {"torch": PACKAGE, "functional": f"{PACKAGE}.nn.functional"}
+MODULES = {"torch": PACKAGE, "functional": f"{PACKAGE}.nn.functional",
+           "linalg": f"{PACKAGE}.linalg"}  # fmt: skip
 
 
 def both(*names: str) -> list[tuple[str, str]]:
@@ -76,6 +77,7 @@ REDUCED: dict[str, list[tuple[str, str]]] = {
     for name in ("sum", "mean", "prod", "any", "all", "amax", "amin", "argmax", "argmin",
                  "max", "min", "var", "std")
 }  # fmt: skip
+NORMS = {"norm": both("norm"), "vector_norm": [("linalg", "vector_norm")]}
 VIEWS: dict[str, list[tuple[str, str]]] = {
     name: both(name)
     for name in ("transpose", "t", "permute", "squeeze", "unsqueeze", "flatten", "detach",
@@ -129,7 +131,7 @@ CREATED = {
     "dropout": [("functional", "dropout")],
 }  # fmt: skip
 CALLS = {
-    "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED, "views": VIEWS,
+    "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED | NORMS, "views": VIEWS,
     "choices": CHOICES, "products": PRODUCTS, "joins": JOINS, "lookups": LOOKUPS,
     "losses": LOSSES, "conversions": CONVERSIONS,
     "created": CREATED, "others": OTHERS,

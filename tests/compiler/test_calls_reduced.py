@@ -96,3 +96,35 @@ def test_places_are_watched():
     places.zero_()
     with pytest.raises(RuntimeError, match="MaxBackward0"):
         values.sum().backward()
+
+
+@pytest.mark.parametrize("place", [("torch", "norm"), ("linalg", "vector_norm")])
+def test_norms(place):
+    """Orders and dimensions, by place and by name, with gradients."""
+    order = "p" if place[1] == "norm" else "ord"
+    for kind in NAMES:
+        for given in (
+            (), (2,), (2.0,), ("fro",), (1,), (math.inf,), (None,), (True,), (2, 1),
+            (2, -1, True), (2, None), (2, (0, 1)), (2, 3), (3.5, 0), (2, 0, False),
+        ):  # fmt: skip
+            same_results(*both(place, lambda k=kind, g=given: (tensors()[k], *g)))
+        for options in (
+            {order: 2, "dim": 0},
+            {"dim": 1, "keepdim": True},
+            {"dtype": torch.float64},
+        ):
+            same_results(*both(place, lambda k=kind: (tensors()[k],), **options))
+
+
+def test_gradients_of_norms():
+    """Against the formula, second derivatives against finite differences."""
+    for given in ((), (2, 0), (2, 1, True)):
+        x = torch.rand(3, 5, dtype=torch.float64).requires_grad_()
+        y = x.norm(*given)
+        (g,) = torch.autograd.grad(y.sum(), x)
+        size = (x * x).sum(given[1:2] or None, keepdim=bool(given)).sqrt()
+        assert torch.allclose(g, x / size)
+        assert torch.autograd.gradgradcheck(lambda t, given=given: t.norm(*given), x)
+    zero = torch.zeros(3, requires_grad=True)
+    zero.norm().backward()
+    assert zero.grad.tolist() == [0, 0, 0]

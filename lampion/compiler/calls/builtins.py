@@ -110,6 +110,11 @@ def reduction_entry(name: str, places: Sequence[Place]) -> Entry:
         context: Any = reductions.spread_of(name)
         fill = partial(reductions.fill_spread, name=name, context=context)
         return Entry("spread", tuple(reductions.SPREAD.split()), tuple(places), context, fill)
+    if name in reductions.NORMS:
+        context = reductions.norm_of()
+        fill = partial(reductions.fill_context, name="norm", context=context)
+        parameters = tuple(reductions.NORMS[name].split())
+        return Entry(name, parameters, tuple(places), context, fill)
     if name not in PAIRS:
         context = reductions.context_of(name)
         fill = partial(reductions.fill_context, name=name, context=context)

@@ -6,6 +6,8 @@ Logarithms and exponentials are those of C's mathematical library.
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..native.emit import Function, Module, Value, suffix_of, vector
 
 FLOAT_TYPES = (("float", "32"), ("double", "64"))
@@ -50,13 +52,13 @@ def write_transpose(f: Function, type: str) -> None:
     f.ret()
 
 
-def write_total(f: Function, type: str) -> None:
-    """The sum of a row."""
+def write_total(f: Function, type: str, squared: bool = False) -> None:
+    """The sum of a row, or of its squares."""
     total = f.variable(vector(LANES, type), 0)
     with f.loop(0, f["n"], LANES) as i:
         place = f.at(f["x"], i, type)
         part = f.masked_load(vector(LANES, type), place, lanes_left(f, f["n"], i))
-        total.set(total.get() + part)
+        total.set(f.fused(part, part, total.get()) if squared else total.get() + part)
     f.ret(reduced(f, "fadd", 0.0, total.get()))
 
 
@@ -166,6 +168,7 @@ def write_loops(module: Module) -> None:
             ("multiply", write_multiply, "void", product),
             ("transpose", write_transpose, "void", turned),
             ("total", write_total, type, {"x": "ptr", "n": "i64"}),
+            ("squares", partial(write_total, squared=True), type, {"x": "ptr", "n": "i64"}),
             ("softmax_rows", write_softmax_rows, "void", rows),
             ("log_softmax_rows", write_log_softmax_rows, "void", rows),
             ("normalised_rows", write_normalised_rows, "void", norm),

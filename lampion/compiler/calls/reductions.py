@@ -124,6 +124,17 @@ def spread(
     return f.call(type, f"llvm.sqrt.{suffix_of(type)}", found) if root else found
 
 
+def root_of_squares(f: Function, row: Value, n: Value, step: Value, type: str) -> Value:
+    """The root of the sum of n squares."""
+    total, near = f.variable(type, 0), step.equals(1)
+    with f.when(near):
+        total.set(f.call(type, f"squares_{32 if type == 'float' else 64}", row, n))
+    with f.loop(0, f.select(near, f.constant("i64", 0), n)) as k:
+        value = f.load(type, row, k * step)
+        total.set(f.fused(value, value, total.get()))
+    return f.call(type, f"llvm.sqrt.{suffix_of(type)}", total.get())
+
+
 class Reduction(NamedTuple):
     """How a reduction brings n numbers to one, and from which type to which."""
 
@@ -143,6 +154,7 @@ REDUCTIONS = {
     "amin": Reduction(partial(extreme, sign="<", at=False), ORDERED),
     "argmax": Reduction(partial(extreme, sign=">", at=True), dict.fromkeys(ORDERED, "I64")),
     "argmin": Reduction(partial(extreme, sign="<", at=True), dict.fromkeys(ORDERED, "I64")),
+    "norm": Reduction(root_of_squares, FLOATS),
 }
 
 
@@ -168,6 +180,10 @@ for name, root in SPREADS.items():
     for correction in range(2):
         write = partial(spread, correction=correction, root=root)
         REDUCTIONS[f"{name}_less_{correction}"] = Reduction(write, FLOATS)
+
+
+# The norms: their parameters.
+NORMS = {"norm": "input p dim keepdim dtype", "vector_norm": "x ord dim keepdim dtype"}
 
 
 # -- contexts --------------------------------------------------------------------------------------
@@ -203,6 +219,11 @@ def fill_selection(code: Native, *, name: str, context: Selection) -> None:
     """Tells a context where the loops are."""
     context.values, context.places = loops_of(code, f"a{name}"), loops_of(code, f"arg{name}")
     fill_context(code, name=f"a{name}", context=context.whole)
+
+
+def norm_of() -> Context:
+    """The context of a norm."""
+    return Context(described(OPS["norm"], ("p", "dim", "keepdim")))
 
 
 def spread_of(name: str) -> Spread:
@@ -249,7 +270,7 @@ def write_reduced(module: Module) -> None:
     s.end()
 
 
-def asked(s: Scope, keep_at: int = 2) -> tuple[Value, Value, Value, Value]:
+def asked(s: Scope, keep_at: int = 2, dim_at: int = 1) -> tuple[Value, Value, Value, Value]:
     """The array of a small tensor that lies row by row, the mode, the dimension (-1: all), and
     whether to keep it.
     """
@@ -258,7 +279,7 @@ def asked(s: Scope, keep_at: int = 2) -> tuple[Value, Value, Value, Value]:
     n, mode, rank = s.count(x), s.mode(), f.convert("sext", s.rank(x), "i64")
     s.require(s.both(s.both(n > 0, n <= SMALL), mode.differs(GENERAL)))
     s.require(rank <= MOST_DIMS)
-    flag, dim, given = s.given(keep_at), f.variable("i64", -1), s.given(1)
+    flag, dim, given = s.given(keep_at), f.variable("i64", -1), s.given(dim_at)
     keep = s.is_object(flag, "True")
     no = s.either(flag.equals(s.null()), s.is_object(flag, "False"))
     s.require(s.either(keep, no))
@@ -289,6 +310,26 @@ def write_reduce(module: Module) -> None:
     y = f.call("ptr", "reduced", f.at(f["context"], LOOPS), x, dim, keep)
     s.require(y.differs(s.null()))
     f.ret(completed(s, mode, y, [s.needed(0)], values_of(s, dim, keep)))
+    s.end()
+
+
+def write_norm(module: Module, name: str) -> None:
+    """`norm(context, (input, p, dim, keepdim, dtype))` of order two; `vector_norm` takes no name
+    for it.
+    """
+    s = begin_core(module, name)
+    f, order = s.f, s.given(1)
+    s.require(s.is_missing(s.given(4)))
+    known = order.equals(s.null())
+    if name == "norm":
+        known = s.either(known, s.is_object(order, "fro"))
+    with f.when(known.equals(0)):
+        s.require(s.double(order).equals(2))
+    x, mode, dim, keep = asked(s, keep_at=3, dim_at=2)
+    y = f.call("ptr", "reduced", f.at(f["context"], LOOPS), x, dim, keep)
+    s.require(y.differs(s.null()))
+    two = f.call("ptr", "PyFloat_FromDouble", f.constant("double", 2))
+    f.ret(completed(s, mode, y, [s.needed(0)], [two, *values_of(s, dim, keep)]))
     s.end()
 
 
@@ -370,4 +411,7 @@ def write_keep_place(module: Module) -> None:
     s.end()
 
 
-SHARED = (write_loops, write_reduced, write_reduce, write_spread, write_keep_place, write_select)
+SHARED: tuple[Callable[[Module], None], ...] = (
+    write_loops, write_reduced, write_reduce, *[partial(write_norm, name=name) for name in NORMS],
+    write_spread, write_keep_place, write_select,
+)  # fmt: skip
