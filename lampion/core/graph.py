@@ -118,6 +118,7 @@ class Node(Recorded):
     retained: ref | None = None
     trace: str | None = None
     interpreter: Any = None
+    title: str | None = None  # where it is not the operator's
     _metadata: dict | None = None
 
     @property
@@ -131,7 +132,7 @@ class Node(Recorded):
 
     def name(self) -> str:
         """The name that prints as `grad_fn`."""
-        return self.op.gradient_name(self.params)
+        return self.title or self.op.gradient_name(self.params)
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"

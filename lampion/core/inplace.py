@@ -17,11 +17,11 @@ from .. import dtypes
 from ..errors import check
 from ..layout import Order, contiguous_format, inverse, order_of
 from .dispatch import record
-from .graph import STATE, Node, SavedOutput
+from .graph import GENERAL, STATE, Node, SavedOutput, Slot
 from .memory import Storage, tick
-from .op import Op
+from .op import Op, node_name
 from .promotion import CAST
-from .tensor import Tensor
+from .tensor import Tensor, wrap
 
 
 def check_writable(target: Tensor, name: str) -> None:
@@ -81,8 +81,6 @@ def assign(target: Tensor, result: Tensor, name: str, fresh: bool = False) -> Te
     """
     check_writable(target, name)
     check_result(target, result._data.shape, result._data.dtype, name)
-    if fresh and result.grad_fn.__class__ is Node:
-        keep_input(target, result.grad_fn)
     if target.interpreter is not None or result.interpreter is not None:
         owner = target.interpreter or result.interpreter
         owner.assign(target, result)
@@ -97,7 +95,7 @@ def assign(target: Tensor, result: Tensor, name: str, fresh: bool = False) -> Te
     for observer in STATE.observers:
         observer.wrote(target, result)
     if STATE.grad and (result._requires_grad or target._requires_grad):
-        rebase(target, result)
+        rebase(target, result, name)
         if fresh and target._base is None:
             hand_over(target, result)
     return target
@@ -124,15 +122,17 @@ def check_memory(data: ndarray, name: str) -> None:
             ) from None
 
 
-def rebase(target: Tensor, result: Tensor) -> None:
-    """Gives `target`, and through a view its base and all other views, the history of `result`."""
+def rebase(target: Tensor, result: Tensor, name: str = "copy_") -> None:
+    """Gives `target`, and through a view its base and all other views, the history of `result`,
+    which `name` wrote there.
+    """
     if result._data.dtype is not target._data.dtype:
         result = CAST(result, dtype=target.dtype)
     base: Any = target._base
     before = target.grad_fn
     if base is None:
         if result.grad_fn is None:
-            result = COPY(target, result)
+            result = COPY(target, result, by=name)
         target._requires_grad, target.grad_fn = True, result.grad_fn
         base = target
     else:
@@ -149,13 +149,59 @@ def rebase(target: Tensor, result: Tensor) -> None:
             refresh(view)
 
 
-def keep_input(target: Tensor, node: Any) -> None:
-    """Copies what the backward saved of `target`, which is about to be written over."""
-    if target.interpreter is None and any(s is target for s in node.saved or ()):
+def in_place(target: Tensor, name: str, function: Any, *others: Any, **params: Any) -> Tensor:
+    """An in-place operator: `target` becomes what the function makes of it. What the gradient needs
+    of the content before is copied, as in PyTorch.
+    """
+    since = tick()
+    before = content_of(target) if STATE.saved_hooks and STATE.grad else target
+    result = function(before, *others, **params)
+    node: Any = result.grad_fn
+    if node.__class__ is Node:
+        if node.saved and before is target:
+            keep_input(target, node, since)
+        if node.plan.op.name in RENUMBERED:
+            node.title = node.name().replace("Backward0", "Backward1")
+    return assign(target, result, name, fresh=True)
+
+
+# Operators whose in-place form has a node with a number of its own in PyTorch.
+RENUMBERED = {"acosh", "asinh", "atanh", "elu", "leaky_relu", "threshold"}
+
+
+def keep_input(target: Tensor, last: Any, since: int) -> None:
+    """Has the backward use a copy of `target`, which is about to be written over, in the nodes made
+    `since` then; the last one knows it only as its first operand: `y.mul_(y)` has to be noticed.
+    """
+    kept = None
+    nodes = [last]
+    for node in nodes:
+        for e in node.edges:
+            if e.__class__ in NODES and e.seq > since:
+                nodes.append(e)
+        for i, saved in enumerate(node.saved):
+            if saved is target and (node is not last or is_first(node, i)):
+                kept = content_of(target) if kept is None else kept
+                node.saved = (*node.saved[:i], kept, *node.saved[i + 1 :])
+
+
+NODES = Node, Slot
+
+
+def is_first(node: Any, i: int) -> bool:
+    """Whether the i-th thing that a node saves is its operator's first operand."""
+    return node.plan.names[i] == node.plan.op.inputs[0]
+
+
+def content_of(target: Tensor) -> Tensor:
+    """A copy of the same place in the graph."""
+    if STATE.mode == GENERAL:
         with STATE.set(grad=False):
-            kept = target.clone()
-        kept._requires_grad, kept.grad_fn = target._requires_grad, target.grad_fn
-        node.saved = tuple([kept if s is target else s for s in node.saved])
+            copy = target.clone()
+    else:
+        copy = wrap(target._data.copy("K"))
+    copy._requires_grad, copy.grad_fn = target._requires_grad, target.grad_fn
+    return copy
 
 
 def hand_over(target: Tensor, result: Tensor) -> None:
@@ -223,13 +269,20 @@ SCATTER_VIEW = Op(
     vjp={"base": scatter_view_gradient, "source": take_view},
     grad_name="CopySlices",
 )
+# What PyTorch calls the nodes of operators that write values without a history.
+WRITERS = {
+    "copy_": "CopyBackwards",
+    "fill_": "FillBackward2",
+    "bernoulli_": "BernoulliBackward2",
+    "random_": "RandomBackward2",
+}
 COPY = Op(
     "copy",
     ("x", "source"),
-    lambda x, source: source.astype(x.dtype),
-    vjp={"source": lambda g: g},
-    batch=lambda size, values, dims, params, op: (op(*values), dims[1]),
-    grad_name="CopyBackwards",
+    lambda x, source, by: source.astype(x.dtype),
+    vjp={"x": lambda g: g.new_zeros(g._data.shape), "source": lambda g: g},
+    batch=lambda size, values, dims, params, op: (op(*values, **params), dims[1]),
+    grad_name=lambda params: WRITERS.get(params["by"]) or node_name(params["by"]),
 )
 
 

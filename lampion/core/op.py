@@ -85,10 +85,15 @@ class Op:
     def gradient_name(self, params: dict[str, Any]) -> str:
         """What `grad_fn` is called, e.g. `AddBackward0`."""
         name = self.grad_name(params) if callable(self.grad_name) else self.grad_name
-        return name or "".join(w.capitalize() for w in self.name.split("_")) + "Backward0"
+        return name or node_name(self.name)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+
+def node_name(name: str) -> str:
+    """What PyTorch calls the node of an operator, e.g. `LogSoftmaxBackward0`."""
+    return "".join(w.capitalize() for w in name.split("_")) + "Backward0"
 
 
 class Plan:

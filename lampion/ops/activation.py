@@ -234,20 +234,20 @@ GLU = Op(
 @public(**FUNCTIONAL)
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where it is positive, else `alpha * (exp(x) - 1)`, elementwise."""
-    return placed(input, _elu(input, alpha=alpha, scale=1, slope=1), inplace, "elu")
+    return placed(input, inplace, "elu_", _elu, alpha=alpha, scale=1, slope=1)
 
 
 @public(method=False, **BOTH)
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """`scale * elu(x, alpha)` with the constants that keep mean 0 and variance 1 through layers."""
-    return placed(input, _elu(input, **SELU, slope=1), inplace, "selu")
+    return placed(input, inplace, "selu_", _elu, **SELU, slope=1)
 
 
 @public(method=False, **BOTH)
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where it is positive, else `alpha * (exp(x / alpha) - 1)`, elementwise."""
     check(alpha != 0, "[celu] ZeroDivisionError: alpha cannot be 0 for CELU")
-    return placed(input, _elu(input, alpha=alpha, scale=1, slope=1 / alpha), inplace, "celu")
+    return placed(input, inplace, "celu_", _elu, alpha=alpha, scale=1, slope=1 / alpha)
 
 
 @public(**FUNCTIONAL)
@@ -263,13 +263,13 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 @public(**FUNCTIONAL)
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)`, elementwise."""
-    return placed(input, _silu(input), inplace, "silu")
+    return placed(input, inplace, "silu_", _silu)
 
 
 @public(**FUNCTIONAL)
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(softplus(x))`, elementwise."""
-    return placed(input, _mish(input), inplace, "mish")
+    return placed(input, inplace, "mish_", _mish)
 
 
 @public(**FUNCTIONAL)

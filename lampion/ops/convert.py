@@ -188,7 +188,10 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     if STATE.mode == GENERAL or recorded:
         check_writable(self, "copy_")
         source = cast(src, self.dtype).expand(self._data.shape)
-        return assign(self, apply(COPY, self.detach(), source) if recorded else source, "copy_")
+        if recorded:  # the base of a view keeps what the view does not hide of its gradient
+            x = self if self._base is None else self.detach()
+            source = apply(COPY, x, source, by="copy_")
+        return assign(self, source, "copy_")
     check_writable(self, "copy_")
     data, values = self._data, src._data
     if not data.flags.writeable or 0 in data.strides:

@@ -22,7 +22,7 @@ from ..errors import check
 from .extremes import check_ordered, selection
 from .reduce import along, has_no_zero, in_type, numpy_names
 from .return_types import return_type
-from .rules import batch_first, in_float32, public, shift_dims
+from .rules import batch_first, in_float32, move_to_front, public, shift_dims
 
 # -- running sums and products -----------------------------------------------------------------
 
@@ -91,7 +91,19 @@ def after_first(x: Tensor, dim: int) -> Tensor:
     )
 
 
-RECURRENCE = Op("linear_recurrence", ("a", "b"), recurrence_kernel, vjp=recurrence_gradient)
+def batch_recurrence(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tuple:
+    """The batch in front; what has none counts for all of it."""
+    rows = [v.unsqueeze(0) if d is None else move_to_front(v, d) for v, d in zip(values, dims)]
+    return op(*rows, dim=params["dim"] + 1), 0
+
+
+RECURRENCE = Op(
+    "linear_recurrence",
+    ("a", "b"),
+    recurrence_kernel,
+    vjp=recurrence_gradient,
+    batch=batch_recurrence,
+)
 
 
 def cumprod_gradient(g: Tensor, x: Tensor, y: Tensor, dim: int) -> Tensor:

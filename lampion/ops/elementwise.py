@@ -19,7 +19,7 @@ from ..core.op import ARRAY_NAMES, TENSOR_NAMES
 from ..core.promotion import promote
 from ..core.tensor import Tensor, wrap
 from ..errors import check
-from .rules import elementwise, in_float32, inplace_call, public, reflected, scalar_like
+from .rules import EXPORTS, elementwise, in_float32, inplace_call, public, reflected, scalar_like
 
 PRIVATE: dict[str, Any] = {
     "spaces": (),
@@ -242,6 +242,7 @@ def positive(input: Tensor) -> Tensor:
 
 Tensor.add_ = inplace_call(_add.op, add, _add_scaled)
 Tensor.sub_ = Tensor.subtract_ = inplace_call(_sub.op, sub, _sub_scaled)
+EXPORTS["torch"].update(add_=Tensor.add_, sub_=Tensor.sub_)
 
 _addcmul = elementwise(
     "addcmul",

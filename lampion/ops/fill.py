@@ -101,7 +101,7 @@ def overwrite(self: Tensor, value: Any, name: str) -> Tensor:
     for observer in observers:
         observer.wrote(self, filled)
     if STATE.grad and self._requires_grad:
-        rebase(self, wrap(data))
+        rebase(self, wrap(data), name)
     return self
 
 

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from ..core.dispatch import apply
 from ..core.graph import DIRECT, GENERAL, NOTHING, STATE, Node
-from ..core.inplace import type_name
+from ..core.inplace import COPY, type_name
 from ..core.memory import tick
 from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
@@ -416,5 +416,5 @@ def add_product(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any
     if alpha != 1:
         product = product * alpha
     if beta == 0:
-        return product
+        return COPY(input, product, by=name) if input._requires_grad else product
     return product + (input if beta == 1 else input * beta)

@@ -23,7 +23,8 @@ from .rules import EXPORTS, public, shape_argument
 def become_view(self: Tensor, view: Callable, args: tuple, kwargs: dict, name: str) -> Tensor:
     """`self` turns into a view of what it was; other views of it stay views of that."""
     check_writable(self, name)
-    was = blank(Tensor)
+    carrier: Any = self if self.interpreter is not None else None
+    was = carrier.copy() if carrier is not None else blank(Tensor)
     was._data, was._storage, was._view = self._data, self._storage, self._view
     was._requires_grad, was.grad_fn = self._requires_grad, self.grad_fn
     seen = view(was, *args, **kwargs)
@@ -32,6 +33,8 @@ def become_view(self: Tensor, view: Callable, args: tuple, kwargs: dict, name: s
         if other is not None and other._view[0] is self:
             other._view = (was, *other._view[1:])
     self._data, self._storage, self._view = seen._data, seen._storage, seen._view
+    if carrier is not None:
+        carrier.carry(*seen.fields())
     self._requires_grad, self.grad_fn = seen._requires_grad, seen.grad_fn
     self._storage.write(name)
     return self

@@ -183,7 +183,13 @@ log10 = elementwise(
     "log10", "log10(x)", numpy=np.log10, partials={"x": f"1 / (x * {LN10})"}, **FLOAT32
 )
 log1p = elementwise(
-    "log1p", "log1p(x)", numpy=np.log1p, partials={"x": "1 / (x + 1)"}, **SPECIAL, **FLOAT32
+    "log1p",
+    "log1p(x)",
+    numpy=np.log1p,
+    partials={"x": "1 / (x + 1)"},
+    grad_name="Log1PBackward0",
+    **SPECIAL,
+    **FLOAT32,
 )
 
 

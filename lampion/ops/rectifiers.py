@@ -12,7 +12,7 @@ from numpy import maximum, ndarray
 
 from .. import random as streams
 from ..core.dispatch import apply
-from ..core.inplace import assign, type_name
+from ..core.inplace import in_place, type_name
 from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
@@ -176,9 +176,11 @@ _hardswish = elementwise(
 # -- public functions --------------------------------------------------------------------------
 
 
-def placed(input: Tensor, result: Tensor, inplace: bool, name: str) -> Tensor:
-    """The result, written into the input if that is asked for."""
-    return assign(input, result, name + "_", fresh=True) if inplace else result
+def placed(input: Tensor, inplace: bool, name: str, function: Any, **params: Any) -> Tensor:
+    """The function of the input, written into it if that is asked for."""
+    if inplace:
+        return in_place(input, name, function, **params)
+    return function(input, **params)
 
 
 def publish_in_place(*functions: Any) -> None:
@@ -207,7 +209,7 @@ EXPORTS["torch"]["relu"] = relu  # which has no out= in PyTorch
 @public(**FUNCTIONAL)
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(x, 0), 6)`, elementwise."""
-    return placed(input, _hardtanh(input, low=0, high=6), inplace, "relu6")
+    return placed(input, inplace, "relu6_", _hardtanh, low=0, high=6)
 
 
 @public(**FUNCTIONAL)
@@ -220,19 +222,19 @@ def hardtanh(
         min_val >= 0 or input._data.dtype.kind != "u",
         "[hardtanh] cannot do hardtanh on an unsigned type with negative limits",
     )
-    return placed(input, _hardtanh(input, low=min_val, high=max_val), inplace, "hardtanh")
+    return placed(input, inplace, "hardtanh_", _hardtanh, low=min_val, high=max_val)
 
 
 @public(method=False, **BOTH)
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where it is above the threshold, else `value`, elementwise."""
-    return placed(input, _threshold(input, threshold=threshold, value=value), inplace, "threshold")
+    return placed(input, inplace, "threshold_", _threshold, threshold=threshold, value=value)
 
 
 @public(**FUNCTIONAL)
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where it is positive, else `negative_slope * x`, elementwise."""
-    return placed(input, _leaky_relu(input, slope=negative_slope), inplace, "leaky_relu")
+    return placed(input, inplace, "leaky_relu_", _leaky_relu, slope=negative_slope)
 
 
 @public(**BOTH)
@@ -277,22 +279,21 @@ def rrelu(
     """x where it is positive, else a multiple of it: in training random from [lower, upper]."""
     check(lower <= upper, "[rrelu] Lower bound should be less than or equal to the upper bound")
     if not training:
-        return placed(input, _leaky_relu(input, slope=(lower + upper) / 2), inplace, "rrelu")
-    return placed(
-        input, input * apply(RRELU_NOISE, input, lower=lower, upper=upper), inplace, "rrelu"
-    )
+        return placed(input, inplace, "rrelu_", _leaky_relu, slope=(lower + upper) / 2)
+    noise = apply(RRELU_NOISE, input, lower=lower, upper=upper)
+    return input.mul_(noise) if inplace else input * noise
 
 
 @public(**FUNCTIONAL)
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(x + 3, 0), 6) / 6`, elementwise."""
-    return placed(input, _hardsigmoid(input), inplace, "hardsigmoid")
+    return placed(input, inplace, "hardsigmoid_", _hardsigmoid)
 
 
 @public(**FUNCTIONAL)
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)`, elementwise."""
-    return placed(input, _hardswish(input), inplace, "hardswish")
+    return placed(input, inplace, "hardswish_", _hardswish)
 
 
 @public(**FUNCTIONAL)

@@ -22,7 +22,7 @@ from .. import dtypes
 from ..core.arguments import explain, guarded, takes_tensors
 from ..core.dispatch import apply
 from ..core.graph import GENERAL, NOTHING, STATE, Node, SavedOutput
-from ..core.inplace import assign, check_memory, check_writable, write_out
+from ..core.inplace import assign, check_memory, check_writable, in_place, write_out
 from ..core.memory import Storage, tick
 from ..core.naming import named
 from ..core.op import ARRAY_NAMES, TENSOR_NAMES, Op
@@ -106,11 +106,10 @@ def make_inplace(function: Callable, name: str) -> Callable:
 
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         try:
-            result = function(self, *args, **kwargs)
+            return in_place(self, name, function, *args, **kwargs)
         except Exception as error:
             explain(error, function, (self, *args), kwargs)
             raise
-        return assign(self, result, name, fresh=True)
 
     return named(call, name, f"In-place form of `{name[:-1]}`.")
 
@@ -397,7 +396,7 @@ def inplace_call(op: Op, function: Callable, scaled: Op | None = None) -> Callab
                 self._storage.write(name)
                 return self
         check_writable(self, name)
-        return assign(self, function(self, *others, **params), name, fresh=True)
+        return in_place(self, name, function, *others, **params)
 
     return named(call, name, f"In-place form of `{op.name}`.")
 

@@ -162,7 +162,7 @@ OVERRIDES: dict[str, Callable[..., Node]] = {
     "masked_fill": lambda x, mask, value: where(mask, value.cast(x.dtype), x),
     "where": lambda c, a, b: where(c, a, b),
     "clone": lambda x, **_: x,
-    "copy": lambda x, source: source,
+    "copy": lambda x, source, **_: source,
     "to": lambda x, **_: x,
     "pow": power,
     "pow_number": power_of_number,
