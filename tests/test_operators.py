@@ -40,6 +40,7 @@ UNSAMPLED = {
     "max_pool_take": "the double backward of max_pool; tests/ops/test_network.py",
     "scaled_dot_product_attention_gradient": "attention's, where it is recorded",
     "ctc_loss_gradient": "assumes log_softmax, as PyTorch's; tests/ops/test_network.py",
+    "masked": "x[mask] where nothing observes; tests/ops/test_masks.py",
     "check_index": "a step of compiled programs; tests/compiler/test_indices.py",
 }
 

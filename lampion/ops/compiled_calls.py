@@ -21,6 +21,7 @@ from ..core.tensor import Tensor
 from ..random import normals
 from .extremes import RESULTS
 from .large import LARGE, prefer_compiled
+from .sort import Sorted, TopK
 
 PACKAGE = __name__.split(".")[0]
 CLASSES = {"Tensor": Tensor, "Node": graph.Node}
@@ -114,7 +115,10 @@ JOINS = {name: [("torch", name)] for name in ("cat", "stack")}
 LOOKUPS: dict[str, list[tuple[str, str]]] = {
     "embedding": [("functional", "embedding")],
     "index_select": both("index_select"),
-    "gather": both("gather"),
+}
+SCANS = {name: both(name) for name in ("cumsum", "cumprod", "topk", "sort", "argsort")}
+PLACED = {name: both(name) for name in ("gather", "scatter", "scatter_add", "index_add")} | {
+    name: [("Tensor", name)] for name in ("scatter_", "scatter_add_", "index_add_")
 }
 LOSSES = {name: [("functional", name)] for name in ("nll_loss", "mse_loss")}
 CONVERSIONS = {
@@ -133,9 +137,11 @@ CREATED = {
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED | NORMS, "views": VIEWS,
     "choices": CHOICES, "products": PRODUCTS, "joins": JOINS, "lookups": LOOKUPS,
+    "placed": PLACED, "scans": SCANS,
     "losses": LOSSES, "conversions": CONVERSIONS,
     "created": CREATED, "others": OTHERS,
 }  # fmt: skip
+ORDERED = {"topk": TopK, "sort": Sorted}  # what these return
 REPLACED: dict[tuple[str, str], Any] = {}  # place -> the Python function that was there
 
 
@@ -143,7 +149,7 @@ def install() -> bool:
     """Puts compiled calls in the place of the public functions; False where they cannot run."""
     graph.KNOWN[2] = 0  # not again after many changes of mode
     builtins = importlib.import_module(f"{PACKAGE}.compiler.calls.builtins")
-    installed = builtins.install(CALLS, RESULTS, publish)
+    installed = builtins.install(CALLS, RESULTS | ORDERED, publish)
     if installed:
         prefer_compiled()
         importlib.import_module(f"{PACKAGE}.compiler.native.launch").prepare_memory()

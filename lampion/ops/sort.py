@@ -98,19 +98,32 @@ def msort(input: Tensor) -> Tensor:
 def topk_kernel(
     x: ndarray, k: int, dim: int, largest: bool, sorted: bool
 ) -> tuple[ndarray, ndarray]:
-    """The k first of the order; long rows are partitioned before what is left is sorted."""
+    """The k first of the order; of long rows only these are sorted."""
     n = x.shape[dim]
-    if n < 256 or 2 * k > n:
+    if n < 256 or 2 * k > n or not k:
         order = stable_order(x, dim, largest)
         return pick(x, np.take(order, np.arange(k), dim), dim, True)
     keys = wide(x)
-    if largest:
-        candidates = np.take(np.argpartition(keys, n - k, dim), np.arange(n - k, n), dim)
-    else:
-        candidates = np.take(np.argpartition(keys, k, dim), np.arange(k), dim)
-    candidates.sort(dim)
+    candidates = first_places(keys, k, dim, largest)
     order = stable_order(np.take_along_axis(keys, candidates, dim), dim, largest)
     return pick(x, np.take_along_axis(candidates, order, dim), dim, True)
+
+
+def first_places(x: ndarray, k: int, dim: int, largest: bool) -> ndarray:
+    """Where the k first of the order stand, from the front on: among equals the first ones."""
+    rank = x.shape[dim] - k if largest else k - 1
+    edge = np.take(np.partition(x, rank, dim), [rank], dim)  # the last that is among them
+    better, same = (x > edge if largest else x < edge), x == edge
+    if x.dtype.kind == "f":
+        number, known = x == x, edge == edge
+        better |= known & ~number if largest else number & ~known
+        same |= ~number & ~known
+    room = k - np.add.reduce(better, dim, np.int64, keepdims=True)
+    if (np.add.reduce(same, dim, np.int64, keepdims=True) > room).any():  # ties at the edge
+        same &= np.cumsum(same, dim) <= room
+    chosen = np.moveaxis(better | same, dim, -1)
+    places = chosen.nonzero()[-1].reshape((*chosen.shape[:-1], k))
+    return np.moveaxis(places, -1, dim)
 
 
 TOPK = selection("topk", topk_kernel, order_gradient)

@@ -27,10 +27,12 @@ from . import (
     lookups,
     losses,
     objects,
+    placed,
     products,
     rearranged,
     recording,
     reductions,
+    scans,
     views,
 )
 from .frame import Entry
@@ -187,6 +189,8 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *lookups.SHARED,
         *losses.SHARED,
         *inplace.SHARED,
+        *placed.SHARED,
+        *scans.SHARED,
         *filled.SHARED,
         *create.SHARED,
         *conversions.SHARED,
@@ -231,6 +235,21 @@ def lookup_entry(name: str, places: Sequence[Place]) -> Entry:
     return Entry(name, tuple(arguments.split()), tuple(places), context)
 
 
+def scan_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a running sum or product, or of what picks elements along a dimension."""
+    if name in scans.SCANS:
+        context: Any = scans.scan_of(name)
+        return Entry(name, tuple(scans.SCANS[name].split()), tuple(places), context)
+    context = scans.picks_of(name, PAIRS.get(name))
+    return Entry(name, tuple(scans.PICKS[name][0].split()), tuple(places), context)
+
+
+def placed_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of what moves elements to places."""
+    arguments = placed.PLACED[name][1]
+    return Entry(name, tuple(arguments.split()), tuple(places), placed.context_of(name))
+
+
 def loss_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of a loss."""
     arguments, parameters = losses.LOSSES[name]
@@ -255,6 +274,8 @@ FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
     "products": product_entry,
     "joins": joined_entry,
     "lookups": lookup_entry,
+    "placed": placed_entry,
+    "scans": scan_entry,
     "losses": loss_entry,
     "conversions": conversion_entry,
     "created": created_entry,

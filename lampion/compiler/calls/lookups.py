@@ -1,4 +1,4 @@
-"""Compiled calls that read at indices in tensors: embedding, index_select, gather. Imports
+"""Compiled calls that read at indices in tensors: embedding, index_select. Imports
 described, filled, objects and core.
 """
 
@@ -14,7 +14,6 @@ LOOKUPS = {
     "embedding": ("input weight padding_idx max_norm norm_type scale_grad_by_freq sparse",
                   "padding_idx by_frequency"),
     "index_select": ("input dim index", "dims"),
-    "gather": ("input dim index", "dim"),
 }  # fmt: skip
 
 
@@ -126,35 +125,4 @@ def write_index_select(module: Module) -> None:
     s.end()
 
 
-def write_gather(module: Module) -> None:
-    """`gather(context, (input, dim, index))`."""
-    s = begin_core(module, "gather")
-    f = s.f
-    x, rank, dim, mode = along(s)
-    index, count = numbers(s, s.needed(2))
-    s.require(s.rank(index).equals(s.rank(x)))
-    with f.loop(0, rank) as k:
-        fits = f.load("i64", s.sizes(index), k) <= f.load("i64", s.sizes(x), k)
-        s.require(s.either(fits, k.equals(dim)))
-    check_range(s, index, count, f.load("i64", s.sizes(x), dim))
-    bytes = item_size(s, x)
-    y = s.new_array(s.descriptor(x), s.rank(x), s.sizes(index))
-    left, offset = f.variable("i64"), f.variable("i64")
-    with f.loop(0, count) as i:
-        left.set(i)
-        offset.set(0)
-        with f.loop(0, rank) as j:  # from the last dimension to the first
-            k = rank - j - 1
-            size = f.load("i64", s.sizes(index), k)
-            own = left.get() % size
-            at = f.select(k.equals(dim), f.load("i64", s.memory(index), i), own)
-            offset.set(offset.get() + at * f.load("i64", s.steps(x), k))
-            left.set(f.emit("i64", f"sdiv {left.get()}, {size.name}"))
-        source = f.at(s.memory(x), offset.get())
-        f.call("ptr", "memcpy", f.at(s.memory(y), i * bytes), source, bytes)
-    along_dim = f.call("ptr", "PyLong_FromSsize_t", dim)
-    f.ret(completed(s, mode, y, [s.given(0), s.given(2)], [along_dim]))
-    s.end()
-
-
-SHARED = (write_embedding, write_index_select, write_gather)
+SHARED = (write_embedding, write_index_select)

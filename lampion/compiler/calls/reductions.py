@@ -378,6 +378,16 @@ def write_select(module: Module) -> None:
         for at in (Selection.values, Selection.places)
     )
     s.require(s.both(values.differs(s.null()), places.differs(s.null())))
+    pair_of(s, mode, values, places, values_of(s, dim, keep), Selection.returns.offset)
+
+
+def pair_of(
+    s: Scope, mode: Value, values: Value, places: Value, params: list[Value], returns_at: int
+) -> None:
+    """Returns a core's two results: values, and their places, which its backward may need. The
+    context says what they are made into.
+    """
+    f = s.f
     indices = s.new_tensor(places)
     s.require(indices.differs(s.null()))
     saved = f.variable("ptr", s.hold(s.object("None")))
@@ -385,11 +395,10 @@ def write_select(module: Module) -> None:
     with f.when(s.both(needs, mode.differs(DIRECT))):
         s.drop(saved.get())
         saved.set(f.call("ptr", "keep_place", indices))
-    listed = [*values_of(s, dim, keep), saved.get()]
     pair = f.buffer(16, 8)
-    f.store(completed(s, mode, values, [s.given(0)], listed), pair)
+    f.store(completed(s, mode, values, [s.given(0)], [*params, saved.get()]), pair)
     f.store(indices, pair, 1)
-    returns = f.load("ptr", f.at(f["context"], Selection.returns.offset))
+    returns = f.load("ptr", f.at(f["context"], returns_at))
     results = s.tuple_of(*[f.load("ptr", pair, i) for i in range(2)])
     f.store(returns, pair)
     f.store(results, pair, 1)
