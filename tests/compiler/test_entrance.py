@@ -3,37 +3,11 @@
 import pytest
 
 import lampion as torch
-from lampion.compiler.compiled.gate import dictionaries_have_versions
-from lampion.compiler.native import runtime
 from lampion.nn import functional as F
+from tests.compiler.entering import by_the_short_way, needs_short_way, opened, refused
 
-pytestmark = pytest.mark.skipif(
-    not (runtime.available() and dictionaries_have_versions()),
-    reason="there is no short way without llvmlite, or in this interpreter",
-)
+pytestmark = needs_short_way
 FACTOR = 2.0
-
-
-def opened(f, *args, calls=3):
-    """The compiled function after some calls, when its short way is open."""
-    c = torch.compile(f)
-    for _ in range(calls):
-        c(*args)
-    assert c.way is not None
-    return c
-
-
-def by_the_short_way(c, *args):
-    """A call's result, which must come by the short way."""
-    enter, result = c.way
-    made = enter(*args)
-    assert made is not None
-    return result(made, args)
-
-
-def refused(c, *args):
-    """Whether the short way is closed to a call."""
-    return c.way is None or c.way[0](*args) is None
 
 
 def test_captured_tensors_that_change():
@@ -60,6 +34,21 @@ def test_arguments_that_differ():
         assert c(x, n).tolist() == (x * n).tolist()
     with pytest.raises(TypeError):
         c(torch.ones(3))
+
+
+def test_arguments_that_are_not_used():
+    c = opened(lambda x, y: x * y.shape[0], torch.ones(2), torch.ones(3, 2))
+    assert by_the_short_way(c, torch.ones(2), torch.zeros(3, 2)).tolist() == [3, 3]
+    for y in (torch.ones(4, 2), torch.ones(3), torch.ones(3, 2).long(), torch.ones(2, 3).t()):
+        assert refused(c, torch.ones(2), y)
+        assert c(torch.ones(2), y).tolist() == [y.shape[0]] * 2
+    x = torch.ones(2)
+    c = torch.compile(lambda x, y: x + y)
+    for _ in range(4):
+        assert c(x, x).tolist() == [2, 2]  # what is traced knows one of them
+    assert refused(c, x, torch.zeros(2))
+    assert c(x, torch.zeros(2)).tolist() == [1, 1]
+    assert c(x, x).tolist() == [2, 2]
 
 
 def test_globals_and_cells(monkeypatch):

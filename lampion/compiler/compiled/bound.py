@@ -17,6 +17,8 @@ from numpy import ndarray
 from ...core.graph import STATE, Node, Slot
 from ...core.memory import Storage, root_array, tick
 from ...core.tensor import Tensor, wrap
+from ..native.stages import CheckFailed
+from ..program.program import overlaps, spans_of
 from ..trace.captured import Captured, Gradient, Result, like
 from ..trace.execute import laid_out
 from ..trace.graph import contiguous_strides
@@ -47,6 +49,11 @@ class Program:
         written = {target for target, _ in captured.graph.writes}
         pairs = zip(captured.sources, captured.graph.inputs)
         self.written = [s for s, i in pairs if i.value in written and s.kind != "memory"]
+        self.written_arguments = [s.place for s in self.written if s.kind == "argument"]
+        self.used_arguments = [s.place for s in captured.sources if s.kind == "argument"]
+        states = [s.array for s in self.written if s.kind == "state" and s.array is not None]
+        self.written_spans = spans_of(states)
+        self.held_spans = spans_of([array for _, array, _ in self.held])
         after = (g for g in captured.gradients if isinstance(g.after, int))
         self.set = sorted(after, key=lambda g: g.after)  # the gradients that are set
         self.grads = [GradientMemory(g) for g in self.set]
@@ -106,8 +113,12 @@ class Program:
         return tensor  # type: ignore[return-value]
 
     def run(self, leaves: Sequence[Tensor]) -> Any:
-        """Runs the program on this call's arguments; returns what the function would."""
+        """Runs the program on this call's arguments; returns what the function would. Raises
+        CheckFailed, and has done nothing, for what the function raises an error.
+        """
         captured = self.captured
+        if self.written:
+            self.check_writes(leaves)
         arrays = [self.array_of(source, leaves) for source in captured.sources]
         outputs = self.executable.run(arrays)
         self.note_writes(leaves)
@@ -117,6 +128,22 @@ class Program:
                 grad = self.grads[after].tensor if isinstance(after, int) else None
                 self.owner_of(gradient, leaves)._grad = grad
         return self.assemble(outputs, leaves)
+
+    def check_writes(self, leaves: Sequence[Tensor]) -> None:
+        """Raises CheckFailed where an argument that is written forbids it, and where what is
+        written is known by another name, too: to NumPy, say.
+        """
+        written = self.written_arguments
+        for place in written:
+            t = leaves[place]
+            if not t._data.flags.writeable or (t._inference and not STATE.inference):
+                raise CheckFailed("[compile] an argument that is written is read-only")
+        for place in self.used_arguments:
+            data = leaves[place]._data
+            states = self.held_spans if place in written else self.written_spans
+            others = spans_of([leaves[other]._data for other in written if other != place])
+            if overlaps(data, states) or overlaps(data, others):
+                raise CheckFailed("[compile] memory is written that an argument shows")
 
     def assemble(self, outputs: list[ndarray], leaves: Sequence[Tensor]) -> Any:
         """The result, of a run's outputs."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CellType
 from typing import Any
 
+from numpy import ndarray
+
 from ... import dtypes
 from ...core.changes import CHANGES
-from ...core.graph import GENERAL, STATE
-from ...core.memory import tick
+from ...core.graph import GENERAL, STATE, Node
+from ...core.memory import root_array
 from ...core.tensor import Tensor
 from ...settings import settings
 from ..program import program as native
@@ -29,6 +31,8 @@ from .gate import (
     Exactly,
     Gate,
     Given,
+    Outcome,
+    Unused,
     Word,
     can_pass,
     dict_word,
@@ -51,13 +55,14 @@ def entrance(program: Program, leaves: Sequence[Any], structure: Structure) -> E
         isinstance(executable, native.Program)
         and structure == flat
         and STATE.mode != GENERAL
-        and not program.identical
         and dictionaries_have_versions()
         and can_pass(executable)
         and all(g.argument < 0 for g in captured.gradients)
-        and not any(s.kind == "argument" for s in program.written)
     )
     if not possible:
+        return None
+    shared = share_memory([x._data for x in leaves if isinstance(x, Tensor)])
+    if shared and program.written_arguments:
         return None
     used_inputs = executable.used  # type: ignore[attr-defined]
     places = {s.place: i for i, s in enumerate(captured.sources) if s.kind == "argument"}
@@ -68,11 +73,27 @@ def entrance(program: Program, leaves: Sequence[Any], structure: Structure) -> E
             arguments.append(Exactly(leaf))
             continue
         used = number in places and used_inputs[places[number]]
-        if not used or leaf.grad_fn is not None:
+        data, array = leaf._data, program.identical.get(number)
+        if leaf.grad_fn is not None:
             return None
-        arguments.append(Given(places[number], leaf._requires_grad))
+        if used:
+            arguments.append(Given(places[number], leaf._requires_grad, array))
+        elif shared or array is not None or not data.flags.c_contiguous:
+            return None
+        else:
+            arguments.append(Unused(data, leaf._requires_grad))
         number += 1
     return Entrance(program, arguments)
+
+
+def share_memory(arrays: list[ndarray]) -> bool:
+    """Whether two arrays lie in the same memory."""
+    if len({id(root_array(array)) for array in arrays}) < len(arrays):
+        return True
+    return any(native.overlaps(a, native.spans_of(arrays[:i])) for i, a in enumerate(arrays))
+
+
+WORTH = 16  # calls by the short way that pay for making it
 
 
 class Entrance:
@@ -82,19 +103,18 @@ class Entrance:
         self.program, self.arguments = program, arguments
         self.call: Callable[..., Any] | None = None
         self.gate: Gate | None = None
-        self.written = [s.tensor for s in program.written if s.tensor is not None]
-        self.storages = [t._storage for t in self.written]
-        self.finish = finisher(program)
+        self.result = finisher(program, [isinstance(a, Given | Unused) for a in arguments])
         self.misses, self.patience = 0, 0
 
     def settle(self) -> None:
         """After a call by the long way: from now on, things must be as they are now."""
+        if self.gate is not None and self.gate.context.passed >= WORTH:
+            self.misses = self.patience = 0
         self.misses += 1
         if self.misses <= self.patience:  # something changes with every call
             return
         self.misses, self.patience = 0, 2 * self.patience + 1
         program = self.program
-        self.storages = [t._storage for t in self.written]
         inputs = [
             None if s.kind in ("argument", "constant") else program.array_of(s, ())
             for s in program.captured.sources
@@ -102,7 +122,8 @@ class Entrance:
         executable: Any = program.executable
         self.keep: list[Any] = []
         self.call = self.gate = None  # an old gate would count among the holders
-        gate = Gate(executable, inputs, self.arguments)
+        outcome = Outcome(writes=list(self.written()))
+        gate = Gate(executable, inputs, self.arguments, outcome=outcome)
         del inputs
         for memory in program.grads:
             memory.holders = word(id(memory.tensor._data))  # type: ignore[union-attr]
@@ -117,14 +138,19 @@ class Entrance:
         ]
         self.call = reading(numbers, gate.call) if numbers else gate.call
 
+    def written(self) -> Iterator[Tensor]:
+        """What the program writes besides arguments, and gradients that it makes anew."""
+        for source in self.program.written:
+            if source.kind != "argument":
+                t: Any = source.tensor
+                yield t._grad if source.kind == "gradient" else t
+
     def words(self) -> Iterator[Word]:
         """All that must be as it was."""
         program = self.program
         for tensor, _, _ in program.held:
             yield slot_word(tensor, "_data")
             yield slot_word(tensor, "_requires_grad")
-        for tensor in self.written:
-            yield slot_word(tensor, "_storage")
         for gradient in program.captured.gradients:
             yield self.version(vars(gradient.tensor))
             if gradient.after == "kept":
@@ -180,15 +206,6 @@ class Entrance:
         yield Word(place, word(place))
         yield Word(place + 8, id(holder[key]))
 
-    def result(self, made: tuple, args: tuple) -> Any:
-        """What the function returns, of what the gate made."""
-        if self.storages:
-            now = tick()
-            for storage in self.storages:
-                storage.version += 1  # type: ignore[union-attr]
-                storage.written = now  # type: ignore[union-attr]
-        return self.finish(made, args)
-
 
 class Rate:
     """A number that the program reads at each call, e.g. a learning rate."""
@@ -242,27 +259,39 @@ def entry_address(holder: dict, key: str) -> int | None:
     return None
 
 
-def finisher(program: Program) -> Callable[[tuple, tuple], Any]:
-    """What makes the result of the outputs."""
-    captured = program.captured
-    results = captured.results
-    if program.backward is None and captured.structure is None and results[0].kind == "value":
-        if program.transposed:
-            return general_finisher(program)
-        place, node = results[0].place, program.spent.get(results[0].place)
+Finish = Callable[[tuple, tuple], Any]
 
-        def single(made: tuple, args: tuple) -> Tensor:
-            t = made[place]
-            if node is not None:
-                t._requires_grad, t.grad_fn = True, node
-            return t
 
-        return single
+def finisher(program: Program, is_tensor: list[bool]) -> Finish:
+    """What makes the result, of the outputs and the arguments, some of which are tensors."""
+    captured, transposed = program.captured, program.transposed
+    result = captured.results[0] if captured.structure is None else None
+    if program.backward is not None or transposed or result is None:
+        return general_finisher(program)
+    if result.kind == "value":
+        return single_value(result.place, program.spent.get(result.place))
+    if result.kind == "argument":
+        place = [i for i, tensor in enumerate(is_tensor) if tensor][result.place]
+        return lambda made, args: args[place]
+    if result.kind == "object":
+        return lambda made, args: result.thing
     return general_finisher(program)
 
 
-def general_finisher(program: Program) -> Callable[[tuple, tuple], Any]:
-    """The same for any structure, and for results that have a backward."""
+def single_value(place: int, node: Node | None) -> Finish:
+    """One output, which may have a history that has been run."""
+
+    def single(made: tuple, args: tuple) -> Tensor:
+        t = made[place]
+        if node is not None:
+            t._requires_grad, t.grad_fn = True, node
+        return t
+
+    return single
+
+
+def general_finisher(program: Program) -> Finish:
+    """Results of any structure, and those that have a backward."""
 
     def several(made: tuple, args: tuple) -> Any:
         leaves = [x for x in args if isinstance(x, Tensor)]

@@ -23,20 +23,26 @@ from ...core.tensor import Tensor
 from ...errors import check
 from ..calls import objects
 from ..calls.objects import known_layout, offset
-from ..lower.kernels import Buffer
+from ..kernels.draws import state_address
+from ..lower.kernels import Buffer, Host
 from ..native import stages
 from ..native.entry import METH_FASTCALL, Method, function
-from ..program.program import Native, Program
+from ..program.program import Program, generators
 from ..program.tasks import Task
-from .gate_code import (
+from .gate_code import native
+from .gate_hosts import Places, Rewinding, hosted
+from .gate_records import (
+    NUMBER,
+    OBJECT,
+    TENSOR,
     ArgumentRecord,
     Context,
     OutputRecord,
+    PartRecord,
     Span,
     StorageRecord,
     StoreRecord,
     WordRecord,
-    native,
 )
 
 LONG = 1 << 16  # bytes of a program that other Python threads should not wait for
@@ -51,12 +57,20 @@ class Word(NamedTuple):
 
 
 class Given(NamedTuple):
-    """An argument that is a tensor: the number of the program's input, and `requires_grad` as it
-    must be; None lets through any, whatever it was computed from.
+    """An argument that is a tensor: the number of the program's input, `requires_grad` as it must
+    be (None lets through any, whatever it was computed from), and the array if it may be no other.
     """
 
     input: int
     requires_grad: bool | None = None
+    array: ndarray | None = None
+
+
+class Unused(NamedTuple):
+    """An argument that the program does not use: a tensor like the one with this array."""
+
+    array: ndarray
+    requires_grad: bool
 
 
 class Number(NamedTuple):
@@ -71,7 +85,7 @@ class Exactly(NamedTuple):
     object: Any
 
 
-Argument = Given | Number | Exactly
+Argument = Given | Unused | Number | Exactly
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -136,7 +150,8 @@ class Outcome(NamedTuple):
     bare     the call gives its only output itself
     stores   (object, attribute, value): attributes to be set, e.g. gradients; a value is an object,
              or an int, the number of an output
-    writes   tensors that the program writes: their versions are counted on
+    writes   tensors besides arguments that the program writes: their versions are counted on; the
+             words must fail once one is gone
     """
 
     returns: Sequence[int] | None = None
@@ -168,7 +183,8 @@ class Gate:
 
     inputs     arrays in the order of the graph's inputs; those of arguments and constants are not
                looked at. States are written where they are: they must be contiguous, and the
-               words must fail once one of the arrays is gone, as they are not kept alive
+               words must fail once one of the arrays is gone, as they are not kept alive. So are
+               arguments that the program writes; those must not overlap anything else
     arguments  what each positional argument must be
     words      what else must be as it was, in the order of comparison
     keep       objects whose addresses are in words
@@ -198,15 +214,14 @@ class Gate:
         if not can_pass(program):
             return
         stages.settle()
-        part = self.instance.parts[0]
-        assert isinstance(part, Native)
-        self.context.program = ctypes.addressof(part.memory)
         self.context.operands = ctypes.addressof(self.instance.operands)
         self.context.release = is_long(program)
         self.context.mode = STATE.mode if mode is None else mode
         self.set_arguments(arguments)
-        self.set_outcome(outcome or Outcome())
-        self.bind(inputs, skip=[a.input for a in arguments if not isinstance(a, Exactly)])
+        order = self.set_outcome(outcome or Outcome())
+        self.places = self.places_of(arguments, order)
+        self.bind(inputs, skip=[a.input for a in arguments if isinstance(a, Given | Number)])
+        self.set_parts()
         self.guard(words, keep)
         self.call = self.builtin()
 
@@ -224,9 +239,9 @@ class Gate:
         setattr(self.context, name, ctypes.addressof(records))
         setattr(self.context, count, len(rows))
 
-    def shape(self, buffer: Buffer) -> int:
+    def shape(self, shape: tuple[int, ...]) -> int:
         """The address of a shape, which is kept."""
-        sizes = (ctypes.c_int64 * max(len(buffer.shape), 1))(*buffer.shape)
+        sizes = (ctypes.c_int64 * max(len(shape), 1))(*shape)
         self.kept.setdefault("shapes", []).append(sizes)
         return ctypes.addressof(sizes)
 
@@ -258,34 +273,77 @@ class Gate:
 
     def set_arguments(self, arguments: Sequence[Argument]) -> None:
         """Says what arguments must be."""
-        rows = []
-        for argument in arguments:
-            if isinstance(argument, Exactly):
-                rows.append((1, id(argument.object), 0, 0, 0, 0, 0))
-                continue
-            buffer = self.buffer(argument.input)
-            operand = self.program.moving[buffer]
-            if isinstance(argument, Number):
-                self.cell(argument.input)
-                rows.append((2, 0, 0, 0, 0, operand, 0))
-                continue
-            written = buffer in self.program.written
-            check(not written, lambda: f"[gate] expects no write to an argument, got {buffer!r}")
-            grad = 0 if argument.requires_grad is None else id(bool(argument.requires_grad))
-            kind, rank = id(buffer.dtype), len(buffer.shape)
-            rows.append((0, grad, kind, rank, self.shape(buffer), operand, buffer.size))
+        rows = [self.argument(each) for each in arguments]
         self.kept["given"] = list(arguments)
         self.table("arguments", ArgumentRecord, rows, "argument_count")
+        self.context.writes = sum(row[-1] for row in rows)
 
-    def set_outcome(self, outcome: Outcome) -> None:
-        """Says what is to be made, and where it goes."""
+    def argument(self, given: Argument) -> tuple[int, ...]:
+        """What an argument's record says."""
+        if isinstance(given, Exactly):
+            return OBJECT, id(given.object), 0, 0, 0, 0, 0, 0, 0
+        if isinstance(given, Unused):
+            array, grad = given.array, id(given.requires_grad)
+            form = id(array.dtype), array.ndim, self.shape(array.shape)
+            return TENSOR, grad, 0, *form, len(self.program.moving), 0, 0
+        buffer = self.buffer(given.input)
+        operand = self.program.moving[buffer]
+        if isinstance(given, Number):
+            self.cell(given.input)
+            return NUMBER, 0, 0, 0, 0, 0, operand, 0, 0
+        grad = 0 if given.requires_grad is None else id(bool(given.requires_grad))
+        only = 0 if given.array is None else id(given.array)
+        form = id(buffer.dtype), len(buffer.shape), self.shape(buffer.shape)
+        return TENSOR, grad, only, *form, operand, buffer.size, buffer in self.program.written
+
+    def places_of(self, arguments: Sequence[Argument], order: list[int]) -> Places:
+        """Where the program's Python functions find arrays."""
+        first, moving = len(self.program.inputs), self.program.moving
+        given = {
+            moving[self.buffer(a.input)]: 1 + i
+            for i, a in enumerate(arguments)
+            if isinstance(a, Given)
+        }
+        places = Places(self.instance, {first + n: i for i, n in enumerate(order)}, given)
+        for argument in arguments:
+            if isinstance(argument, Number):
+                buffer = self.buffer(argument.input)
+                places.set_state(moving[buffer], buffer)
+        return places
+
+    def set_parts(self) -> None:
+        """Says what is to be run."""
+        drawing = [k.work for k in self.program.listed.kernels if k.draws is not None]
+        native = not any(isinstance(work, Host) for work in drawing)
+        rewinding = Rewinding(self.program.rewinds, native)
+        calls = [hosted(p, self.places) for p in self.instance.parts if isinstance(p, Host)]
+        waiting = iter(calls)
+        rows = []
+        for part in self.instance.parts:
+            if isinstance(part, Host):
+                rows.append((0, id(next(waiting)), 0, 0, 0))
+                continue
+            engine = (0, 0, 0)
+            for g in part.draws:  # one at most
+                engine = id(g._engine.lock), state_address(g), rewinding.room(g)
+            rows.append((ctypes.addressof(part.memory), 0, *engine))
+        self.table("parts", PartRecord, rows, "part_count")
+        note, rewind = rewinding.note, rewinding.rewind
+        if self.program.rewinds:
+            self.context.note, self.context.rewind = 0 if native else id(note), id(rewind)
+        room = (ctypes.c_int64 * (1 + self.context.argument_count))()
+        self.context.given = ctypes.addressof(room)
+        self.kept["called"] = calls, rewinding, note, rewind, room
+
+    def set_outcome(self, outcome: Outcome) -> list[int]:
+        """Says what is to be made, and where it goes; gives the order in which it is made."""
         first, arrays = len(self.program.inputs), self.program.placement.arrays
         returns = list(range(len(arrays)) if outcome.returns is None else outcome.returns)
         order = list(dict.fromkeys([*returns, *range(len(arrays))]))
         check(order[: len(returns)] == returns, "[gate] expects each output at most once")
         check(not outcome.bare or len(returns) == 1, "[gate] expects one output to return bare")
         rows = [
-            (id(arrays[i].dtype), len(arrays[i].shape), self.shape(arrays[i]), first + i)
+            (id(arrays[i].dtype), len(arrays[i].shape), self.shape(arrays[i].shape), first + i)
             for i in order
         ]
         self.table("outputs", OutputRecord, rows, "output_count")
@@ -299,13 +357,14 @@ class Gate:
         check(None not in storages, "[gate] expects written tensors with a storage")
         self.own_words = [slot_word(tensor, "_storage") for tensor in outcome.writes]
         self.table("storages", StorageRecord, [(id(x),) for x in storages], "storage_count")
-        self.kept["outcome"] = outcome, storages
+        self.kept["outcome"] = outcome.stores, storages
+        return order
 
     def bind(self, inputs: Sequence[ndarray | None], skip: Sequence[int] = ()) -> None:
         """Says where states are, and what numbers are; raises RuntimeError for an array that has
         another layout than the program expects.
         """
-        spans = []
+        written, read = list[tuple[int, int]](), list[tuple[int, int]]()
         for number, array in enumerate(inputs):
             buffer = self.program.listed.inputs[number]
             if number in skip or buffer is None:
@@ -313,14 +372,18 @@ class Gate:
             assert array is not None
             if buffer.role == "number":
                 self.cell(number).value = float(array)
+                self.places.set_state(self.program.moving[buffer], buffer)
                 continue
             same = array.shape == buffer.shape and array.dtype == buffer.dtype
             ready = same and array.flags.c_contiguous and array.flags.aligned
             check(ready, lambda: f"[gate] expects a contiguous array for {buffer!r}")
-            self.instance.operands[self.program.moving[buffer]] = array.ctypes.data
-            if buffer in self.program.written:
-                spans.append((array.ctypes.data, array.ctypes.data + array.nbytes))
-        self.table("written", Span, spans, "written_count")
+            start, operand = array.ctypes.data, self.program.moving[buffer]
+            self.instance.operands[operand] = start
+            self.places.set_state(operand, buffer)
+            spans = written if buffer in self.program.written else read
+            spans.append((start, start + array.nbytes))
+        self.table("written", Span, written, "written_count")
+        self.table("read", Span, read, "read_count")
 
     def guard(self, words: Sequence[Word], keep: Any = None) -> None:
         """Replaces what must be as it was."""
@@ -331,9 +394,9 @@ class Gate:
 
 
 def can_pass(program: Program) -> bool:
-    """Whether a gate can run the program: one native part, on an interpreter that it knows."""
-    native = [isinstance(task, Task) for task in program.tasks]
-    return known_layout() and len(native) > 0 and all(native)
+    """Whether a gate can run the program: one random generator, on an interpreter that it knows."""
+    one = len(generators(program.listed.kernels)) <= 1
+    return known_layout() and len(program.tasks) > 0 and one
 
 
 def is_long(program: Program) -> bool:

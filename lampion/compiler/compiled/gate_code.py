@@ -1,5 +1,5 @@
-"""The compiled entry of gates, and the records that it reads. Imports objects, recording and
-earlier files.
+"""The compiled entry of gates. Imports gate_records, gate_run, objects, recording and earlier
+files.
 
 One function serves all gates: CPython calls it with the address of a gate's context as `self`.
 """
@@ -16,86 +16,27 @@ from ..calls import objects
 from ..calls.objects import Scope, begin, fill_objects
 from ..calls.recording import SHARED
 from ..native import pool, stages
-from ..native.emit import Function, Module, Value
+from ..native.emit import Module, Value
 from ..native.entry import DATA, FLAGS
 from ..native.pool import FIELDS
 from ..native.runtime import Native, load
+from .gate_records import (
+    NUMBER,
+    OBJECT,
+    TENSOR,
+    ArgumentRecord,
+    Context,
+    OutputRecord,
+    StoreRecord,
+    WordRecord,
+    context,
+    get,
+)
+from .gate_run import RAISED, RUNNING
 
 READY = objects.CONTIGUOUS | objects.ALIGNED
 
-# -- what the compiled entry reads -----------------------------------------------------------------
-
-
-class WordRecord(ctypes.Structure):
-    """A word; `most` is 1 where smaller numbers are as good."""
-
-    _fields_ = [(n, ctypes.c_int64) for n in ("address", "value", "most")]
-
-
-class ArgumentRecord(ctypes.Structure):
-    """An argument: what it must be, and where in the operands its address goes.
-
-    kind     0 a tensor, 1 one object, 2 a number
-    object   the object; of a tensor its `requires_grad` as an object, 0 for any
-    dtype    the object of its type
-    """
-
-    _fields_ = [
-        (n, ctypes.c_int64)
-        for n in ("kind", "object", "dtype", "rank", "shape", "operand", "bytes")
-    ]
-
-
-class OutputRecord(ctypes.Structure):
-    """An output to be made: its type's object, its shape, where its address goes."""
-
-    _fields_ = [(n, ctypes.c_int64) for n in ("dtype", "rank", "shape", "operand")]
-
-
-class StoreRecord(ctypes.Structure):
-    """An object, the name of an attribute, and its new value: an object, or if that is 0 the one at
-    a place among the outputs.
-    """
-
-    _fields_ = [(n, ctypes.c_int64) for n in ("holder", "name", "value", "output")]
-
-
-class StorageRecord(ctypes.Structure):
-    """A storage object."""
-
-    _fields_ = [("storage", ctypes.c_int64)]
-
-
-class Span(ctypes.Structure):
-    """Memory that the program writes."""
-
-    _fields_ = [(n, ctypes.c_int64) for n in ("start", "end")]
-
-
-class Context(ctypes.Structure):
-    """All that the compiled entry knows of a gate."""
-
-    _fields_ = [
-        (n, ctypes.c_int64)
-        for n in (
-            "busy", "mode", "argument_count", "arguments", "word_count", "words", "output_count",
-            "outputs", "program", "operands", "release", "written_count", "written",
-            "returned", "bare", "store_count", "stores", "storage_count", "storages",
-        )
-    ]  # fmt: skip
-
-
-def get(f: Function, record: Value, kind: type[ctypes.Structure], name: str, type: str) -> Value:
-    """A field of a record."""
-    return f.load(type, f.at(record, getattr(kind, name).offset))
-
-
-def context(f: Function, name: str, type: str = "i64") -> Value:
-    """A field of the context (the parameter `context`)."""
-    return get(f, f["context"], Context, name, type)
-
-
-# -- the compiled entry ----------------------------------------------------------------------------
+# -- what must be as it was ------------------------------------------------------------------------
 
 
 def write_words(module: Module) -> None:
@@ -117,36 +58,85 @@ def write_words(module: Module) -> None:
     f.ret(Value(f, "i1", "true"))
 
 
+def write_apart(module: Module) -> None:
+    """Writes `apart(spans, count, start, end) -> i1`: whether memory lies outside of all spans."""
+    f = module.function("apart", "i1", True, spans="ptr", count="i64", start="i64", end="i64")
+    with f.loop(0, f["count"]) as i:
+        low, high = (f.load("i64", f["spans"], i * 2 + k) for k in range(2))
+        with f.when((f["end"] <= low).equals(0) & (f["start"] >= high).equals(0)):
+            f.ret(Value(f, "i1", "false"))
+    f.ret(Value(f, "i1", "true"))
+
+
 def write_tensor(module: Module) -> None:
     """Writes `tensor(context, record, given) -> i1`: whether an argument is such a tensor; notes
-    the address of its elements. It must not overlap memory that the program writes.
+    the address of its elements. It must not overlap memory that the program writes; one that the
+    program writes must not overlap any state.
     """
     s = begin(module, "tensor", "i1", context="ptr", record="ptr", given="ptr")
     f = s.f
     data = s.array(f["given"])
-    kind, shape = (get(f, f["record"], ArgumentRecord, n, "ptr") for n in ("dtype", "shape"))
+    kind, shape, array, grad = (
+        get(f, f["record"], ArgumentRecord, n, "ptr") for n in ("dtype", "shape", "array", "object")
+    )
     rank = get(f, f["record"], ArgumentRecord, "rank", "i64")
+    written = get(f, f["record"], ArgumentRecord, "written", "i64").differs(0)
+    s.require(s.either(array.equals(s.null()), array.equals(data)))
     s.require(s.descriptor(data).equals(kind))
     s.require(f.convert("sext", s.rank(data), "i64").equals(rank))
-    s.require((f.load("i32", f.at(data, FLAGS)) & READY).equals(READY))
+    flags = f.load("i32", f.at(data, FLAGS))
+    s.require((flags & READY).equals(READY))
     sizes = s.sizes(data)
     with f.loop(0, rank) as i:
         s.require(f.load("i64", sizes, i).equals(f.load("i64", shape, i)))
-    grad = get(f, f["record"], ArgumentRecord, "object", "ptr")
     with f.when(grad.differs(s.null())):
         s.require(s.get(f["given"], Tensor, "_requires_grad").equals(grad))
         s.require(s.is_object(s.get(f["given"], Tensor, "grad_fn"), "None"))
     start = f.load("i64", f.at(data, DATA))
     end = start + get(f, f["record"], ArgumentRecord, "bytes", "i64")
-    written = context(f, "written", "ptr")
-    with f.loop(0, context(f, "written_count")) as i:
-        low, high = f.load("i64", written, i * 2), f.load("i64", written, i * 2 + 1)
-        s.require((end <= low) | (start >= high))
+    tables = [(context(f, n, "ptr"), context(f, f"{n}_count")) for n in ("written", "read")]
+    s.require(f.call("i1", "apart", *tables[0], start, end))
+    with f.when(written):
+        s.require((flags & objects.WRITEABLE).differs(0))
+        inference = f.call("ptr", "PyObject_GetAttr", f["given"], s.object("_inference"))
+        s.drop(inference)
+        s.require(s.is_object(inference, "False"))
+        s.require(f.call("i1", "apart", *tables[1], start, end))
     operand = get(f, f["record"], ArgumentRecord, "operand", "i64")
     f.store(start, context(f, "operands", "ptr"), operand)
     f.ret(Value(f, "i1", "true"))
     f.lines.append(f"{s.otherwise}:")
     f.ret(Value(f, "i1", "false"))
+
+
+def write_unshared(module: Module) -> None:
+    """Writes `unshared(context) -> i1`: whether no argument overlaps another one that the program
+    writes.
+    """
+    f = module.function("unshared", "i1", True, context="ptr")
+    table, count = context(f, "arguments", "ptr"), context(f, "argument_count")
+    span = f.buffer(16, 8)
+
+    def place(i: Value) -> tuple[Value, Value, Value]:
+        record = f.at(table, i * ctypes.sizeof(ArgumentRecord))
+        kind = get(f, record, ArgumentRecord, "kind", "i64")
+        operand = get(f, record, ArgumentRecord, "operand", "i64")
+        start = f.load("i64", context(f, "operands", "ptr"), operand)
+        size = f.select(kind.equals(TENSOR), get(f, record, ArgumentRecord, "bytes", "i64"), 0)
+        return record, start, start + size
+
+    with f.loop(0, count) as i:
+        record, start, end = place(i)
+        with f.when(get(f, record, ArgumentRecord, "written", "i64").differs(0)):
+            f.store(start, span)
+            f.store(end, span, 1)
+            with f.loop(0, count) as k:
+                _, start, end = place(k)
+                one = f.constant("i64", 1)
+                good = f.call("i1", "apart", span, one, start, end)
+                with f.when(good.equals(0) & k.differs(i)):
+                    f.ret(Value(f, "i1", "false"))
+    f.ret(Value(f, "i1", "true"))
 
 
 def write_number(module: Module) -> None:
@@ -180,16 +170,18 @@ def write_arguments(module: Module) -> None:
         record = f.at(table, i * ctypes.sizeof(ArgumentRecord))
         given = f.load("ptr", f["args"], i)
         kind = get(f, record, ArgumentRecord, "kind", "i64")
-        for number, name in ((0, "tensor"), (2, "number")):
+        for number, name in ((TENSOR, "tensor"), (NUMBER, "number")):
             with f.when(kind.equals(number)):
                 good = f.call("i1", name, f["context"], record, given)
                 with f.when(good.equals(0)):
                     f.ret(no)
-        with f.when(kind.equals(1)):
+        with f.when(kind.equals(OBJECT)):
             known = get(f, record, ArgumentRecord, "object", "ptr")
             with f.when(known.differs(given)):
                 f.ret(no)
-    f.ret(Value(f, "i1", "true"))
+    with f.when(context(f, "writes").equals(0)):
+        f.ret(Value(f, "i1", "true"))
+    f.ret(f.call("i1", "unshared", f["context"]))
 
 
 def write_outputs(module: Module) -> None:
@@ -220,10 +212,10 @@ def write_outputs(module: Module) -> None:
 
 
 def write_publish(module: Module) -> None:
-    """Writes `publish(context, made) -> object`: sets attributes, counts versions of
+    """Writes `publish(context, made, args) -> object`: sets attributes, counts versions of
     written memory, and gives what the call returns; takes the reference to the tuple of outputs.
     """
-    s = begin(module, "publish", "ptr", context="ptr", made="ptr")
+    s = begin(module, "publish", "ptr", context="ptr", made="ptr", args="ptr")
     f = s.f
     items = f.at(f["made"], objects.ITEMS)
     table = context(f, "stores", "ptr")
@@ -236,7 +228,7 @@ def write_publish(module: Module) -> None:
         with f.when(f.call("i32", "PyObject_SetAttr", holder, name, value.get()).differs(0)):
             s.drop(f["made"])
             f.ret(s.null())
-    f.call("void", "count_versions", f["context"])
+    f.call("void", "count_versions", f["context"], f["args"])
     returned, bare = context(f, "returned"), context(f, "bare").differs(0)
     with f.when(bare):
         first = s.hold(f.load("ptr", items))
@@ -250,22 +242,29 @@ def write_publish(module: Module) -> None:
 
 
 def write_versions(module: Module) -> None:
-    """Writes `count_versions(context)`: what `Storage.write` does to each written storage."""
-    s = begin(module, "count_versions", "void", context="ptr")
+    """Writes `count_versions(context, args)`: what `Storage.write` does to each written storage."""
+    s = begin(module, "count_version", "void", storage="ptr", now="ptr")
+    f, storage = s.f, s.f["storage"]
+    version = f.call("i64", "PyLong_AsLong", s.get(storage, Storage, "version"))
+    s.replace(storage, Storage, "version", f.call("ptr", "PyLong_FromLong", version + 1))
+    s.replace(storage, Storage, "written", s.hold(f["now"]))
+    f.ret()
+    s = begin(module, "count_versions", "void", context="ptr", args="ptr")
     f = s.f
-    count = context(f, "storage_count")
-    with f.when(count.equals(0)):
+    count, writes = context(f, "storage_count"), context(f, "writes")
+    with f.when((count + writes).equals(0)):
         f.ret()
     now = f.call("ptr", "PyIter_Next", s.object("CLOCK"))
     table = context(f, "storages", "ptr")
     with f.loop(0, count) as i:
-        storage = f.load("ptr", table, i)
-        version, written = (s.get(storage, Storage, name) for name in ("version", "written"))
-        next = f.call("ptr", "PyLong_FromLong", f.call("i64", "PyLong_AsLong", version) + 1)
-        s.put(storage, Storage, "version", next)
-        s.put(storage, Storage, "written", s.hold(now))
-        s.drop(version)
-        s.drop(written)
+        f.call("void", "count_version", f.load("ptr", table, i), now)
+    with f.loop(0, f.select(writes.equals(0), writes, context(f, "argument_count"))) as i:
+        record = f.at(context(f, "arguments", "ptr"), i * ctypes.sizeof(ArgumentRecord))
+        with f.when(get(f, record, ArgumentRecord, "written", "i64").differs(0)):
+            tensor = f.load("ptr", f["args"], i)
+            with f.when(s.is_object(s.get(tensor, Tensor, "_storage"), "None")):
+                s.replace(tensor, Tensor, "_storage", f.call("ptr", "new_storage"))
+            f.call("void", "count_version", s.get(tensor, Tensor, "_storage"), now)
     s.drop(now)
     f.ret()
 
@@ -285,30 +284,32 @@ def write_gate(module: Module) -> None:
     made = f.call("ptr", "outputs", f["context"])
     with f.when(made.equals(s.null())):
         f.ret(made)
-    failed = f.variable("i64", 0)
-    run = f.load("ptr", Value(f, "ptr", module.pointer("run")))
-    given = (state, context(f, "program", "ptr"), context(f, "operands", "ptr"))
-    release = context(f, "release").differs(0)
-    with f.when(release):
-        f.store(f.constant("i64", 1), f.at(f["context"], Context.busy.offset))
-        thread = f.call("ptr", "PyEval_SaveThread")
-        failed.set(f.call("i64", run, *given))
-        f.call("void", "PyEval_RestoreThread", thread)
-        f.store(f.constant("i64", 0), f.at(f["context"], Context.busy.offset))
-    with f.when(release.equals(0)):
-        failed.set(f.call("i64", run, *given))
-    with f.when(failed.get().differs(0)):
+    busy, passed = (f.at(f["context"], getattr(Context, n).offset) for n in ("busy", "passed"))
+    f.store(s.number(1), busy)
+    failed = f.call("i64", "parts", f["context"], f["args"], made)
+    f.store(s.number(0), busy)
+    with f.when(failed.differs(0)):
         s.drop(made)
-        s.require(failed.get().differs(stages.FAILED))  # eagerly, the call raises its error
-        f.ret(f.call("ptr", "PyErr_NoMemory"))
-    f.ret(f.call("ptr", "publish", f["context"], made))
+        with f.when(failed.equals(RAISED)):
+            f.ret(s.null())
+        with f.when(failed.equals(stages.NO_MEMORY)):
+            f.ret(f.call("ptr", "PyErr_NoMemory"))
+        rewind = context(f, "rewind", "ptr")
+        with f.when(rewind.differs(s.null())):
+            back = f.call("ptr", "PyObject_CallNoArgs", rewind)
+            with f.when(back.equals(s.null())):
+                f.ret(back)
+            s.drop(back)
+        s.require(failed.equals(0))  # eagerly, the call raises its error
+    f.store(f.load("i64", passed) + 1, passed)
+    f.ret(f.call("ptr", "publish", f["context"], made, f["args"]))
     f.lines.append(f"{s.otherwise}:")
     f.ret(s.hold(s.object("None")))
 
 
 WRITERS: Sequence[Callable[[Module], None]] = (
-    write_words, write_tensor, write_number, write_arguments, write_outputs, write_publish,
-    write_versions, write_gate,
+    write_words, write_apart, write_tensor, write_number, write_unshared, write_arguments,
+    write_outputs, write_publish, write_versions, *RUNNING, write_gate,
 )  # fmt: skip
 
 

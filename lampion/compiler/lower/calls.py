@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..trace.graph import Value, contiguous_strides
 from .definitions import Call, Definitions, Place
+from .draws import generator_of
 from .kernels import Buffer, Epilogue, Host, Kernel
 from .templates import library
 
@@ -60,7 +61,9 @@ def host(program: Definitions, call: Call, buffer: Buffers) -> Kernel:
 
     reads = tuple(buffer(r) for r in roots)
     writes = tuple(buffer(v) for v in step.outputs)
-    return Kernel(step.op.name, (step.op.name,), reads, writes, Host(run, reads, writes))
+    work = Host(run, reads, writes)
+    draws = generator_of(step) if step.op.random else None
+    return Kernel(step.op.name, (step.op.name,), reads, writes, work, draws=draws)
 
 
 def is_whole(place: Place, value: Value) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy import ndarray
 
 from ...errors import check
+from ...random import Generator
 from ..ir import node as ir
 from ..native.stages import Call
 
@@ -117,6 +118,7 @@ class Kernel:
     in_place   (read, written) pairs of equal type and size that may be the same memory: the element
                of one is read before, and only where, that of the other is written
     check      whether the program stops if what it writes to its first operand is not 0
+    draws      the random generator that it takes numbers from
     """
 
     name: str
@@ -126,6 +128,7 @@ class Kernel:
     work: Generated | Library | Host
     in_place: tuple[tuple[Buffer, Buffer], ...] = ()
     check: bool = False
+    draws: Generator | None = None
 
 
 @dataclass

@@ -11,12 +11,14 @@ import numpy as np
 
 from ..kernels.attention import attention_calls, attention_gradient_calls
 from ..kernels.conv import conv_calls
+from ..kernels.draws import NUMBERS
 from ..kernels.matmul import SUMS, matmul_calls
 from ..kernels.pooling import pool_calls
 from ..native.stages import Call, Layout
 from ..trace.graph import Step, Value, contiguous_strides
 from .checks import check_index
 from .definitions import Definitions
+from .draws import drawn
 from .kernels import Buffer, Epilogue, Kernel, Library, Slice
 from .matrix import folded, is_contiguous, layout_of
 from .recurrent import KINDS as LAYERS, recurrent
@@ -218,6 +220,7 @@ TEMPLATES: dict[str, Template] = {
     "scaled_dot_product_attention_gradient": attention,
     **dict.fromkeys(("embedding_gradient", "index_backward", "scatter", "scatter_add"), scatter),
     **dict.fromkeys(LAYERS, recurrent),
+    **dict.fromkeys(NUMBERS, drawn),
     "check_index": check_index,
 }
 

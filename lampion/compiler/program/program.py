@@ -10,14 +10,16 @@ from __future__ import annotations
 import ctypes
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
 from numpy import ndarray
 
+from ...random import Generator
 from ..lower.kernels import Buffer, Host, Kernel, KernelList, Library
 from ..lower.pipeline import lower
 from ..native import stages
@@ -33,10 +35,37 @@ word = ctypes.c_int64.from_address
 
 
 class Native(NamedTuple):
-    """A row of stages in memory, ready to run."""
+    """A row of stages in memory, ready to run, and the random generators that they use."""
 
     memory: ctypes.Array
     tasks: tuple[Task, ...]
+    draws: tuple[Generator, ...] = ()
+
+
+class Mark(NamedTuple):
+    """Where a random generator was."""
+
+    generator: Generator
+    state: Any
+    next_normal: float | None
+
+    @classmethod
+    def of(cls, generator: Generator) -> Mark:
+        """Where it is now."""
+        with generator._engine.lock:
+            return cls(generator, generator._engine.state, generator.next_normal)
+
+    def rewind(self) -> None:
+        """Puts the generator back there."""
+        with self.generator._engine.lock:
+            self.generator._engine.state = self.state
+            self.generator.next_normal = self.next_normal
+
+
+def generators(kernels: Iterable[Kernel]) -> tuple[Generator, ...]:
+    """The random generators of some kernels, in one order for all programs: that of their locks."""
+    found = dict.fromkeys(kernel.draws for kernel in kernels if kernel.draws is not None)
+    return tuple(sorted(found, key=id))
 
 
 class Instance:
@@ -49,7 +78,7 @@ class Instance:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.arena = Arena(program.placement.size)
-        self.operands = (ctypes.c_int64 * max(len(program.moving), 1))()
+        self.operands = (ctypes.c_int64 * (len(program.moving) + 1))()  # the last is nobody's
         self.known: list[Callable[[], ndarray | None]] = [nothing] * len(program.inputs)
         self.spans: Spans = ([], [])
         self.arrays: dict[Buffer, ndarray] = {}  # what host functions see
@@ -74,7 +103,7 @@ class Instance:
             _, places, inner = task.hooks
             for at in places:
                 struct.pack_into("<q", memory, job + at, start + job + inner)
-        return Native(memory, tuple(tasks))
+        return Native(memory, tuple(tasks), generators(k for task in tasks for k in task.kernels))
 
     def call(self, task: Task) -> Call:
         """A stage whose job has the addresses that never change."""
@@ -115,10 +144,13 @@ class Instance:
 
     def run_part(self, part: Native | Host, given: list[ndarray]) -> None:
         """Runs a row of stages or a host function."""
-        if isinstance(part, Native):
-            stages.execute(part.memory, self.operands)
-        else:
+        if isinstance(part, Host):
             self.host(part, given)
+            return
+        with ExitStack() as held:
+            for generator in part.draws:
+                held.enter_context(generator._engine.lock)
+            stages.execute(part.memory, self.operands)
 
     def host(self, work: Host, given: list[ndarray]) -> None:
         """Calls a host function; raises CheckFailed if it raises."""
@@ -159,6 +191,8 @@ class Program:
         self.written = {state for state, _ in listed.writes}
         self.is_written = [buffer in self.written for buffer in self.inputs]
         self.written_at = [i for i, written in enumerate(self.is_written) if written]
+        stops = any(k.check or isinstance(k.work, Host) for k in listed.kernels)
+        self.rewinds = generators(listed.kernels) if stops else ()
         self.idle = [Instance(self)]
 
     def __str__(self) -> str:
@@ -170,15 +204,21 @@ class Program:
         """Runs it on arrays in the order of the graph's inputs (constants' are not read) and gives
         new arrays for its outputs; states are written in place. Raises TypeError for an array of
         another type, ValueError for one of another shape, and CheckFailed for an index that is
-        out of bounds or a host function that raises; then no state has been written.
+        out of bounds or a host function that raises; then no state has been written, and no random
+        number been taken.
         """
         originals = [array for array, used in zip(inputs, self.used, strict=True) if used]
         outputs = self.new_outputs()
         instance = self.take()
+        marks = [Mark.of(generator) for generator in self.rewinds]
         try:
             given = instance.begin(originals, outputs)
             for part in instance.parts:
                 instance.run_part(part, given)
+        except CheckFailed:
+            for mark in marks:
+                mark.rewind()
+            raise
         finally:
             self.idle.append(instance)
         for i in self.written_at:
@@ -238,16 +278,33 @@ def address(array: ndarray) -> int:
     return array.ctypes.data
 
 
-def spans_of(arrays: list[ndarray]) -> Spans:
-    """The memory of contiguous arrays, in order."""
-    spans = sorted((address(array), address(array) + array.nbytes) for array in arrays)
-    return [start for start, _ in spans], [end for _, end in spans]
+def span(array: ndarray) -> tuple[int, int]:
+    """Where an array's memory begins and ends."""
+    start = address(array)
+    if array.flags.c_contiguous:
+        return start, start + array.nbytes
+    ways = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    low = start + sum(way for way in ways if way < 0)
+    return low, start + sum(way for way in ways if way > 0) + array.itemsize
+
+
+def spans_of(arrays: Iterable[ndarray]) -> Spans:
+    """The memory of arrays, in order; of those that overlap, together."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for start, end in sorted(map(span, arrays)):
+        if ends and start < ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            starts.append(start)
+            ends.append(end)
+    return starts, ends
 
 
 def overlaps(array: ndarray, spans: Spans) -> bool:
     """Whether an array shares memory with spans that are apart from one another."""
-    start = address(array)
-    before = bisect_left(spans[0], start + array.nbytes) - 1  # the last that begins before its end
+    start, end = span(array)
+    before = bisect_left(spans[0], end) - 1  # the last that begins before its end
     return before >= 0 and spans[1][before] > start
 
 
