@@ -117,6 +117,9 @@ LOOKUPS: dict[str, list[tuple[str, str]]] = {
     "index_select": both("index_select"),
 }
 SCANS = {name: both(name) for name in ("cumsum", "cumprod", "topk", "sort", "argsort")}
+COPIES = {name: both(name) for name in ("tril", "triu", "flip", "roll")} | {
+    name: [("functional", name)] for name in ("pad", "one_hot")
+}
 PLACED = {name: both(name) for name in ("gather", "scatter", "scatter_add", "index_add")} | {
     name: [("Tensor", name)] for name in ("scatter_", "scatter_add_", "index_add_")
 }
@@ -129,15 +132,18 @@ CONVERSIONS = {
 CREATED = {
     name: [("torch", name)]
     for name in ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like",
-                 "arange", "tensor", "rand", "randn", "rand_like", "randn_like", "randint",
-                 "randperm")
-} | {name: [("Tensor", name)] for name in ("normal_", "uniform_")} | {
+                 "full_like", "arange", "linspace", "tensor", "rand", "randn", "rand_like",
+                 "randn_like", "randint", "randperm")
+} | {
+    name: [("Tensor", name)]
+    for name in ("new_zeros", "new_ones", "new_empty", "new_full", "normal_", "uniform_")
+} | {
     "dropout": [("functional", "dropout")],
 }  # fmt: skip
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED | NORMS, "views": VIEWS,
     "choices": CHOICES, "products": PRODUCTS, "joins": JOINS, "lookups": LOOKUPS,
-    "placed": PLACED, "scans": SCANS,
+    "placed": PLACED, "scans": SCANS, "copies": COPIES,
     "losses": LOSSES, "conversions": CONVERSIONS,
     "created": CREATED, "others": OTHERS,
 }  # fmt: skip

@@ -91,3 +91,42 @@ def test_another_default_type():
         assert torch.tensor([1]).dtype is torch.int64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", ["new_zeros", "new_ones"])
+def test_new_sizes(name):
+    for kind in ("matrix", "double", "whole", "truth", "half", "matrix grad", "special"):
+        for shape in SHAPES:
+            for options in OPTIONS:
+                same_results(
+                    *both(("Tensor", name), lambda k=kind, s=shape: (tensors()[k], *s), **options)
+                )
+    assert native(("Tensor", "new_empty"))(tensors()["whole"], 2, 3).dtype is torch.int64
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+def test_full_of_a_tensors_type(value):
+    for kind in NAMES:
+        for options in ({}, *OPTIONS[1:5], {"requires_grad": True}):
+            same_results(
+                *both(("torch", "full_like"), lambda k=kind: (tensors()[k], value), **options)
+            )
+            same_results(
+                *both(("Tensor", "new_full"), lambda k=kind: (tensors()[k], (2, 3), value),
+                      **options)
+            )  # fmt: skip
+
+
+def test_linspace():
+    """The same bits as the formula in NumPy, so the same as PyTorch's."""
+    for given in (
+        (0, 1, 5), (0.0, 1.0, 2), (3, -7.5, 100), (0, 1, 1), (0, 1, 0), (0, 1, -1), (1, 1, 4),
+        (0, 1), (0, 1, 2.0), (math.nan, 1, 3), (0, math.inf, 3), (1e300, 0, 3), (2j, 0, 3),
+        (True, 2, 3), ("x", 2, 3), (0, 1, 100_000), (-0.1, 0.3, 131_073), (1 << 70, 0, 3),
+    ):  # fmt: skip
+        for options in OPTIONS:
+            found, wanted, *_ = both(("torch", "linspace"), lambda given=given: given, **options)
+            same_results(found, wanted, (), ())
+            if isinstance(wanted, torch.Tensor):
+                assert np.array_equal(found.detach(), wanted.detach(), equal_nan=True)
+    same_results(*both(("torch", "linspace"), lambda: (), start=0, end=4, steps=3))

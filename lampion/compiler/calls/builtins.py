@@ -15,6 +15,7 @@ from ..native.emit import Module
 from . import (
     choices,
     conversions,
+    copies,
     create,
     described,
     elementwise,
@@ -191,6 +192,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *inplace.SHARED,
         *placed.SHARED,
         *scans.SHARED,
+        *copies.SHARED,
         *filled.SHARED,
         *create.SHARED,
         *conversions.SHARED,
@@ -244,6 +246,13 @@ def scan_entry(name: str, places: Sequence[Place]) -> Entry:
     return Entry(name, tuple(scans.PICKS[name][0].split()), tuple(places), context)
 
 
+def copy_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a copy in which elements stand elsewhere."""
+    operator, arguments, parameters = copies.COPIES[name]
+    context = described.described(OPS[operator], parameters.split()) if operator else None
+    return Entry(name, tuple(arguments.split()), tuple(places), context)
+
+
 def placed_entry(name: str, places: Sequence[Place]) -> Entry:
     """The entry of what moves elements to places."""
     arguments = placed.PLACED[name][1]
@@ -276,6 +285,7 @@ FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
     "lookups": lookup_entry,
     "placed": placed_entry,
     "scans": scan_entry,
+    "copies": copy_entry,
     "losses": loss_entry,
     "conversions": conversion_entry,
     "created": created_entry,

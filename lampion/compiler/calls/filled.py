@@ -1,10 +1,11 @@
-"""Compiled calls that make small tensors of known numbers: zeros, ones, empty, full and what is
-like another tensor, arange, tensor. Imports views, objects and core.
+"""Compiled calls that make tensors of known numbers: zeros, ones, empty, full and what is like
+another tensor or of its type, arange, linspace, tensor. Imports views, objects and core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ...core.graph import GENERAL
 from ...core.tensor import Tensor
@@ -15,12 +16,19 @@ from .objects import ITEMS, MOST_DIMS, SIZE, SMALL, Scope, begin, begin_core
 # The types that are made: of arrays, and what the user calls them; and of their elements.
 TYPES = {"F32": ("float32", "float"), "F64": ("float64", "double"), "I64": ("int64", "i64"),
          "BOOL": ("truth", "i8")}  # fmt: skip
+MOST = 1 << 17  # elements that are made here
 EXACT = 1 << 24  # up to which float32 holds whole numbers
 # Name of a core -> the parameters of the function.
 FILLED = {
     **dict.fromkeys(("zeros", "ones", "empty"), "0 1 2 3 dtype device requires_grad"),
     **dict.fromkeys(("zeros_like", "ones_like", "empty_like"), "input dtype device requires_grad"),
+    **dict.fromkeys(
+        ("new_zeros", "new_ones", "new_empty"), "self 0 1 2 3 dtype device requires_grad"
+    ),
     "full": "size fill_value dtype device requires_grad",
+    "new_full": "self size fill_value dtype device requires_grad",
+    "full_like": "input fill_value dtype device requires_grad",
+    "linspace": "start end steps dtype device requires_grad",
     "arange": "start end step dtype device requires_grad",
     "tensor": "data dtype device requires_grad",
 }
@@ -112,43 +120,60 @@ def fill(s: Scope, array: Value, kind: Value, count: Value, number: Value) -> No
     """Writes one number everywhere."""
 
     def write(type: str) -> None:
-        value = number_in(s, number, type)
+        value, place = number_in(s, number, type), s.memory(array)
         with s.f.loop(0, count) as i:
-            s.f.store(value, s.memory(array), i)
+            s.f.store(value, place, i)
 
     for_kinds(s, kind, write)
 
 
 def shape_asked(s: Scope, given: Value) -> tuple[Value, Value, Value]:
-    """The rank, the sizes and the number of elements of a small shape."""
+    """The rank, the sizes and the number of elements of a shape that is not large."""
     f = s.f
     sizes, total = f.buffer(8 * MOST_DIMS, 8), f.variable("i64", 1)
     rank = f.call("i64", "read_sizes", given, sizes)
     s.require(rank > 0)
     with f.loop(0, rank) as i:
         size = f.load("i64", sizes, i)
-        s.require(s.both(size >= 0, size <= SMALL))
+        s.require(s.both(size >= 0, size <= MOST))
         total.set(total.get() * size)
-        s.require(total.get() <= SMALL)
+        s.require(total.get() <= MOST)
     return f.convert("trunc", rank, "i32"), sizes, total.get()
 
 
 # -- one number ------------------------------------------------------------------------------------
 
 
-def write_filled(module: Module, name: str) -> None:
-    """`zeros`, `ones` and `empty`: up to four sizes, or one sequence of them."""
-    s = begin_core(module, name)
-    f = s.f
+def own_type(s: Scope, x: Value) -> Value:
+    """An array's type, if it is one of `TYPES`."""
+    own, known = s.descriptor(x), s.is_object(s.descriptor(x), "F32")
+    for type_name in TYPES:
+        known = s.either(known, s.is_object(own, type_name))
+    s.require(known)
+    return own
+
+
+def default_type(s: Scope, i: int) -> Value:
+    """The default type, null where a `dtype=` argument asks for one."""
+    default = s.f.variable("ptr", s.null())
+    with s.f.when(s.is_missing(s.given(i))):
+        default.set(s.f.call("ptr", "default_float"))
+    return default.get()
+
+
+def write_filled(module: Module, name: str, new: bool) -> None:
+    """`zeros`, `ones` and `empty`: up to four sizes, or one sequence of them; `new_zeros` and its
+    kind, of a tensor's type.
+    """
+    s = begin_core(module, f"new_{name}" if new else name)
+    f, first = s.f, int(new)
     given = f.buffer(40, 8)
     for i in range(4):
-        f.store(s.given(i), given, i)
+        f.store(s.given(first + i), given, i)
     f.store(s.null(), given, 4)
     rank, sizes, count = shape_asked(s, given)
-    default = f.variable("ptr", s.null())
-    with f.when(s.is_missing(s.given(4))):
-        default.set(f.call("ptr", "default_float"))
-    kind, wanted = type_asked(s, 4, default.get()), options(s, 5)
+    default = own_type(s, s.array(s.needed(0))) if new else default_type(s, 4)
+    kind, wanted = type_asked(s, first + 4, default), options(s, first + 5)
     check_grad(s, kind, wanted)
     array = s.new_array(kind, rank, sizes)
     value = VALUES[name]
@@ -162,13 +187,8 @@ def write_like(module: Module, name: str) -> None:
     s = begin_core(module, f"{name}_like")
     f, x = s.f, s.array(s.needed(0))
     count = s.count(x)
-    s.require(s.both(s.contiguous(x), count <= SMALL))
-    own = s.descriptor(x)
-    known = Value(f, "i1", "false")
-    for type_name in TYPES:
-        known = s.either(known, s.is_object(own, type_name))
-    s.require(known)
-    kind, wanted = type_asked(s, 1, own), options(s, 2)
+    s.require(s.both(s.contiguous(x), count <= MOST))
+    kind, wanted = type_asked(s, 1, own_type(s, x)), options(s, 2)
     check_grad(s, kind, wanted)
     array = s.new_array(kind, s.rank(x), s.sizes(x))
     value = VALUES[name]
@@ -177,20 +197,17 @@ def write_like(module: Module, name: str) -> None:
     handed_out(s, array, wanted)
 
 
-def write_full(module: Module) -> None:
-    """`full(size, fill_value)`: of a float or an int, in a type that holds it."""
-    s = begin_core(module, "full")
-    f, value = s.f, s.needed(1)
-    given = f.buffer(16, 8)
-    f.store(s.needed(0), given)
-    f.store(s.null(), given, 1)
-    s.require(s.is_a(s.given(0), "int").equals(0))
-    rank, sizes, count = shape_asked(s, given)
-    whole = s.is_a(value, "int")
-    default = f.variable("ptr", s.object("I64"))
-    with f.when(whole.equals(0)):
-        default.set(f.call("ptr", "default_float"))
-    kind, wanted = type_asked(s, 2, default.get()), options(s, 3)
+def full_of(s: Scope, place: int, default: Value, rank: Value, sizes: Value, count: Value) -> None:
+    """Returns a tensor of the number that argument `place` is; the type is asked for behind it, or
+    by default is that one, null for the number's own.
+    """
+    f, value = s.f, s.needed(place)
+    whole, found = s.is_a(value, "int"), f.variable("ptr", default)
+    with f.when(s.both(default.equals(s.null()), whole)):
+        found.set(s.object("I64"))
+    with f.when(s.both(default.equals(s.null()), whole.equals(0))):
+        found.set(f.call("ptr", "default_float"))
+    kind, wanted = type_asked(s, place + 1, found.get()), options(s, place + 2)
     check_grad(s, kind, wanted)
     s.require(s.is_object(kind, "BOOL").equals(0))
     integers = s.is_object(kind, "I64")
@@ -209,7 +226,67 @@ def write_full(module: Module) -> None:
     handed_out(s, array, wanted)
 
 
+def write_full(module: Module, new: bool) -> None:
+    """`full(size, fill_value)`: of a float or an int, in a type that holds it; `new_full`, in a
+    tensor's type.
+    """
+    s = begin_core(module, "new_full" if new else "full")
+    f, first = s.f, int(new)
+    given = f.buffer(16, 8)
+    f.store(s.needed(first), given)
+    f.store(s.null(), given, 1)
+    s.require(s.is_a(s.given(first), "int").equals(0))
+    default = own_type(s, s.array(s.needed(0))) if new else s.null()
+    full_of(s, first + 1, default, *shape_asked(s, given))
+
+
+def write_full_like(module: Module) -> None:
+    """`full_like(input, fill_value)` of what lies row by row."""
+    s = begin_core(module, "full_like")
+    x = s.array(s.needed(0))
+    count = s.count(x)
+    s.require(s.both(s.contiguous(x), count <= MOST))
+    full_of(s, 1, own_type(s, x), s.rank(x), s.sizes(x), count)
+
+
 # -- several numbers -------------------------------------------------------------------------------
+
+
+def row_of(s: Scope, kind: Value, count: Value) -> Value:
+    """A new array of one dimension."""
+    size = s.f.buffer(8, 8)
+    s.f.store(count, size)
+    return s.new_array(kind, s.number(1, "i32"), size)
+
+
+def write_linspace(module: Module) -> None:
+    """`linspace(start, end, steps)` in float32: the first half counted from the start, the second
+    from the end, in float64.
+    """
+    s = begin_core(module, "linspace")
+    f, ends = s.f, [s.double(s.needed(i)) for i in (0, 1)]
+    count = s.integer(s.needed(2))
+    kind, wanted = type_asked(s, 3, default_type(s, 3)), options(s, 4)
+    s.require(s.is_object(kind, "F32"))
+    s.require(s.both(count > 1, count <= MOST))
+    for end in ends:
+        s.require(s.fits_float(end))
+
+    def single(number: Value) -> Value:
+        return f.convert("fpext", f.convert("fptrunc", number, "float"), "double")
+
+    first, last = map(single, ends)
+    step = single((last - first) / f.convert("sitofp", count - 1, "double"))
+    array = row_of(s, kind, count)
+    place, half = s.memory(array), count / 2
+    for low, high in ((s.number(0), half), (half, count)):
+        with f.loop(low, high) as i:
+            if high is half:
+                value = first + step * f.convert("sitofp", i, "double")
+            else:
+                value = last - step * f.convert("sitofp", count - 1 - i, "double")
+            f.store(f.convert("fptrunc", value, "float"), place, i)
+    handed_out(s, array, wanted)
 
 
 def write_arange(module: Module) -> None:
@@ -233,14 +310,13 @@ def write_arange(module: Module) -> None:
     s.require(s.either(s.both(up, way >= 0), s.both(step < 0, way <= 0)))
     one = f.select(up, s.number(1), -1)
     count = f.emit("i64", f"sdiv {way + step - one}, {step.name}")
-    s.require(count <= SMALL)
-    size = f.buffer(8, 8)
-    f.store(count, size)
-    array = s.new_array(kind, s.number(1, "i32"), size)
+    s.require(count <= MOST)
+    array = row_of(s, kind, count)
+    place = s.memory(array)
 
     def write(type: str) -> None:
         with f.loop(0, count) as i:
-            f.store(number_in(s, start.get() + i * step, type), s.memory(array), i)
+            f.store(number_in(s, start.get() + i * step, type), place, i)
 
     for_kinds(s, kind, write)
     handed_out(s, array, wanted)
@@ -290,7 +366,8 @@ def write_tensor(module: Module) -> None:
 
 SHARED: tuple[Callable[[Module], None], ...] = (
     write_is_here, write_default,
-    *[lambda module, name=name: write_filled(module, name) for name in VALUES],
+    *[partial(write_filled, name=name, new=new) for name in VALUES for new in (False, True)],
     *[lambda module, name=name: write_like(module, name) for name in VALUES],
-    write_full, write_arange, write_tensor,
+    partial(write_full, new=False), partial(write_full, new=True), write_full_like, write_arange,
+    write_linspace, write_tensor,
 )  # fmt: skip

@@ -58,7 +58,7 @@ OBJECTS: dict[str, Any] = {
     name: name
     for name in ("mode", "prune", "shape", "index", "dim", "dims", "view", "eps",
                  "_inference", "acquire", "release", "_default", "__name__", "dim0", "dim1",
-                 "form", "none", "cpu", "mean", "clamp_", "node", "fro")
+                 "form", "none", "cpu", "mean", "clamp_", "node", "fro", "constant")
 }  # fmt: skip
 
 
