@@ -159,8 +159,8 @@ def get_deterministic_debug_mode() -> int:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Accepted: "highest", "high" or "medium". Products of float32 are always computed in float32
-    here.
+    """Accepted: "highest", "high" or "medium". Products of float32 always have the errors of
+    float32 sums here; matrix units (Intel AMX) are given all bits of the operands.
     """
     if precision not in ("highest", "high", "medium"):
         warnings.warn(

@@ -14,7 +14,7 @@ from lampion.compiler.kernels import product
 from lampion.compiler.kernels.product import Product, gemm
 from lampion.compiler.native import pool, runtime
 
-LEVELS = [name for name in ("avx512", "avx2", "sse", "neon") if runtime.runs(name)]
+LEVELS = [name for name in ("amx", "avx512", "avx2", "sse", "neon") if runtime.runs(name)]
 SIZES = [
     (1, 1, 1), (1, 5, 3), (7, 1, 2), (3, 4, 1), (8, 16, 48), (9, 17, 49), (13, 300, 31),
     (37, 53, 71), (64, 257, 100), (130, 513, 97), (33, 1000, 600), (300, 40, 700),

@@ -13,8 +13,13 @@ results have the same bits for any number of threads.
 from __future__ import annotations
 
 from ..native.emit import Function, Module, Operand, Value
+from .gemm_amx import matrix_kernels
 from .gemm_micro import OPERANDS, dots, finish_types, lowest, micro
 from .gemm_pack import (
+    BEFORE as BEFORE,
+    NEVER as NEVER,
+    ON_THE_WAY as ON_THE_WAY,
+    SPLIT as SPLIT,
     Shape,
     narrowed,
     pack,
@@ -40,7 +45,6 @@ JOB = (
     "half", *(f"half_done{i}" for i in range(HALVES)),
 )  # fmt: skip
 POINTERS = frozenset({"a", "b", "c", "bias", "epilogue", "epilogue_job", "workspace", "pool"})
-NEVER, ON_THE_WAY, BEFORE = 0, 1, 2  # when B is packed; on the way: by the first rows that read it
 
 
 def panels(module: Module, shape: Shape) -> None:
@@ -117,6 +121,14 @@ def block(module: Module, shape: Shape) -> None:
             f["n"], f["k"], f["alpha"], f["add"], f["relu"], f["bias"],
         )  # fmt: skip
         f.ret()
+    if shape.parts:
+        with f.when(f["pack_b"].equals(SPLIT)):
+            f.call(
+                "void", "matrix_block", f["a"], f["a_row"], f["a_col"], f["b"], f["b_row"],
+                f["b_col"], f["c"], f["c_row"], f["m"], f["n"], f["k"], f["alpha"], f["add"],
+                f["relu"], f["bias"], f["space"],
+            )  # fmt: skip
+            f.ret()
     has_bias = f.convert("ptrtoint", f["bias"], "i64").differs(0)
     space_a = f.at(f["space"], round_up(f["depth"], lanes) * round_up(f["n"], lanes), shape.type)
     with f.loop(0, f.select(f["k"] > 0, f["k"], 1), f["depth"]) as k0:
@@ -315,6 +327,8 @@ def kernels(shape: Shape) -> Module:
         if shape.masks:
             micro(module, f"packing_{vectors}", shape, vectors, packing=True)
     dots(module, shape)
+    if shape.parts:
+        matrix_kernels(module, shape)
     panels(module, shape)
     block(module, shape)
     piece(module, shape)

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from ..native.emit import Function, Module, Value, vector
 from ..native.runtime import Target
 
+# When B is packed; on the way: by the first rows that read it; split: for matrix units, with A.
+NEVER, ON_THE_WAY, BEFORE, SPLIT = 0, 1, 2, 3
+
 
 class Shape(NamedTuple):
     """The register tile on a machine, and the types of numbers."""
@@ -21,6 +24,7 @@ class Shape(NamedTuple):
     source: str  # of the operands in memory: i16 is bfloat16
     result: str  # of C in memory
     masks: bool  # whether loading a part of a vector is one instruction
+    parts: int  # bfloat16 numbers that make one of the source for matrix units; 0 without them
 
     @property
     def vector(self) -> str:
@@ -38,7 +42,8 @@ def shape_for(target: Target, name: str, result: str = "") -> Shape:
     source = "i16" if name == "bfloat16" else type
     made = "i16" if result == "bfloat16" else type
     masks = target.bytes >= 32
-    return Shape(type, size, target.bytes // size, rows, vectors, source, made, masks)
+    parts = {"float32": 3, "bfloat16": 1}.get(name, 0) if target.matrix else 0
+    return Shape(type, size, target.bytes // size, rows, vectors, source, made, masks, parts)
 
 
 def round_up(value: Value, unit: int) -> Value:
@@ -85,18 +90,22 @@ def narrowed(f: Function, value: Value) -> Value:
     return f.convert("trunc", top, wide.replace("i32", "i16"))
 
 
-def transposed(f: Function, rows: list[Value], lanes: int) -> list[Value]:
-    """R vectors of `lanes` numbers, R a power of two, as the same numbers column by column.
-
-    log2(R) perfect shuffles: each interleaves the first half of the vectors with the second.
+def interleaved(f: Function, rows: list[Value], lanes: int) -> list[Value]:
+    """Vectors of `lanes` numbers after a perfect shuffle: the first half of them interleaved with
+    the second. For R vectors, R a power of two, log2(R) of them transpose.
     """
     low = [i // 2 + (i % 2) * lanes for i in range(lanes)]
     high = [i + lanes // 2 for i in low]
     half = len(rows) // 2
+    pairs = list(zip(rows[:half], rows[half:], strict=True))
+    return [f.shuffle(a, b, half_of) for a, b in pairs for half_of in (low, high)]
+
+
+def transposed(f: Function, rows: list[Value], lanes: int) -> list[Value]:
+    """R vectors of `lanes` numbers, R a power of two, as the same numbers column by column."""
     done = 1
     while done < len(rows):
-        pairs = list(zip(rows[:half], rows[half:], strict=True))
-        rows = [f.shuffle(a, b, half_of) for a, b in pairs for half_of in (low, high)]
+        rows = interleaved(f, rows, lanes)
         done *= 2
     return rows
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from ..native import pool
 from ..native.emit import Function, Module, Value
-from .gemm import BEFORE, DEPTH, HALVES, JOB, NEVER, ON_THE_WAY
-from .gemm_pack import Shape, round_up
+from .gemm import DEPTH, HALVES, JOB
+from .gemm_pack import BEFORE, NEVER, ON_THE_WAY, SPLIT, Shape, round_up
+from .gemm_split import SIDE, STEP
 
 TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
 FEW = 6  # rows whose products with packed columns cost less than packing them
@@ -20,6 +21,11 @@ SMALL, LONG = 1 << 15, 512  # elements of C at most, and k at least, of sums in 
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
 PACKING = 11  # rows of products that take as long as packing a row of B
 ENOUGH = 6  # tiles per thread that balance well without a choice
+MATRIX_COLUMNS = 384  # of a tile on matrix units: its sums, packed operands and C fit SHARE
+# By the parts of operands: cycles for 32 x 32 x 32 multiplications, and to cut 32 x 32 numbers.
+MATRIX_CYCLES = {1: (150, 400), 3: (600, 700)}
+BLOCK, START = 300, 1000  # cycles to finish 32 x 32 sums, and to begin
+VECTOR_RATE = 24  # multiplications in a cycle, on vector units
 GROUP = 1 << 19  # multiplications in a tile, at least, where there are several pieces
 PARALLEL = 1 << 19  # multiplications worth waking workers for
 
@@ -46,9 +52,12 @@ def write_plan(module: Module, shape: Shape) -> None:
     """Writes `plan(job)`, which fills in the sizes of blocks and tiles and their numbers."""
     f = module.function("plan", job="ptr")
     m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
-    strips, bands = quotient_up(f, m, TILE_BYTES // shape.size), quotient_up(f, n, TILE_COLUMNS)
+    matrix = on_matrix_units(f, shape, (m, n, k))
+    units = tuple(f.select(matrix, f.constant("i64", SIDE), x) for x in (shape.rows, shape.lanes))
+    strips = quotient_up(f, m, TILE_BYTES // shape.size)
+    bands = quotient_up(f, n, f.select(matrix, f.constant("i64", MATRIX_COLUMNS), TILE_COLUMNS))
     halved = in_halves(f, shape, (m, n, k), batches * strips * bands)
-    length = f.select(halved, round_up(quotient_up(f, k, 2), shape.lanes), k)
+    length = f.select(halved, round_up(quotient_up(f, k, 2), STEP), k)
     blocks = quotient_up(f, length, DEPTH)
     depth = round_up(quotient_up(f, f.select(length > 0, length, 1), blocks), shape.lanes)
     shares = f.select(halved, f.constant("i64", 2), batches)  # pieces of each tile
@@ -61,14 +70,14 @@ def write_plan(module: Module, shape: Shape) -> None:
         with f.loop(0, step * CANDIDATES, step) as i:
             with f.loop(0, step * CANDIDATES, step) as j:
                 tries = strips + i, bands + j
-                cost = round_cost(f, shape, (m, n, shares), tries, threads)
+                cost = round_cost(f, shape, (m, n, shares), tries, threads, units, matrix)
                 fits = halved.equals(0) | (tries[0] * tries[1] <= HALVES)
                 with f.when(fits & (cost < best.get())):
                     best.set(cost)
                     parts_m.set(tries[0])
                     parts_n.set(tries[1])
-    tile_m = tile_size(f, m, parts_m.get(), shape.rows)
-    tile_n = tile_size(f, n, parts_n.get(), shape.lanes)
+    tile_m = tile_size(f, m, parts_m.get(), units[0])
+    tile_n = tile_size(f, n, parts_n.get(), units[1])
     tiles_m, tiles_n = quotient_up(f, m, tile_m), quotient_up(f, n, tile_n)
     pieces = tiles_m * tiles_n * shares
     group = f.constant("i64", GROUP) / f.select(k > 0, tile_m * tile_n * length, 1)
@@ -86,6 +95,7 @@ def write_plan(module: Module, shape: Shape) -> None:
         b_row = f.load("i64", slot(f, "b_row"))
         along = a_col.equals(1) & b_row.equals(1) & (k > 0)
         pack_b = f.select(along & (m <= FEW), f.constant("i64", NEVER), pack_b)
+    pack_b = f.select(matrix, f.constant("i64", SPLIT), pack_b)
     for name, value in {
         "depth": depth, "tile_m": tile_m, "tile_n": tile_n, "tiles_m": tiles_m,
         "tiles": tiles_m * tiles_n, "total": quotient_up(f, pieces, group), "pack_a": packed,
@@ -108,21 +118,38 @@ def in_halves(f: Function, shape: Shape, extent: tuple[Value, Value, Value], til
     return small & accumulate.equals(0) & c_col.equals(1)
 
 
-def tile_size(f: Function, size: Value, parts: Value, unit: int) -> Value:
+def on_matrix_units(f: Function, shape: Shape, extent: tuple[Value, Value, Value]) -> Value:
+    """Whether matrix units, with the cutting of operands and the rounding up of sizes, are faster
+    than vector units.
+    """
+    if not shape.parts:
+        return f.constant("i1", 0)
+    m, n, k = extent
+    rows, columns, steps = quotient_up(f, m, SIDE), quotient_up(f, n, SIDE), quotient_up(f, k, STEP)
+    work, cutting = MATRIX_CYCLES[shape.parts]
+    cycles = (rows * columns * work + (rows + columns) * cutting) * steps + rows * columns * BLOCK
+    return (cycles + START) * VECTOR_RATE < m * n * k
+
+
+def tile_size(f: Function, size: Value, parts: Value, unit: Value) -> Value:
     """The size of each of so many parts, in whole units."""
     return round_up(quotient_up(f, f.select(size > 0, size, 1), parts), unit)
 
 
 def round_cost(
     f: Function, shape: Shape, extent: tuple[Value, Value, Value], parts: tuple[Value, Value],
-    threads: Value,
+    threads: Value, units: tuple[Value, ...], matrix: Value,
 ) -> Value:  # fmt: skip
-    """What the product costs the busiest thread, in quarters of a row by a vector, where each tile
-    is so many pieces.
+    """What the product costs the busiest thread, in quarters of a row by a vector (or in cycles per
+    step along k, on matrix units), where each tile is so many pieces.
     """
     m, n, shares = extent
-    tile_m, tile_n = tile_size(f, m, parts[0], shape.rows), tile_size(f, n, parts[1], shape.lanes)
+    tile_m, tile_n = (tile_size(f, *each) for each in zip((m, n), parts, units, strict=True))
     tiles = quotient_up(f, m, tile_m) * quotient_up(f, n, tile_n) * shares
     vectors, panels = tile_n / shape.lanes, quotient_up(f, tile_n, shape.lanes * shape.vectors)
     tile = vectors * (tile_m + PACKING) * 4 + panels * tile_m
+    if shape.parts:
+        rows, columns = tile_m / SIDE, tile_n / SIDE
+        work, cutting = MATRIX_CYCLES[shape.parts]
+        tile = f.select(matrix, rows * columns * work + (rows + columns) * cutting, tile)
     return quotient_up(f, tiles, threads) * tile

@@ -16,7 +16,7 @@ from numpy import ndarray
 from ...settings import processors, settings
 from ..native import entry, pool, runtime
 from ..native.emit import Function, Module, Value
-from ..native.stages import Layout
+from ..native.stages import LINE, Layout
 from .gemm import BATCH_DIMS, JOB, kernels
 from .gemm_pack import Shape, shape_for
 from .plan import PARALLEL, slot, volume, write_plan
@@ -41,10 +41,11 @@ def write_run(module: Module) -> None:
     zero = f.constant("i64", 0)
     tiles = Value(f, "ptr", "@tiles")
     with f.when(f.call("i64", enter, state).equals(0)):
-        space = f.call("ptr", "malloc", f.constant("i64", pool.SHARE))
+        space = f.call("ptr", "malloc", f.constant("i64", pool.SHARE + LINE))
         with f.when(f.convert("ptrtoint", space, "i64").equals(0)):
             f.ret(f.constant("i64", 1))
-        f.store(space, slot(f, "workspace"))
+        offset = (f.constant("i64", LINE) - f.convert("ptrtoint", space, "i64") % LINE) % LINE
+        f.store(f.at(space, offset), slot(f, "workspace"))
         f.call("void", tiles, f["job"], zero)
         f.call("void", "free", space)
         f.ret(zero)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
@@ -27,15 +29,22 @@ class Target(NamedTuple):
     bytes: int  # of a vector register
     registers: int  # vector registers
     fused: bool  # has a fused multiply-add
+    matrix: bool  # has matrix units that multiply bfloat16 (Intel AMX)
 
 
-# LLVM's processor name and features per level, then width, registers, fused multiply-add.
-LEVELS: dict[str, tuple[str, str, str, int, int, bool]] = {
-    "avx512": ("x86_64", "skylake-avx512", "", 64, 32, True),
-    "avx2": ("x86_64", "haswell", "", 32, 16, True),
-    "sse": ("x86_64", "x86-64", "", 16, 16, False),
-    "neon": ("aarch64", "generic", "+neon", 16, 32, True),
+# LLVM's processor name and features per level, then width, registers, fused multiply-add, matrix
+# units.
+LEVELS: dict[str, tuple[str, str, str, int, int, bool, bool]] = {
+    "amx": ("x86_64", "sapphirerapids", "", 64, 32, True, True),
+    "avx512": ("x86_64", "skylake-avx512", "", 64, 32, True, False),
+    "avx2": ("x86_64", "haswell", "", 32, 16, True, False),
+    "sse": ("x86_64", "x86-64", "", 16, 16, False, False),
+    "neon": ("aarch64", "generic", "+neon", 16, 32, True, False),
 }
+
+# Linux gives a process tiles where it asks (arch_prctl, since 5.16): the number of the call on
+# x86-64, ARCH_REQ_XCOMP_PERM, and XFEATURE_XTILEDATA.
+ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18
 
 
 def available() -> bool:
@@ -70,11 +79,22 @@ def runs(level: str) -> bool:
     if not binding.get_process_triple().startswith((machine, machine.replace("aarch64", "arm64"))):
         return False
     features = binding.get_host_cpu_features()
+    vectors = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
     need = {
-        "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"),
+        "amx": (*vectors, "amx-tile", "amx-bf16"),
+        "avx512": vectors,
         "avx2": ("avx2", "fma", "bmi2"),
     }
-    return all(features.get(name, False) for name in need.get(level, ()))
+    has = all(features.get(name, False) for name in need.get(level, ()))
+    return has and (level != "amx" or tiles_permitted())
+
+
+@cache
+def tiles_permitted() -> bool:
+    """Whether the system lets this process use matrix units; it is asked once."""
+    if not sys.platform.startswith("linux") or os.environ.get("LAMPION_AMX") == "0":
+        return False
+    return ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0
 
 
 def level(name: str) -> Target:
@@ -83,9 +103,9 @@ def level(name: str) -> Target:
     >>> level("avx2").bytes
     32
     """
-    machine, cpu, features, width, registers, fused = LEVELS[name]
+    machine, cpu, features, *numbers = LEVELS[name]
     triple = llvm().get_process_triple()
-    return Target(machine + triple[triple.index("-") :], cpu, features, width, registers, fused)
+    return Target(machine + triple[triple.index("-") :], cpu, features, *numbers)
 
 
 LOADED: list[Native] = []  # addresses of code are handed out freely, so none is ever unloaded
