@@ -1,4 +1,4 @@
-"""Compiled triangles, padding, flip, roll and one_hot against the Python functions they stand for."""
+"""Compiled tril, triu, pad, flip, roll and one_hot against the Python functions they stand for."""
 
 import pytest
 

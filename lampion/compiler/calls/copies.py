@@ -1,5 +1,5 @@
-"""Compiled calls of copies in which elements stand elsewhere, or zeros: tril, triu, pad, flip, roll,
-one_hot. Imports described, filled, lookups, objects, scans and core.
+"""Compiled calls of copies in which elements stand elsewhere, or zeros: tril, triu, pad, flip,
+roll, one_hot. Imports described, filled, lookups, objects, scans and core.
 """
 
 from __future__ import annotations

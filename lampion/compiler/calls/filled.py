@@ -185,7 +185,7 @@ def write_filled(module: Module, name: str, new: bool) -> None:
 def write_like(module: Module, name: str) -> None:
     """`zeros_like` and its kind, of what lies row by row."""
     s = begin_core(module, f"{name}_like")
-    f, x = s.f, s.array(s.needed(0))
+    x = s.array(s.needed(0))
     count = s.count(x)
     s.require(s.both(s.contiguous(x), count <= MOST))
     kind, wanted = type_asked(s, 1, own_type(s, x)), options(s, 2)
