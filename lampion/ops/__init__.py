@@ -44,6 +44,7 @@ from . import (  # noqa: I001  (the order is the order of layers)
     matmul as matmul,
     linear as linear,
     products as products,
+    einsum as einsum,
     complex as complex,
     linalg as linalg,
     solve as solve,
