@@ -79,6 +79,7 @@ ORDER = {
         "promotion",
         "quick",
         "dispatch",
+        "zero",
         "inplace",
         "hooks",
         "anomaly",

@@ -24,6 +24,7 @@ from .hooks import run_hooks, run_pre_hooks, run_tensor_hooks
 from .op import TENSOR_NAMES
 from .promotion import CAST, scalar_array
 from .tensor import Tensor, wrap
+from .zero import ZERO, skips, with_dependence, zeros
 
 
 def listed(tensors: Any, name: str) -> list:
@@ -140,6 +141,7 @@ def run_backward(
         if inputs is None:
             return []
         found = [wanted[id(dispatch.edge(t))] for t in inputs]
+        found = [TENSOR_NAMES["zeros_like"](t) if g is ZERO else g for g, t in zip(found, inputs)]
         if accumulate:
             for t, g in zip(inputs, found):
                 if g is not None:
@@ -154,12 +156,14 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
     """From the newest node to the oldest: each runs when all its gradients have arrived."""
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []
-    anomaly = STATE.anomaly
+    anomaly, create = STATE.anomaly, STATE.grad
     for t, g in zip(roots, cotangents):
         deposit(dispatch.edge(t), initial(t, g), pending, heap, wanted, reach)
     while heap:
         node = heappop(heap)[1]
         g = pending.pop(node)
+        if g is ZERO and not skips(node, g):
+            g = zeros(node.shape, node.dtype)
         if node.watched:
             g = run_pre_hooks(node, g)
         if reach is not None:
@@ -170,7 +174,12 @@ def walk(roots: list, cotangents: list, keep: bool, wanted: dict, reach: set | N
         if node.__class__ is Slot:
             fill_slot(node, g, pending, heap)
             continue
-        grads = call_watched(node, g) if anomaly else node.gradients(g)
+        if g is ZERO or (g.__class__ is list and skips(node, g)):
+            grads = [ZERO] * len(node.edges)
+        else:
+            grads = call_watched(node, g) if anomaly else node.gradients(g)
+            if create and node.__class__ is Node:
+                grads = with_dependence(node, grads)
         if node.watched and node.hooks:
             grads = run_hooks(node, grads, g)
         if not keep:
@@ -248,6 +257,15 @@ def nodes_leading_to(roots: list[Tensor], wanted: dict[int, Any]) -> set:
 
 def deposit(e: Any, g: Tensor, pending: dict, heap: list, wanted: dict, reach: set | None) -> None:
     """Adds a gradient to what has arrived at an edge: a node's pending sum, or a leaf."""
+    if g is ZERO:
+        if isinstance(e, Node):
+            if e not in pending:
+                pending[e] = ZERO
+                heappush(heap, (-e.seq, e))
+            return
+        if reach is None and e._grad is not None and not (e._hooks or e._post_hooks):
+            return
+        g = zeros(e._data.shape, e._data.dtype)
     data = g._data
     if isinstance(e, Node):
         if e.dtype is not None and (data.shape != e.shape or data.dtype is not e.dtype):
@@ -277,6 +295,8 @@ def fill_slot(slot: Slot, g: Tensor, pending: dict, heap: list) -> None:
     if grads is None:
         grads = pending[node] = [None] * node.shape  # type: ignore[operator]
         heappush(heap, (-node.seq, node))
+    if g is ZERO:
+        return
     before = grads[slot.index]
     grads[slot.index] = g if before is None else before + g
 

@@ -163,7 +163,10 @@ def with_samples(function: Callable, name: str) -> Callable:
             return loss.squeeze(0) if reduction == "none" else loss
         check_sizes(name, x, t)
         check_weight(weight, x[1])
-        return function(input, target, weight, reduction, *options)
+        loss = function(input, target, weight, reduction, *options)
+        if len(x) > 2 and loss.grad_fn is not None:
+            loss.grad_fn.title = "NllLoss2DBackward0"
+        return loss
 
     return call
 

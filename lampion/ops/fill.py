@@ -17,6 +17,7 @@ from ..core.memory import Storage
 from ..core.op import Op
 from ..core.promotion import CAST
 from ..core.tensor import Tensor, wrap
+from ..core.zero import ZERO
 from ..errors import check
 from .large import fill_array
 from .rules import batch_elementwise, public
@@ -25,7 +26,7 @@ FILL = Op(
     "fill",
     ("x", "value"),
     lambda x, value: np.full(np.broadcast_shapes(x.shape, value.shape), value, x.dtype),
-    vjp={"x": lambda g: g.new_zeros(g._data.shape), "value": lambda g: g},
+    vjp={"x": lambda g: ZERO, "value": lambda g: g},
     batch=batch_elementwise,
 )
 
