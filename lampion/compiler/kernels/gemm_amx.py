@@ -24,7 +24,7 @@ from .gemm_micro import finish_types, lowest
 from .gemm_pack import BEFORE, Shape, part, round_up
 from .gemm_split import SIDE, STEP, TILE, UNIT, place, rows_of_pairs, split, transposed_pairs
 
-DEPTH = 128  # of a block along k: a panel of B stays in the first cache
+DEPTH = 128  # of a block along k: a panel of A stays in the first cache
 SUMS = 4 * SIDE * SIDE  # bytes of the sums of a part of C
 ROW = 4 * SIDE  # bytes of a row of them
 
@@ -220,8 +220,8 @@ def matrix_block(module: Module, shape: Shape) -> None:
         space="ptr",
     )  # fmt: skip
     configuration = f.buffer(len(CONFIGURATION))
-    for i, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
-        f.store(f.constant("i64", word), configuration, i)
+    for number, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
+        f.store(f.constant("i64", word), configuration, number)
     tile_call(f, "ldtilecfg", configuration)
     rows, columns = (round_up(f[name], SIDE) / SIDE for name in "mn")
     panel = DEPTH // STEP * 2 * shape.parts * TILE  # bytes, at most
@@ -236,12 +236,14 @@ def matrix_block(module: Module, shape: Shape) -> None:
         unfinished[name].set(f[name])
     with f.loop(0, f["k"], DEPTH) as k0:
         depth = f.minimum(f["k"] - k0, DEPTH)
-        operands = Operand(f, shape, "a", packed_a, k0, depth), Operand(
-            f, shape, "b", packed_b, k0, depth)  # fmt: skip
+        operands = (
+            Operand(f, shape, "a", packed_a, k0, depth),
+            Operand(f, shape, "b", packed_b, k0, depth),
+        )
         for operand in operands:
             operand.pack(f.constant("i64", 0), spare)
-        with f.loop(0, columns) as j, f.loop(0, rows) as i:
-            sums = f.at(f["space"], (j * rows + i) * SUMS)
+        with f.loop(0, rows) as i, f.loop(0, columns) as j:
+            sums = f.at(f["space"], (i * columns + j) * SUMS)
             multiply_part(f, operands, (i, j), (rows, columns), sums, k0, unfinished, spare)
             unfinished["m"].set(0)
             with f.when((k0 + depth) >= f["k"]):
@@ -252,16 +254,17 @@ def matrix_block(module: Module, shape: Shape) -> None:
 
 
 def multiply_part(
-    f: Function, operands: tuple[Operand, Operand], part: tuple[Value, Value],
+    f: Function, operands: tuple[Operand, Operand], place_in_c: tuple[Value, Value],
     parts: tuple[Value, Value], sums: Value, k0: Value, unfinished: dict[str, Variable],
     spare: Value,
 ) -> None:  # fmt: skip
-    """Adds a block along k to a part of C, and packs the panel that is needed next: of A beside the
-    first panel of B, then of B beside the last one of A.
+    """Adds a block along k to a part of C, and packs the panel that is needed next: of B beside the
+    first panel of A, then of A beside the last one of B. Parts side by side in C follow each other,
+    since rows are written fastest whole.
     """
-    (i, j), (rows, columns), (a, b) = part, parts, operands
-    of_a = j.equals(0) & (i + 1 < rows)
-    of_b = (i + 1).equals(rows) & (j + 1 < columns)
+    (i, j), (rows, columns), (a, b) = place_in_c, parts, operands
+    of_b = i.equals(0) & (j + 1 < columns)
+    of_a = (j + 1).equals(columns) & (i + 1 < rows)
     nothing = Value(f, "ptr", "@multiply_0")
     ways = a.on_the_way(i + 1, nothing), b.on_the_way(j + 1, nothing)
     function, *told = (f.select(of_a, x, y) for x, y in zip(*ways, strict=True))

@@ -46,7 +46,7 @@ def shape_for(target: Target, name: str, result: str = "") -> Shape:
     return Shape(type, size, target.bytes // size, rows, vectors, source, made, masks, parts)
 
 
-def round_up(value: Value, unit: int) -> Value:
+def round_up(value: Value, unit: Value | int) -> Value:
     """The next multiple of `unit`."""
     return (value + (unit - 1)) / unit * unit
 

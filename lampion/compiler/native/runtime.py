@@ -105,7 +105,9 @@ def level(name: str) -> Target:
     """
     machine, cpu, features, *numbers = LEVELS[name]
     triple = llvm().get_process_triple()
-    return Target(machine + triple[triple.index("-") :], cpu, features, *numbers)
+    width, registers, fused, matrix = numbers
+    name = machine + triple[triple.index("-") :]
+    return Target(name, cpu, features, width, registers, bool(fused), bool(matrix))
 
 
 LOADED: list[Native] = []  # addresses of code are handed out freely, so none is ever unloaded
