@@ -41,14 +41,14 @@ def test_randint():
     for bounds in (
         (5, (3, 4)), (2, 9, (20,)), (-3, 3, [4]), (0, (2,)), (3, 3, (2,)), (5, 2, (2,)), (1, (0,)),
         (1 << 29, (3,)), (1 << 40, (3,)), (5.0, (2,)), (5, 3), (5,), (5, torch.Size([2, 2])),
-        (5, (5000,)), (True, (2,)),
+        (5, (5000,)), (9, (300, 400)), (5, (140_000,)), (True, (2,)),
     ):  # fmt: skip
         for options in ({}, {"dtype": torch.int64}, {"dtype": torch.float32}, {"device": "cpu"}):
             drawn(("torch", "randint"), lambda bounds=bounds: bounds, **options)
 
 
 def test_randperm():
-    for n in (0, 1, 2, 7, 100, 5000, -1, 2.0, True):
+    for n in (0, 1, 2, 7, 100, 5000, 100_000, -1, 2.0, True):
         for options in ({}, {"dtype": torch.float32}, {"device": "cpu"}):
             drawn(("torch", "randperm"), lambda n=n: (n,), **options)
     assert sorted(torch.randperm(50).tolist()) == list(range(50))

@@ -14,10 +14,10 @@ from typing import Any
 from ...core.graph import DIRECT, GENERAL
 from ...core.op import OPS
 from ...random.generator import default_generator
-from ..native.emit import Module, Value
+from ..native.emit import Function, Module, Value
 from ..native.runtime import Native
 from .described import Described, completed, described
-from .filled import handed_out, options, shape_asked, type_asked
+from .filled import handed_out, options, row_of, shape_asked, type_asked
 from .inplace import target, written
 from .normals import write_normals
 from .objects import SMALL, Scope, begin, begin_core
@@ -46,6 +46,7 @@ DRAWN = {
     "randint": "0 1 2 dtype device requires_grad", "randperm": "n dtype device requires_grad",
     "dropout": "input p training inplace",
 }  # fmt: skip
+MOST_ORDERED = 1 << 20  # numbers in random order; far from where PyTorch draws 64 bits for each
 LOCK, NAME = Context.lock.offset, Context.name.offset
 
 
@@ -185,6 +186,12 @@ def write_like(module: Module, name: str) -> None:
     handed_out(s, array, wanted)
 
 
+def remainder(f: Function, word: Value, by: Value) -> Value:
+    """A word without sign modulo a number of fewer than 32 bits."""
+    left = f.emit("i32", f"urem {word}, {f.convert('trunc', by, 'i32').name}")
+    return f.convert("zext", left, "i64")
+
+
 def write_randint(module: Module) -> None:
     """`randint(high, size)` and `randint(low, high, size)`."""
     s = begin_core(module, "randint")
@@ -207,13 +214,13 @@ def write_randint(module: Module) -> None:
     span = high.get() - low.get()
     s.require(s.both(span > 0, span < 1 << 28))
     array = s.new_array(kind, rank, sizes)
-    words = f.buffer(4 * SMALL, 4)
+    out = s.memory(array)
+    words = f.at(out, count, "i32")  # the second half, which is overwritten behind what is read
     lock(s, array)
     f.call("void", "draw", words, count, s.number(0))
     unlock(s)
     with f.loop(0, count) as i:
-        word = f.convert("zext", f.load("i32", words, i), "i64")
-        f.store(word % span + low.get(), s.memory(array), i)
+        f.store(remainder(f, f.load("i32", words, i), span) + low.get(), out, i)
     handed_out(s, array, wanted)
 
 
@@ -223,21 +230,20 @@ def write_randperm(module: Module) -> None:
     f, n = s.f, s.integer(s.needed(0))
     kind, wanted = type_asked(s, 1, s.object("I64")), options(s, 2)
     s.require(s.both(s.is_object(kind, "I64"), wanted.equals(0)))
-    s.require(s.both(n > 0, n <= SMALL))
-    size = f.buffer(8, 8)
-    f.store(n, size)
-    array = s.new_array(kind, s.number(1, "i32"), size)
-    out, words = s.memory(array), f.buffer(4 * SMALL, 4)
-    lock(s, array)
+    s.require(s.both(n > 0, n <= MOST_ORDERED))
+    array, drawn = row_of(s, kind, n), row_of(s, s.object("F32"), n)
+    out, words = s.memory(array), s.memory(drawn)
+    lock(s, array, drawn)
     f.call("void", "draw", words, n - 1, s.number(0))
     unlock(s)
     with f.loop(0, n) as i:
         f.store(i, out, i)
     with f.loop(0, n - 1) as i:
-        word = f.convert("zext", f.load("i32", words, i), "i64")
-        other, own = i + word % (n - i), f.load("i64", out, i)
+        other = i + remainder(f, f.load("i32", words, i), n - i)
+        own = f.load("i64", out, i)
         f.store(f.load("i64", out, other), out, i)
         f.store(own, out, other)
+    s.drop(drawn)
     handed_out(s, array, wanted)
 
 
