@@ -20,7 +20,7 @@ from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
 from .comparison import where
-from .large import LARGE, rowwise
+from .large import rowwise
 from .loss import F, chosen_reduction, reduced
 from .ranges import arange
 from .rules import move_to_front, wide
@@ -270,7 +270,7 @@ def cross_entropy_kernel(
     """The loss and log(sum(exp(x))) over the classes, (N, *)."""
     given, x = x.dtype, wide(x)
     if plain(x, target, w, ignore_index):
-        compiler = rowwise(x) if x.size >= LARGE else None
+        compiler = rowwise(x)
         if compiler is not None:
             losses, lse = compiler.run_cross_entropy(x, np.ascontiguousarray(target))
         else:
@@ -308,7 +308,7 @@ def cross_entropy_gradient_kernel(
     """(softmax(x) - one_hot(target)) g, in one array."""
     given, x = x.dtype, wide(x)
     if plain(x, target, w, ignore_index):
-        compiler = rowwise(x, lse) if x.size >= LARGE else None
+        compiler = rowwise(x, lse)
         if compiler is not None:
             factors = np.empty_like(lse)
             factors[...] = g / len(x) if reduction == "mean" else g

@@ -15,7 +15,7 @@ from ..core.graph import GENERAL, STATE
 from ..core.op import Op
 from ..core.tensor import Tensor, wrap
 from ..errors import check
-from .large import LARGE, engine
+from .large import Least, engine
 from .ranges import arange
 from .rules import EXPORTS, F32, move_to_front, wide
 
@@ -61,9 +61,9 @@ def embedding_gradient(
     weights = row_weights(index, rows, padding_idx, by_frequency)
     g = wide(g)
     g = g if weights is None else g * weights.astype(g.dtype)
-    if g.size >= LARGE:
-        compiler = engine("sums")
-        added = None if compiler is None else compiler.add_rows(g, index, rows)
+    compiler = engine("sums") if g.size >= Least.size else None
+    if compiler is not None:
+        added = compiler.add_rows(g, index, rows)
         if added is not None:
             return added.reshape(rows, *g.shape[index.ndim :]).astype(given, copy=False)
     table = np.zeros((rows, *g.shape[index.ndim :]), g.dtype)

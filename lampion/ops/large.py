@@ -54,10 +54,12 @@ def engine(name: str) -> Any:
     return importlib.import_module(f"lampion.compiler.kernels.{name}")
 
 
-def rowwise(*arrays: ndarray | None) -> Any:
-    """The compiled kernels over rows and channels, if they are made for such arrays, else None."""
-    compiler = engine("rowwise")
-    return compiler if compiler is not None and compiler.fits(*arrays) else None
+def rowwise(x: ndarray, *others: ndarray | None) -> Any:
+    """The compiled kernels over rows and channels, if they are made for such arrays and x is large,
+    else None.
+    """
+    compiler = engine("rowwise") if x.size >= Least.size else None
+    return compiler if compiler is not None and compiler.fits(x, *others) else None
 
 
 def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
@@ -65,9 +67,7 @@ def along_rows(name: str, *arrays: ndarray, dim: int) -> ndarray | None:
     others.
     """
     x = arrays[0]
-    if x.size < Least.size or dim not in (-1, x.ndim - 1):
-        return None
-    compiler = rowwise(*arrays)
+    compiler = rowwise(*arrays) if dim in (-1, x.ndim - 1) else None
     return None if compiler is None else compiler.along_rows(name, *arrays)
 
 

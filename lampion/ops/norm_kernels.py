@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from .large import LARGE, rowwise
+from .large import rowwise
 from .rules import wide
 
 SHORTEST = 16  # positions in a channel that are worth a compiled loop
@@ -88,7 +88,7 @@ def norm_kernel(
     x, w, b = widest(x, w, b)
     x = seen_as(x, view)
     plan = layout(x.shape, dims, shape)
-    kind = plan.kind if x.size >= LARGE else None
+    kind = plan.kind
     compiler = rowwise(x, w, b) if kind else None
     if compiler is not None:
         if kind == "channels":
@@ -134,7 +134,7 @@ def norm_gradient_kernel(
     g, x, w = widest(g, x, w)
     g, x = seen_as(g, view), seen_as(x, view)
     plan = layout(x.shape, dims, shape)
-    kind = plan.kind if x.size >= LARGE and needs[0] else None
+    kind = plan.kind if needs[0] else None
     compiler = rowwise(x, w, mean, variance) if kind else None
     if compiler is not None:
         given_g = np.ascontiguousarray(g, x.dtype)

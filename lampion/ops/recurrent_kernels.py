@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from .large import LARGE, engine
+from .large import Least, engine
 
 
 def native(weight: int) -> Callable:
@@ -24,10 +24,9 @@ def native(weight: int) -> Callable:
     def decorate(kernel: Callable) -> Callable:
         @functools.wraps(kernel)
         def call(*arguments: Any, backwards: bool) -> tuple:
-            if arguments[weight].size >= LARGE:
-                compiler = engine("recurrent")
-                if compiler is not None:
-                    return getattr(compiler, kernel.__name__)(*arguments, backwards)
+            compiler = engine("recurrent") if arguments[weight].size >= Least.size else None
+            if compiler is not None:
+                return getattr(compiler, kernel.__name__)(*arguments, backwards)
             return kernel(*arguments, backwards)
 
         return call
