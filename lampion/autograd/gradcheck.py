@@ -215,6 +215,16 @@ def _check_forward(
             _compare(np.stack(stacked), numerical[k][o], o, i, rtol, atol, "forward-mode")
 
 
+def _cotangents(func: Callable, inputs: tuple) -> list:
+    """Random ones for all outputs, to be differentiated by."""
+    rng, made = np.random.default_rng(0), []
+    for o in _outputs(func, inputs):
+        v = rng.standard_normal(tuple(o.shape))
+        v = v + 1j * rng.standard_normal(tuple(o.shape)) if o.is_complex() else v
+        made.append(wrap(np.asarray(v).astype(o.dtype.numpy)).requires_grad_())
+    return made
+
+
 def gradgradcheck(
     func: Callable,
     inputs: Any,
@@ -237,15 +247,7 @@ def gradgradcheck(
     """Whether second derivatives agree with finite differences of the first; see `gradcheck`."""
     inputs = _tuple(inputs)
     places = _checked(inputs)
-    if grad_outputs is None:
-        rng = np.random.default_rng(0)
-        outs = _outputs(func, inputs)
-        grad_outputs = []
-        for o in outs:
-            v = rng.standard_normal(tuple(o.shape))
-            v = v + 1j * rng.standard_normal(tuple(o.shape)) if o.is_complex() else v
-            grad_outputs.append(wrap(np.asarray(v).astype(o.dtype.numpy)).requires_grad_())
-    grad_outputs = _tuple(grad_outputs)
+    grad_outputs = _tuple(_cotangents(func, inputs) if grad_outputs is None else grad_outputs)
     split = len(inputs)
 
     def first(*args: Any) -> tuple:

@@ -407,17 +407,8 @@ def make_sequence(kind: str) -> Callable:
         x = input.transpose(0, 1) if batch_first else input  # (T, N, features)
         time, n = x._data.shape[:2]
         check(time > 0, lambda: f"[{kind}] Expected sequence length to be larger than 0 in RNN")
-        out, *states = run(
-            x.flatten(0, 1),
-            [n] * time,
-            hx,
-            params,
-            has_biases,
-            num_layers,
-            dropout,
-            train,
-            bidirectional,
-        )
+        options = has_biases, num_layers, dropout, train, bidirectional
+        out, *states = run(x.flatten(0, 1), [n] * time, hx, params, *options)
         out = out.unflatten(0, (time, n))
         return (out.transpose(0, 1) if batch_first else out), *states
 
