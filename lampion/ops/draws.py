@@ -1,7 +1,8 @@
-"""Drawing: PyTorch's random streams as operators. May import create, core and the base.
+"""Drawing: PyTorch's random streams as operators. May import large, core and the base.
 
-The streams themselves are in lampion/random. As operators without inputs they are drawn anew when a
-trace runs again, and a vmap may ask for other numbers in each row.
+The streams themselves are in lampion/random; many numbers are drawn by compiled code. As operators
+without inputs they are drawn anew when a trace runs again, and a vmap may ask for other numbers in
+each row.
 """
 
 from __future__ import annotations
@@ -20,7 +21,19 @@ from ..core.tensor import Tensor
 from ..core.transforms import Batched, Vmap
 from ..errors import check
 from ..layout import Order, inverse
-from ..random import Generator
+from ..random import Generator, default_generator, generator as stream
+from .large import Least, engine
+
+
+def compiled_draw(operator: str, generator: Generator, out: ndarray, params: dict) -> bool:
+    """Fills a large array by compiled code; False where there is none."""
+    if out.size < Least.size:
+        return False
+    compiler = engine("draws")
+    return compiler is not None and compiler.draw(operator, generator, out, params)
+
+
+stream.compiled = compiled_draw
 
 
 def drawing(name: str, sampler: Callable[..., ndarray]) -> Op:
@@ -50,6 +63,9 @@ def complex_uniform(
 
 def dropout_noise(shape: tuple, p: float, dtype: np.dtype, generator: Any) -> ndarray:
     """1 / (1 - p) with probability 1 - p, else 0."""
+    noise = np.empty(shape, dtype)
+    if stream.drawn("draw_dropout_noise", generator or default_generator, noise, p=p):
+        return noise
     kept = streams.bernoulli(shape, 1.0 - p, dtype, generator)
     scale = 1 / (1.0 - p) if dtype.itemsize == 8 else np.float32(1) / np.float32(1.0 - p)
     return kept * np.asarray(scale).astype(dtype)

@@ -33,6 +33,15 @@ _STATE = np.dtype(
 )
 
 
+# What draws many numbers by compiled code where it pays, set by ops; False if it did not.
+compiled: Callable[[str, Generator, Array, dict[str, Any]], bool] | None = None
+
+
+def drawn(operator: str, generator: Generator, out: Array, **params: Any) -> bool:
+    """Whether compiled code has filled the contiguous array with the numbers of an operator."""
+    return compiled is not None and compiled(operator, generator, out, params)
+
+
 class Generator:
     """An MT19937 stream that counts as PyTorch's CPU generator does.
 
@@ -86,6 +95,9 @@ class Generator:
         """The next `count` words of 32 bits, as uint32."""
         if count < 1024:  # the call with less overhead; its result is uint64
             return self._engine.random_raw(count).astype(np.uint32)
+        out = np.empty(count, np.uint32)
+        if drawn("draw_words", self, out):
+            return out
         return self._integers(0, 0xFFFFFFFF, count, np.uint32, endpoint=True)
 
     def long_words(self, count: int) -> Array:

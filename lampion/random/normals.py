@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import check
 from .floats import Array, Shape, blocks, floating, fma, narrow
-from .generator import Generator, default_generator
+from .generator import Generator, default_generator, drawn
 from .uniforms import uniforms_of, unit
 
 
@@ -44,6 +44,8 @@ def normal(
     if flat.size < 16 or not contiguous:
         normals = paired_normals(generator, flat.size)
         flat[...] = narrow(fma(normals, std, mean) if mean else normals * std, kind)
+        return out
+    if drawn("draw_normal", generator, flat, mean=mean, std=std, contiguous=True):
         return out
     whole = flat.size // 16 * 16
     for block in blocks(flat[:whole]):

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import check
 from .floats import Array, Shape, blocks, facts, floating, fma, narrow
-from .generator import Generator, default_generator
+from .generator import Generator, default_generator, drawn
 
 
 def uniform(
@@ -32,10 +32,12 @@ def uniform(
         -kind.largest <= low <= high <= kind.largest and high - low <= kind.largest,
         lambda: f"[uniform_] expects {kind.dtype} bounds in order, got from={low}, to={high}; swap",
     )
+    out = np.empty(shape, kind.dtype)
+    if drawn("draw_uniform", generator, out, low=low, high=high):
+        return out
     start = kind.wide(low)
     width = kind.wide(high) - start
     first, end = narrow(np.array([low, high]), kind.dtype)
-    out = np.empty(shape, kind.dtype)
     for block in blocks(out):
         block[...] = unit(generator, block.size, kind.wide, width, start)
         reached = block == end  # rounding can reach the bound, which is excluded
@@ -82,6 +84,8 @@ def bernoulli(
         wide = floating("bernoulli_", p.dtype).wide
         thresholds: Array = np.broadcast_to(p, out.shape).astype(wide).reshape(-1)
         out.reshape(-1)[...] = unit(generator, out.size, wide) < thresholds
+        return out
+    if drawn("draw_bernoulli", generator, out, p=p):
         return out
     # u < p compares integers; the low word matters only where the high words are equal
     high, low = divmod(math.ceil(p * 2.0**53), 2**32)

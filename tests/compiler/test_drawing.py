@@ -11,7 +11,8 @@ import pytest
 import lampion as torch
 from lampion import random as streams
 from lampion.compiler.kernels import draws
-from lampion.random.generator import default_generator
+from lampion.ops.large import Least
+from lampion.random import generator as stream
 from tests.compiler.entering import by_the_short_way, needs_short_way, opened, refused
 
 pytestmark = needs_short_way
@@ -72,6 +73,34 @@ def test_stages_draw_what_the_streams_draw(count):
             expected = streams.normal(count, 0.5, 2.0, f32, theirs)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(mine.state(), theirs.state())
+
+
+EAGERLY = {
+    "rand": lambda: torch.rand(3, 1500),
+    "uniform_": lambda: torch.empty(5000).uniform_(-1, 3),
+    "uniform_ of doubles": lambda: torch.empty(5000, dtype=torch.float64).uniform_(),
+    "randn": lambda: torch.randn(5007),
+    "randn of doubles": lambda: torch.randn(5007, dtype=torch.float64),
+    "normal_ of a transpose": lambda: torch.empty(70, 80).t().normal_(),
+    "bernoulli_": lambda: torch.empty(5000, dtype=torch.bool).bernoulli_(0.3),
+    "dropout": lambda: F.dropout(torch.ones(5000), 0.3),
+    "dropout of doubles": lambda: F.dropout(torch.ones(5000, dtype=torch.float64), 0.3),
+    "dropout of halves": lambda: F.dropout(torch.ones(5000, dtype=torch.bfloat16), 0.3),
+    "integers": lambda: torch.randint(-5, 9, (5000,)),
+    "permutation": lambda: torch.randperm(5000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EAGERLY)
+def test_many_numbers_are_the_same_by_compiled_code(name, monkeypatch):
+    monkeypatch.setattr(Least, "size", 1000)
+    found = []
+    for compiled in (stream.compiled, None):
+        monkeypatch.setattr(stream, "compiled", compiled)
+        torch.manual_seed(11)
+        torch.rand(3)  # an odd number of words
+        found.append((EAGERLY[name]().tolist(), torch.get_rng_state().tolist()))
+    assert found[0] == found[1]
 
 
 # -- functions -------------------------------------------------------------------------------------
@@ -310,7 +339,7 @@ def test_a_generator_that_is_in_use_is_waited_for():
     taken, left = threading.Event(), []
 
     def hold():
-        with default_generator._engine.lock:
+        with stream.default_generator._engine.lock:
             taken.set()
             time.sleep(0.05)
             left.append(time.perf_counter())

@@ -12,7 +12,7 @@ import ctypes
 import math
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -239,6 +239,7 @@ def bernoulli_numbers(size: int, dtype: np.dtype, p: float) -> Numbers | None:
     return kept_numbers(p, 1.0, dtype)
 
 
+@lru_cache(256)
 def noise_numbers(size: int, dtype: np.dtype, p: float) -> Numbers | None:
     """What dropout multiplies with."""
     real = dtype.type if dtype.itemsize == 4 else np.float64
@@ -263,11 +264,17 @@ def normal_numbers(
     return "normal_float", (float(mean), float(std))
 
 
+def words_numbers(size: int, dtype: np.dtype) -> Numbers:
+    """The words of the stream, as uint32."""
+    return "raw_words", ()
+
+
 NUMBERS: dict[str, Callable[..., Numbers | None]] = {
     "draw_bernoulli": bernoulli_numbers,
     "draw_dropout_noise": noise_numbers,
     "draw_uniform": uniform_numbers,
     "draw_normal": normal_numbers,
+    "draw_words": words_numbers,
 }
 
 
@@ -298,3 +305,11 @@ def fill(generator: Generator, name: str, out: np.ndarray, numbers: Sequence[flo
     with generator._engine.lock:
         given = job(state_address(generator), out.size, *numbers, out=out.ctypes.data)
         function(name)(given, 0, None)
+
+
+def draw(operator: str, generator: Generator, out: np.ndarray, params: dict[str, Any]) -> bool:
+    """Fills a contiguous array with the numbers of an operator; False where no stage does that."""
+    found = NUMBERS[operator](out.size, out.dtype, **params) if known_engine() else None
+    if found is not None:
+        fill(generator, found[0], out, found[1])
+    return found is not None

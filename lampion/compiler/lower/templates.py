@@ -22,6 +22,7 @@ from .draws import drawn
 from .kernels import Buffer, Epilogue, Kernel, Library, Slice
 from .matrix import folded, is_contiguous, layout_of
 from .recurrent import KINDS as LAYERS, recurrent
+from .scans import picked, scanned
 from .scatter import scatter
 
 Buffers = Callable[[Value], Buffer]
@@ -221,6 +222,8 @@ TEMPLATES: dict[str, Template] = {
     **dict.fromkeys(("embedding_gradient", "index_backward", "scatter", "scatter_add"), scatter),
     **dict.fromkeys(LAYERS, recurrent),
     **dict.fromkeys(NUMBERS, drawn),
+    **dict.fromkeys(("cumsum", "cumprod"), scanned),
+    **dict.fromkeys(("sort", "argsort", "topk"), picked),
     "check_index": check_index,
 }
 

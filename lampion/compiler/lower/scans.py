@@ -1,0 +1,63 @@
+"""Running sums and products, `sort`, `argsort` and `topk` as calls of their template. May import
+definitions, recurrent, kernels and scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from ..kernels.scans import pick_call, scan_call
+from ..trace.graph import Step, Value
+from .definitions import Definitions
+from .kernels import Buffer, Kernel, Library
+from .recurrent import in_order, memory
+
+Buffers = Callable[[Value], Buffer]
+
+
+def scanned(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+    """The kernel of a running sum or product; None for other types, and elements with gaps."""
+    (x,), (y,) = step.inputs, step.outputs
+    assert x is not None
+    if not (x.size and x.shape and x.dtype == y.dtype and in_order(program, x)):
+        return None
+    dim = step.params["dim"] % len(x.shape)
+    outer, inner = prod(x.shape[:dim]), prod(x.shape[dim + 1 :])
+    call = scan_call(step.op.name, x.dtype.name, outer, x.shape[dim], inner)
+    if call is None:
+        return None
+    operands = memory(program, x, buffer), buffer(y)
+    return [kernel(program, step, buffer, Library((call,), operands), (buffer(y),))]
+
+
+def picked(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+    """The kernel of `sort`, `argsort` or `topk` along the last dimension, of few elements."""
+    (x,), params = step.inputs, step.params
+    assert x is not None
+    if not (x.size and x.shape and in_order(program, x)):
+        return None
+    last = len(x.shape) - 1
+    if params["dim"] % len(x.shape) != last:
+        return None
+    n = x.shape[last]
+    rising = not params["largest" if "largest" in params else "descending"]
+    rows = prod(x.shape[:last])
+    call = pick_call(step.op.name, x.dtype.name, rows, n, params.get("k", n), rising)
+    if call is None:
+        return None
+    made = [buffer(v) for v in step.outputs]
+    if len(made) == 1:  # the values are not asked for
+        made.insert(0, Buffer("temporary", x.shape, x.dtype, -1))
+    operands = memory(program, x, buffer), *made
+    return [kernel(program, step, buffer, Library((call,), operands), tuple(made))]
+
+
+def kernel(
+    program: Definitions, step: Step, buffer: Buffers, work: Library, made: tuple[Buffer, ...]
+) -> Kernel:
+    """A kernel that reads the step's only input."""
+    place = program.place(step.inputs[0])  # type: ignore[arg-type]
+    assert place is not None
+    name = step.op.name
+    return Kernel(name, (name,), (buffer(place.root),), made, work)
