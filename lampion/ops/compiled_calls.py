@@ -123,7 +123,11 @@ COPIES = {name: both(name) for name in ("tril", "triu", "flip", "roll")} | {
 PLACED = {name: both(name) for name in ("gather", "scatter", "scatter_add", "index_add")} | {
     name: [("Tensor", name)] for name in ("scatter_", "scatter_add_", "index_add_")
 }
-LOSSES = {name: [("functional", name)] for name in ("nll_loss", "mse_loss")}
+LOSSES = {
+    name: [("functional", name)]
+    for name in ("nll_loss", "mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+                 "binary_cross_entropy_with_logits")
+}  # fmt: skip
 CONVERSIONS = {
     "clone": both("clone"),
     "read_item": [("Tensor", "item")],

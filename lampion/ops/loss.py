@@ -390,6 +390,12 @@ cross_entropy_of_probabilities = PointwiseLoss(
 )
 cross_entropy_of_logits = PointwiseLoss(
     "binary_cross_entropy_with_logits",
+    f"(1 - t) * x + {SOFTPLUS}",
+    {"x": "(1 - t) - 1 / (1 + exp(x))", "t": "-x"},
+    "BinaryCrossEntropyWithLogitsBackward0",
+)
+balanced_cross_entropy_of_logits = PointwiseLoss(
+    "balanced_cross_entropy_with_logits",
     f"(1 - t) * x + (1 + (p - 1) * t) * {SOFTPLUS}",
     {
         "x": "(1 - t) - (1 + (p - 1) * t) / (1 + exp(x))",
@@ -457,8 +463,10 @@ def binary_cross_entropy_with_logits(
         lambda: f"Target size ({target.size()}) must be the same as input size ({input.size()})",
         ValueError,
     )
-    positive = 1 if pos_weight is None else pos_weight
-    return cross_entropy_of_logits(input, target, positive, weight=weight, reduction=reduction)
+    if pos_weight is None:
+        return cross_entropy_of_logits(input, target, weight=weight, reduction=reduction)
+    operands = (input, target, pos_weight)
+    return balanced_cross_entropy_of_logits(*operands, weight=weight, reduction=reduction)
 
 
 def kl_div(

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import lampion as torch
-from lampion.compiler.calls import objects
+from lampion.compiler.calls import losses, objects
 from lampion.compiler.native import runtime
 
 from .test_calls import NAMES, installed, native, outcome, tensors  # noqa: F401
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 F = "functional"
 
 
-@pytest.mark.parametrize("name", ["mse_loss"])
+@pytest.mark.parametrize("name", losses.PAIRS)
 @pytest.mark.filterwarnings("ignore:Using a target size", "ignore:size_average")
 def test_losses_of_pairs(name):
     for kind in NAMES:
@@ -26,8 +26,46 @@ def test_losses_of_pairs(name):
                 make = lambda: [tensors()[n] for n in (kind, partner)]  # noqa: E731
                 same_results(*both((F, name), make, **options))
     make = lambda: [tensors()[n] for n in ("matrix grad", "other")]  # noqa: E731
-    for options in ({"size_average": True}, {"reduce": False}, {"weight": torch.ones(4)}):
+    for options in ({"size_average": True}, {"reduce": False}, {"weight": torch.ones(4, 4)}):
         same_results(*both((F, name), make, **options))
+
+
+@pytest.mark.parametrize("name", ["smooth_l1_loss", "huber_loss"])
+def test_losses_with_a_number(name):
+    word = {"smooth_l1_loss": "beta", "huber_loss": "delta"}[name]
+    for kind in ("matrix", "matrix grad", "double grad", "nan"):
+        for number in (0.5, 2, 1e-3, 0, 0.0, -1.0, 1e300, math.inf, True, None, "x", 2j):
+            for reduction in ("mean", "none"):
+                make = lambda kind=kind: (tensors()[kind], tensors()[kind].detach() * 0.3)  # noqa: E731
+                options = {word: number, "reduction": reduction}
+                same_results(*both((F, name), make, **options))
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_losses_of_chances(name):
+    """Certain ones too, with gradients by input and target, against finite differences."""
+    chances = torch.tensor([[0.0, 1.0, 0.5, 0.2], [1.0, 0.0, 0.9, 1e-30]])
+    for dtype in (torch.float32, torch.float64):
+        for needs in ((True, False), (True, True), (False, True)):
+            for options in (
+                {}, {"reduction": "sum"}, {"reduction": "none"}, {"weight": torch.rand(4)},
+                {"pos_weight": torch.tensor(2.0)}, {"pos_weight": None}, {"weight": None},
+            ):  # fmt: skip
+
+                def make(dtype=dtype, needs=needs):
+                    given = [t.to(dtype).clone() for t in (chances, 1 - chances.flip(0))]
+                    return [t.requires_grad_(n) for t, n in zip(given, needs, strict=True)]
+
+                same_results(*both((F, name), make, **options))
+    loss = native((F, name))
+    inside = [torch.rand(3, 4, dtype=torch.float64) * 0.8 + 0.1 for _ in range(2)]
+    inside = [t.detach().requires_grad_() for t in inside]
+    assert torch.autograd.gradcheck(loss, inside) and torch.autograd.gradgradcheck(loss, inside)
+    far = torch.tensor([1000.0, -1000.0])
+    found = torch.nn.functional.binary_cross_entropy_with_logits(
+        far, torch.tensor([0.0, 1.0]), reduction="none"
+    )
+    assert found.tolist() == [1000, 1000]
 
 
 @pytest.mark.filterwarnings("ignore:size_average")

@@ -12,7 +12,7 @@ from .loops import called
 
 LIBRARY = {"sin", "cos", "exp", "expm1", "log", "log1p", "tanh", "erf"}  # of C's
 INTRINSIC = {"sqrt": "sqrt", "abs": "fabs"}  # of LLVM's
-OWN = {"conj", "sigmoid", "maximum", "minimum", "where"}
+OWN = {"conj", "sigmoid", "square", "maximum", "minimum", "at_least", "where"}
 FUNCTIONS = LIBRARY | set(INTRINSIC) | OWN
 SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 COMPARISONS = {
@@ -96,8 +96,10 @@ def function_of(f: Function, name: str, arguments: list[Value], type: str) -> Va
     if name == "sigmoid":
         one = f.constant(type, 1)
         return one / (called(f, "exp", -x) + one)
-    if name in ("maximum", "minimum"):  # a NaN on either side is the result
-        better = x.binary(">" if name == "maximum" else "<", arguments[1])
+    if name == "square":
+        return x * x
+    if name in ("maximum", "minimum", "at_least"):  # a NaN on either side is the result
+        better = x.binary("<" if name == "minimum" else ">", arguments[1])
         nan = f.emit("i1", f"fcmp uno {x}, {x.name}")
         return f.select(f.emit("i1", f"or {better}, {nan.name}"), x, arguments[1])
     if name in INTRINSIC:

@@ -4,33 +4,69 @@ described, formulas, loops, objects and core.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 from ...core.graph import GENERAL
+from ...core.op import OPS
 from ..native.emit import Module, Value
 from .described import completed
-from .formulas import evaluated
+from .formulas import FUNCTIONS, evaluated, names_in
 from .loops import FLOAT_TYPES
 from .objects import SMALL, Scope, begin_core
 
-# Losses of pairs -> the formula of one.
-FORMULAS = {"mse_loss": "(x - t) * (x - t)"}
+FEW = 1024
+
+
+class Pairs(NamedTuple):
+    """A loss of pairs of numbers, by the formula of its operator.
+
+    arguments  of the function; those not named here must be absent or None
+    setting    the argument that is the formula's only number, and that number's default
+    most       elements up to which it is computed here: few where functions of C's library are
+               called for each
+    """
+
+    arguments: str
+    setting: tuple[str, float] | None = None
+    most: int = SMALL
+
+
+USUAL = "input target size_average reduce reduction weight"
+PAIRS = {
+    "mse_loss": Pairs(USUAL),
+    "smooth_l1_loss": Pairs("input target size_average reduce reduction beta", ("beta", 1.0)),
+    "huber_loss": Pairs("input target reduction delta weight", ("delta", 1.0)),
+    "binary_cross_entropy": Pairs("input target weight size_average reduce reduction", most=FEW),
+    "binary_cross_entropy_with_logits": Pairs(
+        "input target weight size_average reduce reduction pos_weight", most=FEW
+    ),
+}
 # Name of a core -> the parameters of the function, and of the operator.
 LOSSES = {
     "nll_loss": ("input target weight size_average ignore_index reduce reduction",
                  "ignore_index reduction"),
-    "mse_loss": ("input target size_average reduce reduction weight", "reduction numbers"),
-}  # fmt: skip
+} | {name: (loss.arguments, "reduction numbers") for name, loss in PAIRS.items()}  # fmt: skip
+
+
+def setting_of(name: str) -> list[str]:
+    """The name of the number in the formula of a loss, as a list: what is neither of a pair."""
+    return sorted(names_in(OPS[name].formula) - FUNCTIONS - {"x", "t"})
 
 
 def write_pairs(module: Module) -> None:
     """The loops of losses of pairs."""
-    for name, formula in FORMULAS.items():
+    for name in PAIRS:
         for type, bits in FLOAT_TYPES:
             f = module.function(
-                f"{name}_of_{bits}", "void", True, y="ptr", x="ptr", t="ptr", n="i64"
+                f"{name}_of_{bits}", "void", True, y="ptr", x="ptr", t="ptr", n="i64", s="double"
             )
+            setting = f["s"] if type == "double" else f.convert("fptrunc", f["s"], type)
+            numbers = dict.fromkeys(setting_of(name), setting)
             with f.loop(0, f["n"]) as i:
-                values = {p: f.load(type, f[p], i) for p in "xt"}
-                f.store(evaluated(f, formula, values, type), f["y"], i)
+                values = {p: f.load(type, f[p], i) for p in "xt"} | numbers
+                f.store(evaluated(f, OPS[name].formula, values, type), f["y"], i)
             f.ret()
 
 
@@ -50,33 +86,57 @@ def usual(s: Scope, *places: int) -> None:
 
 
 def write_pair_loss(module: Module, name: str) -> None:
-    """A loss of pairs: (input, target, size_average, reduce, reduction, weight)."""
-    s = begin_core(module, name)
+    """A loss of pairs: see `PAIRS`."""
+    loss = PAIRS[name]
+    s, places = begin_core(module, name), {n: i for i, n in enumerate(loss.arguments.split())}
     f, input, target = s.f, s.needed(0), s.needed(1)
     x, kind = s.floats(input)
     t = s.array(target)
-    usual(s, 2, 3, 5)
-    reduction, mean = reduction_asked(s, 4)
+    reduction, mean = reduction_asked(s, places.pop("reduction"))
+    setting = f.variable("double", 0)
+    if loss.setting is not None:
+        argument, default = loss.setting
+        setting.set(default)
+        given = s.given(places.pop(argument))
+        with f.when(given.differs(s.null())):
+            setting.set(s.double(given))
+        s.require(s.both(setting.get() > 0, s.fits_float(setting.get())))
+    usual(s, *list(places.values())[2:])
     none = s.is_object(reduction, "none")
     s.require(s.either(s.either(mean, none), s.is_object(reduction, "total")))
     s.require(s.both(s.descriptor(t).equals(kind), s.rank(t).equals(s.rank(x))))
     s.require(s.both(s.contiguous(x), f.call("i1", "agree", t, x)))
     n, mode = s.count(x), s.mode()
-    s.require(s.both(s.both(n > 0, n <= SMALL), mode.differs(GENERAL)))
+    s.require(s.both(s.both(n > 0, n <= loss.most), mode.differs(GENERAL)))
+    if name == "binary_cross_entropy":
+        check_chances(s, x, kind, n)
     y = f.variable("ptr", s.new_array(kind, s.rank(x), s.sizes(x)))
     for type, bits in FLOAT_TYPES:
         with f.when(s.is_object(kind, f"F{bits}")):
-            places = [s.memory(array) for array in (y.get(), x, t)]
-            f.call("void", f"{name}_of_{bits}", *places, n)
+            memories = [s.memory(array) for array in (y.get(), x, t)]
+            f.call("void", f"{name}_of_{bits}", *memories, n, setting.get())
             with f.when(none.equals(0)):
-                total = f.call(type, f"total_{bits}", places[0], n)
+                total = f.call(type, f"total_{bits}", memories[0], n)
                 s.drop(y.get())
                 y.set(s.new_array(kind, s.number(0, "i32"), s.null()))
                 divided = total / f.convert("sitofp", n, type)
                 f.store(f.select(mean, divided, total), s.memory(y.get()))
-    values = [s.hold(reduction), s.hold(s.object("EMPTY"))]
-    f.ret(completed(s, mode, y.get(), [input, target], values))
+    if loss.setting is None:
+        numbers = s.hold(s.object("EMPTY"))
+    else:
+        numbers = s.tuple_of(f.call("ptr", "PyFloat_FromDouble", setting.get()))
+    f.ret(completed(s, mode, y.get(), [input, target], [s.hold(reduction), numbers]))
     s.end()
+
+
+def check_chances(s: Scope, x: Value, kind: Value, n: Value) -> None:
+    """Gives up on numbers that are no probabilities."""
+    f, good = s.f, s.f.variable("i1", 1)
+    for type, bits in FLOAT_TYPES:
+        with f.when(s.is_object(kind, f"F{bits}")), f.loop(0, n) as i:
+            value = f.load(type, s.memory(x), i)
+            good.set(s.both(good.get(), s.both(value >= 0, value <= 1)))
+    s.require(good.get())
 
 
 def write_nll_loss(module: Module) -> None:
@@ -118,7 +178,6 @@ def write_nll_loss(module: Module) -> None:
     s.end()
 
 
-SHARED = (
-    write_pairs, write_nll_loss,
-    *[lambda module, name=name: write_pair_loss(module, name) for name in FORMULAS],
+SHARED: tuple[Callable[[Module], None], ...] = (
+    write_pairs, write_nll_loss, *[partial(write_pair_loss, name=name) for name in PAIRS],
 )  # fmt: skip

@@ -225,7 +225,7 @@ def pointwise_loss(name: str) -> Callable[..., Tensor]:
 
 LOSSES = (
     "mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "soft_margin_loss",
+    "binary_cross_entropy_with_logits", "balanced_cross_entropy_with_logits", "soft_margin_loss",
 )  # fmt: skip
 
 # -- layers ------------------------------------------------------------------------------------
