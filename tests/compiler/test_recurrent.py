@@ -23,7 +23,8 @@ def numpy_kernels(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize(
-    ("time", "batch", "width", "bias"), [(5, 3, 7, True), (6, 33, 50, False), (1, 4, 4, True)]
+    ("time", "batch", "width", "bias"),
+    [(5, 3, 7, True), (6, 33, 50, False), (1, 4, 4, True), (4, 40, 96, True), (3, 70, 104, False)],
 )
 def test_layers(kind, dtype, backwards, time, batch, width, bias):
     rng = np.random.default_rng(0)
@@ -51,6 +52,23 @@ def test_layers(kind, dtype, backwards, time, batch, width, bias):
         arguments = (*gradients, x, w, b, *start, *kept)
         wanted = getattr(recurrent_kernels, f"{kind}_gradient")(*arguments, backwards=backwards)
         agree(getattr(recurrent, f"{kind}_gradient")(*arguments, backwards), wanted)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
+def test_what_is_not_finite_stays_in_its_rows(kind, value):
+    """Sums that matrix units cannot hold are made by vector units."""
+    rng = np.random.default_rng(1)
+    width, batch, gates = 64, 40, {"lstm": 4, "gru": 3}[kind]
+    x = rng.standard_normal((3, batch, gates * width)).astype(np.float32)
+    w = rng.standard_normal((gates * width, width)).astype(np.float32)
+    start = [np.ones((batch, width), np.float32) for _ in range(2 if kind == "lstm" else 1)]
+    start[0][5, 7] = value
+    found = getattr(recurrent, kind)(x, w, None, *start, False)
+    with np.errstate(all="ignore"):
+        wanted = getattr(recurrent_kernels, kind)(x, w, None, *start, backwards=False)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_modules_take_them(monkeypatch):
@@ -87,14 +105,16 @@ def test_groups_and_parts(kind):
         np.testing.assert_allclose(a, c, rtol=0, atol=1e-12 * max(np.abs(c).max(), 1))
 
 
-def test_same_bits_for_any_number_of_threads():
+@pytest.mark.parametrize("batch", [9, 70])
+def test_same_bits_for_any_number_of_threads(batch):
     rng = np.random.default_rng(0)
 
     def make(*shape):
         return rng.standard_normal(shape).astype(np.float32)
 
-    x, w, b, h, c = make(4, 9, 800), make(800, 200), make(800), make(9, 200), make(9, 200)
-    g, threads, results = make(4, 9, 200), lampion.get_num_threads(), []
+    x, w, b = make(4, batch, 800), make(800, 200), make(800)
+    h, c, g = make(batch, 200), make(batch, 200), make(4, batch, 200)
+    threads, results = lampion.get_num_threads(), []
     try:
         for count in (1, 2):
             lampion.set_num_threads(count)

@@ -109,7 +109,7 @@ def block(module: Module, shape: Shape) -> None:
     of C may be a power of two apart, and then fall into the same few sets of a cache.
     """
     f = module.function(
-        "block", "void", True, a="ptr", a_row="i64", a_col="i64", b="ptr", b_row="i64",
+        "block", "void", a="ptr", a_row="i64", a_col="i64", b="ptr", b_row="i64",
         b_col="i64", sums="ptr", sums_row="i64", c="ptr", c_row="i64", m="i64", n="i64", k="i64",
         **finish_types(shape), depth="i64", pack_a="i64", pack_b="i64", space="ptr",
     )  # fmt: skip

@@ -52,6 +52,14 @@ def tile_call(f: Function, name: str, *arguments: int | Value) -> None:
     f.call("void", f"llvm.x86.{name}", *values)
 
 
+def configure(f: Function) -> None:
+    """Tells the processor of its tiles; `llvm.x86.tilerelease` ends their use."""
+    configuration = f.buffer(len(CONFIGURATION))
+    for number, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
+        f.store(f.constant("i64", word), configuration, number)
+    tile_call(f, "ldtilecfg", configuration)
+
+
 def multiply(module: Module, shape: Shape, number: int) -> None:
     """Writes `multiply_{number}(a, b, steps, sums, begins, source, outer, to, part ...)`: adds the
     product of a panel of A and one of B to 32 x 32 sums, or sets them where it begins; packs
@@ -219,10 +227,7 @@ def matrix_block(module: Module, shape: Shape) -> None:
         b_col="i64", c="ptr", c_row="i64", m="i64", n="i64", k="i64", **finish_types(shape),
         space="ptr",
     )  # fmt: skip
-    configuration = f.buffer(len(CONFIGURATION))
-    for number, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
-        f.store(f.constant("i64", word), configuration, number)
-    tile_call(f, "ldtilecfg", configuration)
+    configure(f)
     rows, columns = (round_up(f[name], SIDE) / SIDE for name in "mn")
     panel = DEPTH // STEP * 2 * shape.parts * TILE  # bytes, at most
     packed_a = f.at(f["space"], rows * columns * SUMS)

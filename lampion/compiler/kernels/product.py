@@ -129,7 +129,7 @@ class Product:
             code.fill(name, pool.native().address(name))
         self.run = code.function("run", ctypes.c_int64, ctypes.c_void_p)
         self.plan = code.function("plan", None, ctypes.c_void_p)
-        self.tile = code.address("tile")
+        self.tile, self.block = code.address("tile"), code.address("block")
         self.call: Callable[..., ndarray] = self.general
         if same:
             code.fill("pool", pool.pool().address)

@@ -18,7 +18,9 @@ from numpy import ndarray
 
 from ..native import pool, stages
 from ..native.stages import Call, Layout, copy_call
+from .gemm_split import SIDE
 from .matmul import matmul_calls
+from .recurrent_amx import STATES, STEP_FIELDS, WEIGHTS, step_bytes
 from .recurrent_code import (
     BODIES,
     CLEAR,
@@ -34,6 +36,7 @@ from .recurrent_code import (
 from .templates import Launch
 
 ROWS = 48  # of a batch in a tile, at most: their sums stay in the first caches
+MATRIX_ROWS, MATRIX_WIDTH = 24, 64  # of layers, at least, whose products use matrix units
 
 Place = tuple[str, int]  # an operand's name, and how many elements from its beginning
 
@@ -75,6 +78,17 @@ class Layer(NamedTuple):
     def order(self) -> list[int]:
         """The steps in the order in which they are made."""
         return list(range(self.time)[:: -1 if self.backwards else 1])
+
+    @property
+    def matrix(self) -> bool:
+        """Whether its products are made on matrix units."""
+        large = self.batch >= MATRIX_ROWS and self.width >= MATRIX_WIDTH
+        return large and native(self.kind, self.dtype)[1].parts > 0
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The names of the temporaries that hold states for matrix units, in turns."""
+        return ("even", "odd") if self.matrix else ()
 
     def groups(self) -> int:
         """How many groups of units there are: a stage's tiles, unless the batch is cut too."""
@@ -119,27 +133,56 @@ class Calls:
     def pack(self) -> int:
         """Adds the packing of w; how many bytes it needs."""
         layer, groups, body = self.layer, self.layer.groups(), BODIES[self.body]
-        self.add(
-            "weights", PACK, groups, {"w": ("w", 0), "packed": ("packed", 0)}, width=layer.width
-        )
+        operands = {"w": ("w", 0), "packed": ("packed", 0)}
+        if layer.matrix:
+            self.add("matrix_weights", WEIGHTS, -(-layer.width // SIDE), operands,
+                     width=layer.width)  # fmt: skip
+            return -(-layer.width // SIDE) * layer.gates * self.panel_bytes()
+        self.add("weights", PACK, groups, operands, width=layer.width)
         depth = layer.width * (1 if body.sums > 1 else body.gates)
         depth += -depth % self.shape.lanes
         return groups * STRIPS * self.shape.lanes * body.sums * depth * layer.size
 
+    def panel_bytes(self) -> int:
+        """Of 32 rows of one gate's weights, or of states, as parts for matrix units."""
+        return -(-self.layer.width // SIDE) * step_bytes(self.shape)
+
+    def temporaries(self) -> list[int]:
+        """The bytes of the states that steps cut for each other, in turns."""
+        layer, body = self.layer, BODIES[self.body]
+        gates = 1 if body.sums > 1 else body.gates
+        return [-(-layer.batch // SIDE) * gates * self.panel_bytes()] * len(layer.turns)
+
+    def cut(self, state: Place) -> None:
+        """Adds the cutting of the first step's state."""
+        layer = self.layer
+        if layer.matrix:
+            operands = {"state": state, "ahead": (layer.turns[0], 0)}
+            self.add("matrix_states", STATES, -(-layer.batch // SIDE), operands,
+                     rows=layer.batch, width=layer.width)  # fmt: skip
+
     def step(
-        self, state: Place | None, start: Place | None, start_row: int, arrays: list[Place]
-    ) -> None:
+        self, number: int, state: Place | None, start: Place | None, start_row: int,
+        arrays: list[Place],
+    ) -> None:  # fmt: skip
         """Adds a time step; without a state there is no product."""
         layer, body = self.layer, BODIES[self.body]
-        parts = -(-layer.batch // ROWS)
+        function, names, rows = "step", STEP, ROWS
         operands = {"packed": ("packed", 0)}
         operands |= {} if state is None else {"state": state}
         operands |= {} if start is None else {"start": start}
+        if layer.matrix:
+            function, names, rows = "matrix_step", (*STEP, *STEP_FIELDS), 2 * SIDE
+            operands |= {"w": ("w", 0), "split": (layer.turns[number % 2], 0)}
+            if number + 1 < layer.time:
+                operands["ahead"] = layer.turns[(number + 1) % 2], 0
+        parts = -(-layer.batch // rows)
+        chunk = -(-layer.batch // parts)
         depth = layer.width * (1 if body.sums > 1 else body.gates)
         self.add(
-            "step", STEP, layer.groups() * parts, operands, arrays, start_row=start_row,
+            function, names, layer.groups() * parts, operands, arrays, start_row=start_row,
             rows=layer.batch, width=layer.width, depth=0 if state is None else depth,
-            chunk=-(-layer.batch // parts), parts=parts,
+            chunk=chunk + -chunk % SIDE if layer.matrix else chunk, parts=parts,
         )  # fmt: skip
 
     def clear(self, name: str) -> None:
@@ -180,19 +223,21 @@ def layer_calls(layer: Layer) -> tuple[tuple[Call, ...], tuple[int, ...]]:
     Operands, all contiguous, see `forward_operands`: x, w, b, h and (LSTM) c; out, the last c,
     the gates after their activations, and the cells or the state's share of the candidate.
     """
-    calls = Calls(layer, layer.kind, (*forward_operands(layer), "packed"))
-    size = calls.pack()
+    calls = Calls(layer, layer.kind, (*forward_operands(layer), "packed", *layer.turns))
+    sizes = [calls.pack(), *calls.temporaries()]
     state, kept = layer.state, KEPT[layer.kind][1]
     h, c = ("h", 0), ("c", 0)
     bias = ("b", 0) if layer.bias else None
-    for t in layer.order():
+    calls.cut(h)
+    for number, t in enumerate(layer.order()):
         own, gates = t * state, t * state * layer.gates
         before = c if layer.kind == "lstm" else h
-        calls.step(h, bias, 0, [("x", gates), before, ("gates", gates), (kept, own), ("out", own)])
+        arrays = [("x", gates), before, ("gates", gates), (kept, own), ("out", own)]
+        calls.step(number, h, bias, 0, arrays)
         h, c = ("out", own), (kept, own)
     if layer.kind == "lstm":
         calls.use([copy_call(state * layer.size)], [c, ("last", 0)])
-    return tuple(calls.made), (size,)
+    return tuple(calls.made), tuple(sizes)
 
 
 def gradient_operands(layer: Layer) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -213,22 +258,25 @@ def gradient_calls(layer: Layer) -> tuple[tuple[Call, ...], tuple[int, ...]]:
     lstm, state, gates, kept = layer.kind == "lstm", layer.state, layer.gates, KEPT[layer.kind][1]
     d, running = ("dx", "dc") if lstm else ("dshare", "dh")
     more = () if lstm else ("dshare",)
-    calls = Calls(layer, f"{layer.kind}_back", (*given, *made, "packed", *more))
+    calls = Calls(layer, f"{layer.kind}_back", (*given, *made, "packed", *more, *layer.turns))
     sizes = [calls.pack(), *(layer.time * state * gates * layer.size for _ in more)]
+    sizes += calls.temporaries()
     if layer.gc:
         calls.use([copy_call(state * layer.size)], [("gc", 0), (running, 0)])
     else:
         calls.clear(running)
     order = layer.order()
     after: Place | None = None
-    for t, past in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
+    for number, (t, past) in enumerate(
+        zip(reversed(order), [*reversed(order[:-1]), None], strict=True)
+    ):
         own, wide = t * state, t * state * gates
         first = ("c" if lstm else "h", 0)
         before = first if past is None else (kept if lstm else "out", past * state)
         start = None if layer.g is None else ("g", t * layer.g[0])
         written = [("dx", wide), *([] if lstm else [(d, wide)]), (running, 0)]
         arrays = [("gates", wide), (kept, own), before, *written]
-        calls.step(after, start, 0 if layer.g is None else layer.g[1], arrays)
+        calls.step(number, after, start, 0 if layer.g is None else layer.g[1], arrays)
         after = (d, wide)
     add_sums(calls, d, order)
     return tuple(calls.made), tuple(sizes)

@@ -21,6 +21,7 @@ from ..ir.render_llvm import attributes, render_llvm
 from ..ir.simplify import simplify
 from ..native import runtime
 from ..native.emit import Function, Module, Value
+from . import product, recurrent_amx
 from .gemm_pack import Shape, pack, part, round_up, shape_for
 
 STRIPS = 4  # vectors of units in a group: what a tile works on
@@ -40,12 +41,14 @@ class Body(NamedTuple):
     arrays   of the pointers but the first: "u" for (N, H), "g" for (N, gates * H), in a string
     gates    of the layer
     sums     columns of the product per unit: the gates, or 1 where it is the state's gradient
+    next     which of the arrays the next step's product is of
     """
 
     stores: Callable[[list[Node], Node, Index, Index], Stores]
     arrays: str
     gates: int
     sums: int
+    next: int
 
 
 def slope(s: Node) -> Node:
@@ -112,10 +115,10 @@ def gru_step_back(pointers: list[Node], unit: Node, gate: Index, share: Index) -
 
 
 BODIES = {
-    "lstm": Body(lstm_step, "gugu" + "u", 4, 4),
-    "lstm_back": Body(lstm_step_back, "guugu", 4, 1),
-    "gru": Body(gru_step, "gugu" + "u", 3, 3),
-    "gru_back": Body(gru_step_back, "guuggu", 3, 1),
+    "lstm": Body(lstm_step, "gugu" + "u", 4, 4, 4),
+    "lstm_back": Body(lstm_step_back, "guugu", 4, 1, 3),
+    "gru": Body(gru_step, "gugu" + "u", 3, 3, 4),
+    "gru_back": Body(gru_step_back, "guuggu", 3, 1, 4),
 }
 
 # What tiles are told, in 8-byte fields; `step` goes on with the addresses of the body's arrays.
@@ -123,7 +126,7 @@ STEP = ("state", "packed", "start", "start_row", "rows", "width", "depth", "chun
 PACK = ("w", "packed", "width")
 TOTAL = ("d", "total", "rows", "columns")
 CLEAR = ("to", "bytes")
-POINTERS = frozenset({"state", "packed", "start", "w", "d", "total", "to"})
+POINTERS = frozenset({"state", "packed", "start", "w", "d", "total", "to", "split", "ahead"})
 
 
 def fields(f: Function, names: tuple[str, ...]) -> dict[str, Value]:
@@ -209,11 +212,11 @@ def write_sums(module: Module, shape: Shape, rows: int, vectors: int) -> None:
 
 
 def write_block(module: Module, shape: Shape, rows: int) -> None:
-    """Writes `block(...)`: C += A @ B for m rows and the strips of a block of packed weights; the
+    """Writes `add(...)`: C += A @ B for m rows and the strips of a block of packed weights; the
     rows are cut into parts that differ by one row at most.
     """
     f = module.function(
-        "block", "void", True, m="i64", k="i64", a="ptr", b="ptr", b_strip="i64", c="ptr",
+        "add", "void", True, m="i64", k="i64", a="ptr", b="ptr", b_strip="i64", c="ptr",
         c_row="i64", c_strip="i64",
     )  # fmt: skip
     count = (f["m"] + (rows - 1)) / rows
@@ -256,38 +259,65 @@ def write_start(module: Module, shape: Shape, sums: int) -> None:
     f.ret()
 
 
-def write_step(module: Module, shape: Shape, name: str) -> None:
-    """Writes `step(job, tile, workspace)`: a time step for a group of units and a part of rows."""
+def write_step(module: Module, shape: Shape, name: str, matrix: bool) -> None:
+    """Writes `step(job, tile, workspace)`, or `matrix_step`: a time step for a group of units and a
+    part of rows, with its product on vector or matrix units.
+    """
     body, group = BODIES[name], group_of(shape)
-    f = module.function("step", job="ptr", tile="i64", workspace="ptr")
+    f = module.function("matrix_step" if matrix else "step", job="ptr", tile="i64", workspace="ptr")
     f.head += attributes(width_of(shape))  # for the elementwise part, which is inlined
-    job = fields(f, STEP)
+    names = (*STEP, *recurrent_amx.STEP_FIELDS) if matrix else STEP
+    job = fields(f, names)
     width, sums = job["width"], f["workspace"]
     u0, r0 = f["tile"] / job["parts"] * group, f["tile"] % job["parts"] * job["chunk"]
     n, m = f.minimum(width - u0, group), f.minimum(job["rows"] - r0, job["chunk"])
     has_start = f.convert("ptrtoint", job["start"], "i64").differs(0)
     start = f.at(job["start"], r0 * job["start_row"] + u0, shape.type)
     start = f.select(has_start, start, job["start"])
-    f.call("void", "begin", start, job["start_row"], width, m, n, sums)
-    state = f.at(job["state"], r0 * job["depth"], shape.type)
-    strip = round_up(job["depth"], shape.lanes) * shape.lanes
-    row = f.constant("i64", body.sums * group)
-    packed = f.at(job["packed"], u0 / shape.lanes * body.sums * strip, shape.type)
-    if body.sums == 1:
-        f.call("void", "block", m, job["depth"], state, packed, strip, sums, row,
-               f.constant("i64", shape.lanes))  # fmt: skip
-    else:
-        with f.loop(0, n, shape.lanes) as u:
-            own = f.at(packed, u / shape.lanes * body.sums * strip, shape.type)
-            f.call("void", "block", m, job["depth"], state, own, strip,
-                   f.at(sums, u, shape.type), row, f.constant("i64", group))  # fmt: skip
     arrays = [sums]
     for i, kind in enumerate(body.arrays):
         gates = body.gates if kind == "g" else 1
-        array = f.load("ptr", f["job"], len(STEP) + i)
+        array = f.load("ptr", f["job"], len(names) + i)
         arrays.append(f.at(array, r0 * width * gates + u0, shape.type))
+    f.call("void", "begin", start, job["start_row"], width, m, n, sums)
+    row = body.sums * group
+    space = f.at(sums, round_up(m * row, shape.lanes), shape.type)
+    if matrix:
+        with f.when(job["depth"] > 0):
+            recurrent_amx.add_product(
+                f, shape, job, body.gates, body.sums == 1, (u0, r0, n, m), (sums, row, group), space
+            )  # fmt: skip
+    else:
+        add_product(f, shape, job, body.sums, (u0, r0, n, m), sums)
     f.call("void", Value(f, "ptr", f"@{name}"), *arrays, n, width, f.constant("i64", 0), m)
+    if matrix:
+        gates = body.gates if body.arrays[body.next] == "g" else 1
+        made = arrays[1 + body.next]
+        recurrent_amx.split_ahead(f, shape, job, gates, made, (u0, r0, n, m), space)
     f.ret()
+
+
+def add_product(
+    f: Function, shape: Shape, job: dict[str, Value], columns: int, place: tuple[Value, ...],
+    sums: Value,
+) -> None:  # fmt: skip
+    """Adds the product of m rows of states from r0 on and the packed weights of n units from u0 on
+    to the block of sums.
+    """
+    u0, r0, n, m = place
+    group = group_of(shape)
+    state = f.at(job["state"], r0 * job["depth"], shape.type)
+    strip = round_up(job["depth"], shape.lanes) * shape.lanes
+    row = f.constant("i64", columns * group)
+    packed = f.at(job["packed"], u0 / shape.lanes * columns * strip, shape.type)
+    if columns == 1:
+        f.call("void", "add", m, job["depth"], state, packed, strip, sums, row,
+               f.constant("i64", shape.lanes))  # fmt: skip
+    else:
+        with f.loop(0, n, shape.lanes) as u:
+            own = f.at(packed, u / shape.lanes * columns * strip, shape.type)
+            f.call("void", "add", m, job["depth"], state, own, strip,
+                   f.at(sums, u, shape.type), row, f.constant("i64", group))  # fmt: skip
 
 
 # -- before and after --------------------------------------------------------------------------
@@ -365,9 +395,17 @@ def native(name: str, dtype: str) -> tuple[runtime.Native, Shape]:
         write_sums(module, shape, n, vectors)
     write_block(module, shape, rows)
     write_start(module, shape, body.sums)
-    write_step(module, shape, name)
+    write_step(module, shape, name, matrix=False)
     write_pack(module, shape, name)
+    if shape.parts:
+        recurrent_amx.write_products(module, shape)
+        recurrent_amx.write_weights(module, shape, body.gates, body.sums == 1)
+        recurrent_amx.write_states(module, shape)
+        write_step(module, shape, name, matrix=True)
     if body.sums == 1:
         write_total(module, shape)
         write_clear(module)
-    return runtime.load(module.text() + elementwise(name, shape, dtype)), shape
+    code = runtime.load(module.text() + elementwise(name, shape, dtype))
+    if shape.parts:
+        code.fill("block", product.kernel(dtype).block)
+    return code, shape
