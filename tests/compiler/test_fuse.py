@@ -7,7 +7,7 @@ import numpy as np
 import lampion as torch
 from lampion.compiler.lower.kernels import Generated, KernelList
 from lampion.compiler.lower.pipeline import lower
-from tests.compiler.lowering import graph_of
+from tests.compiler.lowering import graph_of, run
 
 F = torch.nn.functional
 
@@ -116,6 +116,44 @@ def test_cheap_values_are_made_again_instead_of_kept():
     listed = kernels(mask_later, f32(64, 32))
     kept = {b.dtype for k in listed.kernels for b in k.writes}
     assert kept == {np.dtype(np.float32)}
+
+
+def writes(f, *given: np.ndarray) -> list[int]:
+    """How many stores each kernel has for its first result."""
+    found = []
+    for kernel in kernels(f, *given).kernels:
+        stores = [n for n in kernel.work.program.toposort() if n.op == "store"]
+        pointers = [n.src[0] for n in stores]
+        found.append(max(pointers.count(p) for p in pointers))
+    return found
+
+
+def test_costly_values_of_a_row_are_kept_in_its_result():
+    """Exponentials of a softmax and what a normalisation is of; no cheap ones, and none of a single
+    row, whose sums are computed before any loop.
+    """
+    x = f32(8, 16)
+    assert writes(lambda x: x.softmax(1), x) == [2]
+    assert writes(lambda x: F.layer_norm(F.gelu(x), (16,)), x) == [2]
+    assert writes(lambda x: F.layer_norm(x, (16,)), x) == [1]
+    assert writes(lambda x: x.flatten().softmax(0), x) == [1]
+
+
+def test_kept_values_are_read_before_they_are_overwritten():
+    """Several results of one row, sums among them, some in the memory of others."""
+    rng = np.random.default_rng(0)
+    given = [rng.standard_normal((5, 9)).astype(t) for t in (np.float32, np.float64)]
+    for x in given:
+        for f in (
+            lambda x: (x.softmax(1), x.softmax(1) * 2, x.exp()),
+            lambda x: (x.exp(), x.exp().sum(1), x.exp() / x.exp().sum(1, keepdim=True)),
+            lambda x: x.softmax(1).softmax(1) + x, lambda x: (x * 2).softmax(1) * x,
+            lambda x: (x.sin() / x.sin().norm(dim=1, keepdim=True), x.sin().amax(1), x * 3),
+            lambda x: F.layer_norm(F.gelu(x), (9,)).tanh() + x.sin().sum(1, keepdim=True),
+        ):  # fmt: skip
+            graph, wanted = graph_of(f, x)
+            for got, want in zip(run(lower(graph), [x]), wanted, strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
 def test_columns_do_not_wait_for_rows():

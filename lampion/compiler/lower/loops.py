@@ -29,6 +29,7 @@ from ..trace.graph import Value, contiguous_strides
 from .definitions import Call, Definitions
 from .fuse import Group, is_simple_column, space
 from .index import Counter, Index, as_node, count, digits
+from .keep import LONGEST, kept_in_results
 from .kernels import Buffer, Generated, Kernel
 from .reduce import COMBINE, Reduction, as_ordered, from_ordered
 from .scalar import rounded, storage_type, value_type
@@ -60,6 +61,7 @@ class Writer:
         self.origins = dict.fromkeys(program.origin[v] for v in group.members)
         self.mask: Node | None = None
         self.ranges: tuple[Node, ...] = ()
+        self.rewritten: set[Node] = set()  # results that something else is kept in first
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -270,7 +272,14 @@ def rows(plan: Plan) -> tuple[Node, Writer, int]:
     writer.ranges = tuple(inner)
     each = [writer.stored(v, writer.kept) for v in plan.stores if not plan.is_full(v)]
     every = [writer.stored(v, writer.full) for v in plan.stores if plan.is_full(v)]
-    body = [*each, *([nest(inner, every)] if every and inner else every)]
+    body = [*each, *every]
+    if every and inner:
+        first = None
+        if prod(n for n, is_kept in plan.sizes() if not is_kept) <= LONGEST:
+            first, each, every = kept_in_results(kept, each, every)
+        if first is not None:
+            writer.rewritten.add(first.src[0])
+        body = [*([] if first is None else [nest(inner, [first])]), *each, nest(inner, every)]
     extent = 1
     if kept:
         extent = next(n for n, is_kept in plan.sizes() if is_kept)
@@ -352,6 +361,8 @@ def in_place(
             loads[node.src[0]] = direct_loads(node.src[2])
     pairs = []
     for result, place in places.items():
+        if writer.operands[result] in writer.rewritten:
+            continue
         read = {pointer.src[0] for pointer in loads.get(writer.operands[result], ())}
         for leaf, found in met.items():
             alike = leaf.dtype == result.dtype and leaf.size == result.size
