@@ -132,7 +132,8 @@ class Node(Recorded):
 
     def name(self) -> str:
         """The name that prints as `grad_fn`."""
-        return self.title or self.op.gradient_name(self.params)
+        titled = self.op.title
+        return self.title or (titled(self) if titled else self.op.gradient_name(self.params))
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"
@@ -302,7 +303,8 @@ class Slot(Node):
         return self.node.targets
 
     def name(self) -> str:
-        return self.node.name()
+        titled = None if self.node.title else getattr(self.node.op, "title", None)
+        return titled(self) if titled else self.node.name()
 
     @property
     def next_functions(self) -> tuple:

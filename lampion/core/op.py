@@ -41,6 +41,7 @@ class Op:
                autocast
     promote    "common" | "float" | "none": how operands are brought to one type
     random     whether the kernel draws random numbers
+    title      f(node) -> what its node is called, where that depends on more than `grad_name` knows
     outputs    names of the results; `(name, ...)` where their number depends on the call
     """
 
@@ -65,6 +66,7 @@ class Op:
         view: bool = False,
         variadic: bool = False,
         random: bool = False,
+        title: Callable[[Any], str] | None = None,
     ) -> None:
         check(name not in OPS, lambda: f"[operator] {name!r} is defined twice")
         self.name, self.inputs, self.kernel, self.kind = name, inputs, kernel, kind
@@ -74,6 +76,7 @@ class Op:
         self.differentiable = tuple(o for o in outputs if o not in constant_outputs)
         self.grad_name, self.autocast = grad_name, autocast
         self.view, self.variadic, self.random = view, variadic, random
+        self.title = title
         self.has_gradient = bool(vjp is not None or partials)
         self.plans = Plans(self)
         if formula:

@@ -377,7 +377,7 @@ Tensor.__add__ = Tensor.__radd__ = operator_of(_add)
 Tensor.__sub__, Tensor.__rsub__ = operator_of(sub), operator_of(rsub)
 Tensor.__mul__ = Tensor.__rmul__ = operator_of(mul)
 Tensor.__truediv__ = Tensor.__div__ = operator_of(_div)
-Tensor.__rtruediv__ = Tensor.__rdiv__ = operator_of(reflected(_div))
+Tensor.__rtruediv__ = Tensor.__rdiv__ = operator_of(reflected(_div, "MulBackward0"))
 Tensor.__neg__, Tensor.__pos__, Tensor.__abs__ = neg, positive, abs
 Tensor.__iadd__, Tensor.__isub__ = Tensor.add_, Tensor.sub_  # type: ignore[assignment]
 Tensor.__imul__ = Tensor.mul_

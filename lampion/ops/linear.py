@@ -85,6 +85,14 @@ def linear_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) ->
     return y, 0
 
 
+def linear_title(node: Node) -> str:
+    """What PyTorch makes it of, for inputs laid out row by row."""
+    rank, biased = len(node.shape), 2 in node.targets
+    if rank == 2:
+        return "AddmmBackward0" if biased else "MmBackward0"
+    return "ViewBackward0" if biased else "UnsafeViewBackward0" if rank > 2 else "SqueezeBackward4"
+
+
 LINEAR = Op(
     "linear",
     ("x", "w", "b"),
@@ -92,7 +100,7 @@ LINEAR = Op(
     kind="fused",
     vjp=linear_gradient,
     batch=linear_batch,
-    grad_name="AddmmBackward0",
+    title=linear_title,
     autocast="lower",
 )
 

@@ -19,7 +19,7 @@ from ..core.dispatch import apply
 from ..core.graph import DIRECT, GENERAL, NOTHING, STATE, Node
 from ..core.inplace import COPY, type_name
 from ..core.memory import tick
-from ..core.op import Op
+from ..core.op import Op, node_name
 from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
 from .large import engine
@@ -417,4 +417,7 @@ def add_product(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any
         product = product * alpha
     if beta == 0:
         return COPY(input, product, by=name) if input._requires_grad else product
-    return product + (input if beta == 1 else input * beta)
+    total = product + (input if beta == 1 else input * beta)
+    if total.grad_fn is not None:
+        total.grad_fn.title = node_name(name)
+    return total

@@ -129,13 +129,18 @@ def plan_windows(
 
 def backward_name(kind: str) -> Callable[[dict], str]:
     """The name of a gradient, e.g. `AvgPool2DBackward0`."""
-    return lambda params: f"{kind}{len(params['plan'].size)}DBackward0"
+
+    def name(params: dict) -> str:
+        n = len(params["plan"].size)
+        return f"{kind.format(n)}Backward0" if n > 1 else "SqueezeBackward1"
+
+    return name
 
 
 # -- records -----------------------------------------------------------------------------------
 
 AVERAGE, _ = adjoint_pair(
-    ("avg_pool", "avg_pool_spread"), kernels.average, kernels.spread, backward_name("AvgPool")
+    ("avg_pool", "avg_pool_spread"), kernels.average, kernels.spread, backward_name("AvgPool{}D")
 )
 MAX_POOL = Op(
     "max_pool",
@@ -143,7 +148,7 @@ MAX_POOL = Op(
     kernels.maximum,
     vjp={"x": lambda g, x, y, plan: apply(PUT_AT, g, apply(WINNERS, x, y, plan=plan), plan=plan)},
     batch=batch_leading,
-    grad_name=lambda params: f"MaxPool{len(params['plan'].size)}DWithIndicesBackward0",
+    grad_name=backward_name("MaxPool{}DWithIndices"),
 )
 WINNERS: Op = Op("max_pool_winners", ("x", "y"), kernels.winners, batch=batch_leading)
 WINNER_INDICES = Op("max_pool_indices", ("chosen",), kernels.indices, batch=batch_leading)

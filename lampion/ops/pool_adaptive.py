@@ -68,6 +68,14 @@ def adaptive_mixing(size: int, out: int) -> Mixing:
     return Mixing(np.minimum(indices, size - 1), used / (end - begin)[:, None], size)
 
 
+def entitled(result: Tensor, out: tuple[int, ...]) -> Tensor:
+    """The result with its node called as PyTorch's."""
+    if result.grad_fn is not None and len(out) > 1:
+        mean = set(out) == {1}
+        result.grad_fn.title = "MeanBackward1" if mean else f"AdaptiveAvgPool{len(out)}DBackward0"
+    return result
+
+
 def make_adaptive_avg_pool(n: int) -> Callable:
     """`adaptive_avg_pool{n}d`."""
     name = f"adaptive_avg_pool{n}d"
@@ -78,7 +86,7 @@ def make_adaptive_avg_pool(n: int) -> Callable:
         if 0 not in out and all(s % o == 0 for s, o in zip(size, out)):
             kernel = tuple(s // o for s, o in zip(size, out))
             plan = Windows(size, kernel, Steps(kernel, (0,) * n, (1,) * n), out)
-            return apply(AVERAGE, input, plan=plan)
+            return entitled(apply(AVERAGE, input, plan=plan), out)
         mixings = tuple(map(adaptive_mixing, size, out))
         separable = Separable(mixings, f"AdaptiveAvgPool{n}DBackward0")
         return apply(RESAMPLE, input, plan=separable)

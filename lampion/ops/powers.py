@@ -17,7 +17,7 @@ from ..errors import check
 from . import special_functions as special
 from .comparison import where
 from .elementwise import PRIVATE, Constant, common, conj, excluding, operator_of
-from .rules import elementwise, in_float32, public
+from .rules import elementwise, in_float32, public, reflected
 
 LN2, LN10 = math.log(2), math.log(10)
 FLOAT: dict[str, Any] = {"promote": "float"}  # integers become the default float
@@ -166,7 +166,7 @@ reciprocal = elementwise(
 
 
 Tensor.__pow__, Tensor.__ipow__ = operator_of(pow), Tensor.pow_
-Tensor.__rpow__ = operator_of(lambda exponent, base: _power(base, exponent))
+Tensor.__rpow__ = operator_of(reflected(_power, "PowBackward2"))
 
 # -- exponentials and logarithms ---------------------------------------------------------------
 

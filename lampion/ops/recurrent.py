@@ -116,6 +116,7 @@ LSTM_STEP = Op(
         (0, 0),
     ),
     outputs=("h", "new"),
+    title=lambda node: "AddBackward0" if getattr(node, "index", 0) else "MulBackward0",
 )
 GRU_STEP = Op(
     "gru_step",
@@ -124,6 +125,7 @@ GRU_STEP = Op(
     kind="fused",
     vjp=lambda g, x, h, before: on_arrays(gru_gradients, (g, x, h, before)),
     batch=batch_elementwise,
+    grad_name="AddBackward0",
 )
 
 # -- one step ----------------------------------------------------------------------------------
@@ -410,6 +412,9 @@ def make_sequence(kind: str) -> Callable:
         options = has_biases, num_layers, dropout, train, bidirectional
         out, *states = run(x.flatten(0, 1), [n] * time, hx, params, *options)
         out = out.unflatten(0, (time, n))
+        if out.grad_fn is not None:
+            one_way = "MkldnnRnnLayerBackward0" if kind == "lstm" else "StackBackward0"
+            out.grad_fn.title = "CatBackward0" if bidirectional else one_way
         return (out.transpose(0, 1) if batch_first else out), *states
 
     def function(*args: Any, **kwargs: Any) -> tuple:

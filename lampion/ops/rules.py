@@ -438,13 +438,16 @@ def writes_directly(target: Tensor, op: Op) -> bool:
     return not target._inference and (op.promote == "common" or data.dtype.kind == "f")
 
 
-def reflected(function: Callable) -> Callable:
-    """The operator with its operands swapped, for `2 - x`."""
+def reflected(function: Callable, title: str | None = None) -> Callable:
+    """The operator with its operands swapped, for `2 - x`; `title` names its node."""
 
     def call(self: Tensor, other: Any) -> Tensor:
         if other.__class__ is float or other.__class__ is int:
             other = scalar_like(self, other)
-        return function(other, self)
+        result = function(other, self)
+        if title and result.grad_fn is not None:
+            result.grad_fn.title = title
+        return result
 
     return call
 

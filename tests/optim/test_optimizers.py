@@ -279,6 +279,13 @@ def test_repr():
     )
 
 
+def test_repr_of_groups():
+    groups = [{"params": [parameter(1)]}, {"params": [parameter(2)], "lr": 0.5}]
+    first, second = repr(torch.optim.SGD(groups, lr=0.1)).split("\n\n")
+    assert first.endswith("    weight_decay: 0") and second.startswith("Parameter Group 1\n")
+    assert "    lr: 0.1\n" in first and "    lr: 0.5\n" in second
+
+
 def test_copies():
     p = parameter(2)
     optimizer = torch.optim.Adam([p], lr=0.5)
