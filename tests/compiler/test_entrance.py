@@ -3,6 +3,7 @@
 import pytest
 
 import lampion as torch
+from lampion.compiler.compiled.function import MOST_WAYS
 from lampion.nn import functional as F
 from tests.compiler.entering import by_the_short_way, needs_short_way, opened, refused
 
@@ -89,11 +90,12 @@ def test_modules():
     torch.testing.assert_close(c(x), model(x))
 
 
-def training(lr=0.1):
+def training(wrap=lambda f: f, rate=0.1):
     """A step of gradient descent, with its parameter and optimizer."""
     w = torch.ones(2, requires_grad=True)
-    optimizer = torch.optim.SGD([w], lr=lr)
+    optimizer = torch.optim.SGD([w], lr=rate)
 
+    @wrap
     def step(x):
         optimizer.zero_grad()
         loss = (w * x).sum()
@@ -202,3 +204,95 @@ def test_functions_that_change_something_with_every_call_are_left_alone():
         held.append(w.grad)  # so that the memory can't be used again
     assert [g.tolist() for g in held] == [[1, 1]] * 20
     assert c.count == 1
+
+
+def test_keywords_and_containers():
+    def f(x, batch, *more, scale=1.0, shift=None):
+        y = x * batch["a"] + batch["b"][0] * scale
+        return y if shift is None else y + shift
+
+    x, a, b = torch.ones(2), torch.full((2,), 2.0), torch.full((2,), 5.0)
+    batch = {"a": a, "b": [b]}
+    c = opened(f, x, batch, scale=3.0)
+    assert by_the_short_way(c, x, {"a": b, "b": [a]}, scale=3.0).tolist() == [11, 11]
+    others = [
+        ((x, batch), {}), ((x, batch), {"scale": 4.0}), ((x, batch), {"shift": 3.0}),
+        ((x, batch), {"scale": 3.0, "shift": torch.ones(2)}), ((x, batch, 3.0), {}),
+        ((x, {"b": [b], "a": a}), {"scale": 3.0}), ((x, {"a": a, "b": (b,)}), {"scale": 3.0}),
+        ((x, {"a": a, "b": [b, torch.ones(1)]}), {"scale": 3.0}),
+        ((x, {"a": a, "b": [torch.ones(2).double()]}), {"scale": 3.0}),
+        ((), {"x": x, "batch": batch, "scale": 3.0}),
+    ]  # fmt: skip
+    for args, kwargs in others:
+        assert refused(c, *args, **kwargs)
+        assert c(*args, **kwargs).tolist() == f(*args, **kwargs).tolist()
+    for args, kwargs in others[-MOST_WAYS:]:
+        c(*args, **kwargs)
+        assert by_the_short_way(c, *args, **kwargs).tolist() == f(*args, **kwargs).tolist()
+    for bad in ((), (x, None), (x, [a])):
+        with pytest.raises((TypeError, AttributeError)):
+            c(*bad, scale=3.0)
+
+
+def test_several_shapes():
+    model = torch.nn.Linear(3, 2)
+    c = torch.compile(lambda x: model(x))
+    sizes = range(1, MOST_WAYS + 4)
+    for n in sizes:
+        for _ in range(2):
+            c(torch.ones(n, 3))
+    missed = [refused(c, torch.ones(n, 3)) for n in sizes]
+    assert missed == [True] * 3 + [False] * MOST_WAYS
+    for n in sizes:
+        x = torch.randn(n, 3)
+        torch.testing.assert_close(c(x), model(x))
+    assert c.count == len(sizes)
+
+
+def test_training_on_several_shapes():
+    """Programs that take turns write gradients to the same memory."""
+    found = []
+    for wrap in (lambda f: f, torch.compile):
+        step, w, optimizer = training(wrap=wrap, rate=0.01)
+        losses = []
+        for n in range(12):
+            losses.append(step(torch.arange(2.0 * (1 + n % 3)).view(-1, 2)).item())
+            losses += w.grad.tolist()
+        found.append(losses + w.tolist())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    address = w.grad.data_ptr()
+    for n in (1, 2, 3, 1):
+        by_the_short_way(step, torch.ones(n, 2))
+        assert w.grad.data_ptr() == address
+        assert w.grad.tolist() == [n, n]
+
+
+def test_arguments_with_a_history():
+    w = torch.full((3,), 2.0, requires_grad=True)
+    c = opened(lambda x: x * x, w * 3)
+    assert refused(c, torch.ones(3, requires_grad=True))
+    assert refused(c, torch.ones(3))
+    x = w * 3
+    by_the_short_way(c, x).sum().backward()
+    assert w.grad.tolist() == [36, 36, 36]
+    with torch.no_grad():
+        assert refused(c, x)
+    leaf = torch.full((3,), 4.0, requires_grad=True)
+    c(leaf).sum().backward()
+    assert leaf.grad.tolist() == [8, 8, 8]
+
+
+def test_a_gradient_that_is_made_of_the_one_before():
+    """What is read and what is written are not the same memory."""
+    found = []
+    for wrap in (lambda f: f, torch.compile):
+        w = torch.ones(3, requires_grad=True)
+        w.grad = torch.ones(3)
+
+        @wrap
+        def f(x, w=w):
+            w.grad = w.grad * x
+            return w.grad.sum()
+
+        found.append([(f(torch.arange(3.0) + n).item(), w.grad.tolist()) for n in range(8)])
+    assert found[0] == found[1]

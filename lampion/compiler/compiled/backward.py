@@ -94,7 +94,7 @@ class BackwardProgram:
     def node(
         self,
         leaves: Sequence[Tensor],
-        outputs: list[ndarray],
+        outputs: list[Tensor],
         array_of: Callable[[Source, Sequence[Tensor]], ndarray],
     ) -> Node:
         """The node for one call: holds what the backward needs."""
@@ -103,7 +103,7 @@ class BackwardProgram:
         node.edges = tuple([edge(leaves[e]) if isinstance(e, int) else e for e in backward.edges])
         tensors = self.kept.copy()
         for place, i, source in self.filled:
-            tensors[place] = wrap(outputs[i] if source is None else array_of(source, leaves))
+            tensors[place] = outputs[i] if source is None else wrap(array_of(source, leaves))
         node.saved = tensors, leaves
         return node
 

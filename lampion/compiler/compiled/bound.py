@@ -29,11 +29,15 @@ from .backward import BackwardProgram, Build, spent_node
 
 
 class Program:
-    """A compiled call. Only one thread runs it at a time: who finds it `busy` runs eagerly."""
+    """A compiled call. Only one thread runs it at a time: who finds it `busy` runs eagerly.
+
+    memories  of the gradients that programs of the same function set, by the tensor's id
+    """
 
     def __init__(
-        self, captured: Captured, guards: Guards, identical: dict[int, ndarray], build: Build
-    ) -> None:
+        self, captured: Captured, guards: Guards, identical: dict[int, ndarray], build: Build,
+        memories: dict[int, GradientMemory],
+    ) -> None:  # fmt: skip
         self.captured, self.guards, self.identical = captured, guards, identical
         self.executable = build(captured.graph)
         self.busy = threading.Lock()
@@ -56,7 +60,8 @@ class Program:
         self.held_spans = spans_of([array for _, array, _ in self.held])
         after = (g for g in captured.gradients if isinstance(g.after, int))
         self.set = sorted(after, key=lambda g: g.after)  # the gradients that are set
-        self.grads = [GradientMemory(g) for g in self.set]
+        self.grads = [memory_of(g, memories) for g in self.set]
+        self.shared = [(i, r) for i, r in enumerate(captured.results) if r.kind in ("same", "part")]
         self.spent = {
             r.place: spent_node(captured.graph.outputs[r.place])
             for r in captured.results
@@ -93,7 +98,9 @@ class Program:
         if source.kind == "argument":
             return leaves[source.place]._data
         if source.kind == "memory":
-            return self.grads[source.place].array(self.owner_of(self.set[source.place], leaves))
+            gradient = self.set[source.place]
+            owner = self.owner_of(gradient, leaves)
+            return self.grads[source.place].array(owner, gradient.before is None)
         if source.kind == "number":
             return np.array(source.read(), np.float64)  # type: ignore[misc]
         if source.kind == "gradient":
@@ -127,7 +134,7 @@ class Program:
             if after != "kept":
                 grad = self.grads[after].tensor if isinstance(after, int) else None
                 self.owner_of(gradient, leaves)._grad = grad
-        return self.assemble(outputs, leaves)
+        return self.assemble([wrap(array) for array in outputs], leaves)
 
     def check_writes(self, leaves: Sequence[Tensor]) -> None:
         """Raises CheckFailed where an argument that is written forbids it, and where what is
@@ -145,24 +152,20 @@ class Program:
             if overlaps(data, states) or overlaps(data, others):
                 raise CheckFailed("[compile] memory is written that an argument shows")
 
-    def assemble(self, outputs: list[ndarray], leaves: Sequence[Tensor]) -> Any:
+    def assemble(self, outputs: list[Tensor], leaves: Sequence[Tensor]) -> Any:
         """The result, of a run's outputs."""
-        captured = self.captured
         for i, value in self.transposed:
-            outputs[i] = laid_out(outputs[i], value)
+            outputs[i] = wrap(laid_out(outputs[i]._data, value))
         node = None
         if self.backward is not None:
             node = self.backward.node(leaves, outputs, self.array_of)
-        results = captured.results
-        found = {
-            i: self.result(r, leaves, outputs, node)
-            for i, r in enumerate(results)
-            if r.kind not in ("same", "part")
-        }
-        for i, r in enumerate(results):
-            if i not in found:
-                found[i] = found[r.place] if r.kind == "same" else view_of(found[r.place], r)
-        return unflatten(captured.structure, iter([found[i] for i in range(len(results))]))
+        found: list[Any] = [
+            None if r.kind in ("same", "part") else self.result(r, leaves, outputs, node)
+            for r in self.captured.results
+        ]
+        for i, r in self.shared:
+            found[i] = found[r.place] if r.kind == "same" else view_of(found[r.place], r)
+        return unflatten(self.captured.structure, iter(found))
 
     def note_writes(self, leaves: Sequence[Tensor]) -> None:
         """Counts the versions of written memory on, as in-place operators do."""
@@ -180,7 +183,7 @@ class Program:
             storage.written = now
 
     def result(
-        self, r: Result, leaves: Sequence[Tensor], outputs: list[ndarray], node: Node | None
+        self, r: Result, leaves: Sequence[Tensor], outputs: list[Tensor], node: Node | None
     ) -> Any:
         """One place of the result."""
         if r.kind == "object":
@@ -189,7 +192,7 @@ class Program:
             return leaves[r.place]
         if r.kind == "view":
             return view_of(leaves[r.place] if r.place >= 0 else r.thing, r)
-        t = wrap(outputs[r.place])
+        t = outputs[r.place]
         if STATE.inference:
             t._inference = True
         if r.grad is not None:
@@ -204,17 +207,17 @@ class GradientMemory:
     first, that of the gradient that goes.
     """
 
-    def __init__(self, gradient: Gradient) -> None:
-        self.gradient = gradient
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
         self.tensor: Tensor | None = None
         self.holders = 1  # of its array, as far as they are the program's own
 
-    def array(self, owner: Tensor) -> ndarray:
-        """Memory that may be written to."""
-        if self.tensor is None and self.gradient.before is None and self.is_like(owner._grad):
+    def array(self, owner: Tensor, replaces: bool) -> ndarray:
+        """Memory that may be written to; with `replaces`, nobody reads the gradient that goes."""
+        if self.tensor is None and replaces and self.is_like(owner._grad):
             self.tensor = owner._grad
         if self.tensor is None or not self.is_ours(owner):
-            like = self.gradient.tensor._data
+            like = self.like._data
             self.tensor, self.holders = wrap(np.empty(like.shape, like.dtype)), 1
         return self.tensor._data
 
@@ -222,7 +225,7 @@ class GradientMemory:
         """Whether a gradient that the call replaces is such as `array` makes."""
         if type(grad) is not Tensor or grad._requires_grad or grad._hooks:
             return False
-        data, like = grad._data, self.gradient.tensor._data
+        data, like = grad._data, self.like._data
         own = data.flags.owndata and data.flags.c_contiguous and data.flags.writeable
         return own and data.shape == like.shape and data.dtype is like.dtype
 
@@ -231,6 +234,15 @@ class GradientMemory:
         grad: Any = self.tensor
         count = 3 + (owner._grad is grad)  # the attribute, this variable, the call's argument
         return sys.getrefcount(grad) <= count and sys.getrefcount(grad._data) - 1 <= self.holders
+
+
+def memory_of(gradient: Gradient, memories: dict[int, GradientMemory]) -> GradientMemory:
+    """Where a gradient is written to: for all programs of a function the same, but for those of
+    arguments.
+    """
+    if gradient.argument >= 0:
+        return GradientMemory(gradient.tensor)
+    return memories.setdefault(id(gradient.tensor), GradientMemory(gradient.tensor))
 
 
 def view_of(t: Tensor, r: Result) -> Tensor:

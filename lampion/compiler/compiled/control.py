@@ -88,7 +88,7 @@ def take(stance: str) -> None:
     """Changes the stance; the short ways into programs know nothing of it, and are closed."""
     STANCE.name = stance
     for function in list(FUNCTIONS):
-        function.way = None
+        function.close()
 
 
 def is_compiling() -> bool:
@@ -109,7 +109,8 @@ def reset() -> None:
     for function in list(FUNCTIONS):
         function.programs.clear()
         function.entrances.clear()
-        function.way = None
+        function.memories.clear()
+        function.close()
         function.eager.clear()
         function.count = 0
 

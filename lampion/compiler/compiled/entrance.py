@@ -21,7 +21,6 @@ from ...core.memory import root_array
 from ...core.tensor import Tensor
 from ...settings import settings
 from ..program import program as native
-from ..trace.execute import laid_out
 from ..trace.guards import Fact, Hooks, Row
 from ..trace.structure import Structure
 from ..trace.tracer import Option, Zero
@@ -40,6 +39,7 @@ from .gate import (
     list_words,
     slot_word,
 )
+from .unpack import Read, reader
 
 CELL = 16  # in a closure's cell: where its content is
 KEYS, VALUES = 32, 40  # in a dict: its table of keys; its values, where instances share the keys
@@ -49,11 +49,9 @@ TEXT_ONLY = 1  # the kind of a table whose keys are all text
 
 def entrance(program: Program, leaves: Sequence[Any], structure: Structure) -> Entrance | None:
     """The short way into a program for calls like this one; None where there is none."""
-    flat = (tuple, None, ((tuple, None, (None,) * len(leaves)), (dict, (), ())))
     executable, captured = program.executable, program.captured
     possible = (
         isinstance(executable, native.Program)
-        and structure == flat
         and STATE.mode != GENERAL
         and dictionaries_have_versions()
         and can_pass(executable)
@@ -74,16 +72,16 @@ def entrance(program: Program, leaves: Sequence[Any], structure: Structure) -> E
             continue
         used = number in places and used_inputs[places[number]]
         data, array = leaf._data, program.identical.get(number)
-        if leaf.grad_fn is not None:
-            return None
+        made = leaf.grad_fn is not None
         if used:
-            arguments.append(Given(places[number], leaf._requires_grad, array))
-        elif shared or array is not None or not data.flags.c_contiguous:
+            arguments.append(Given(places[number], leaf._requires_grad, array, made))
+        elif shared or made or array is not None or not data.flags.c_contiguous:
             return None
         else:
             arguments.append(Unused(data, leaf._requires_grad))
         number += 1
-    return Entrance(program, arguments)
+    flat = (tuple, None, ((tuple, None, (None,) * len(leaves)), (dict, (), ())))
+    return Entrance(program, arguments, None if structure == flat else reader(structure))
 
 
 def share_memory(arrays: list[ndarray]) -> bool:
@@ -97,10 +95,13 @@ WORTH = 16  # calls by the short way that pay for making it
 
 
 class Entrance:
-    """A gate, its words, and how the result is made of what the gate gives."""
+    """A gate, its words, and how the result is made of what the gate gives.
 
-    def __init__(self, program: Program, arguments: list[Argument]) -> None:
-        self.program, self.arguments = program, arguments
+    read  finds the leaves of a call's arguments, which the gate takes; None where they stand alone
+    """
+
+    def __init__(self, program: Program, arguments: list[Argument], read: Read | None) -> None:
+        self.program, self.arguments, self.read = program, arguments, read
         self.call: Callable[..., Any] | None = None
         self.gate: Gate | None = None
         self.result = finisher(program, [isinstance(a, Given | Unused) for a in arguments])
@@ -125,6 +126,9 @@ class Entrance:
         outcome = Outcome(writes=list(self.written()))
         gate = Gate(executable, inputs, self.arguments, outcome=outcome)
         del inputs
+        kept = zip(program.grads, program.set, strict=True)
+        if any(memory.tensor is not gradient.tensor._grad for memory, gradient in kept):
+            return  # it is read, too: what is read and what is written take turns
         for memory in program.grads:
             memory.holders = word(id(memory.tensor._data))  # type: ignore[union-attr]
         gate.guard(list(self.words()), self.keep)
@@ -259,7 +263,7 @@ def entry_address(holder: dict, key: str) -> int | None:
     return None
 
 
-Finish = Callable[[tuple, tuple], Any]
+Finish = Callable[[tuple, Sequence], Any]
 
 
 def finisher(program: Program, is_tensor: list[bool]) -> Finish:
@@ -281,7 +285,7 @@ def finisher(program: Program, is_tensor: list[bool]) -> Finish:
 def single_value(place: int, node: Node | None) -> Finish:
     """One output, which may have a history that has been run."""
 
-    def single(made: tuple, args: tuple) -> Tensor:
+    def single(made: tuple, args: Sequence) -> Tensor:
         t = made[place]
         if node is not None:
             t._requires_grad, t.grad_fn = True, node
@@ -293,11 +297,7 @@ def single_value(place: int, node: Node | None) -> Finish:
 def general_finisher(program: Program) -> Finish:
     """Results of any structure, and those that have a backward."""
 
-    def several(made: tuple, args: tuple) -> Any:
-        leaves = [x for x in args if isinstance(x, Tensor)]
-        outputs = [t._data for t in made]
-        for i, value in program.transposed:
-            outputs[i] = laid_out(outputs[i], value)
-        return program.assemble(outputs, leaves)
+    def several(made: tuple, args: Sequence) -> Any:
+        return program.assemble(list(made), [x for x in args if isinstance(x, Tensor)])
 
     return several

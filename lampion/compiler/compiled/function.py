@@ -10,7 +10,7 @@ import functools
 import random
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -38,10 +38,12 @@ from ..trace.structure import Structure, flatten
 from ..trace.tracer import Failure, Tracer
 from ..trace.watch import TRACING, watching
 from .backward import Build
-from .bound import Program
+from .bound import GradientMemory, Program
 from .entrance import Entrance, entrance
+from .unpack import Read
 
 LIMIT = 64  # programs of one function; a function that needs more runs eagerly
+MOST_WAYS = 8  # short ways that a call tries
 
 
 class Disabled(threading.local):
@@ -144,7 +146,7 @@ class Trace(NamedTuple):
     identical: dict[int, ndarray]
 
 
-Way = tuple[Callable[..., Any], Callable[[tuple, tuple], Any]]  # see entrance.Entrance
+Way = tuple[Callable[..., Any], Callable[[tuple, Sequence], Any]]  # see entrance.Entrance
 
 
 class Function:
@@ -159,20 +161,37 @@ class Function:
         self.eager: set[Any] = set()  # keys of calls that can't be traced
         self.count = 0
         self.changing = {"lr"}  # options of optimizers that are known to change
+        self.memories: dict[int, GradientMemory] = {}  # by the id of the gradient's owner
         self.entrances: dict[Program, Entrance | None] = {}
-        self.way: Way | None = None  # the short way into the last program
+        self.close()
         FUNCTIONS.add(self)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
+    def close(self) -> None:
+        """Closes the short ways: the next call goes the long one."""
+        self.ways: tuple[Way, ...] = ()  # of calls whose arguments stand alone, the last first
+        self.nested: tuple[tuple[Read, Way], ...] = ()  # of calls with containers, or by keyword
+
+    @property
+    def way(self) -> Way | None:
+        """The short way into the last program, for calls whose arguments stand alone."""
+        return self.ways[0] if self.ways else None
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        way = self.way
-        if way is not None and not kwargs:
-            made = way[0](*args)
-            if made is not None:
-                return way[1](made, args)
-        del way  # another one may take its memory
+        if not kwargs:
+            for enter, finish in self.ways:
+                made = enter(*args)
+                if made is not None:
+                    return finish(made, args)
+        for read, (enter, finish) in self.nested:
+            leaves: list[Any] = []
+            if read((args, kwargs), leaves):
+                made = enter(*leaves)
+                if made is not None:
+                    return finish(made, leaves)
+        enter = finish = None  # type: ignore[assignment]  # another one may take its memory
         return self.long_way(args, kwargs)
 
     def long_way(self, args: tuple, kwargs: dict) -> Any:
@@ -214,14 +233,19 @@ class Function:
 
     def open(self, program: Program, key: Any, leaves: list, structure: Structure) -> None:
         """Makes the program the one that the next call tries first."""
-        if program not in self.entrances:
-            self.entrances[program] = entrance(program, leaves, structure)
-        way = self.entrances[program]
-        self.way = None
+        self.close()
+        if program in self.entrances:
+            entered = self.entrances.pop(program)
+        else:
+            entered = entrance(program, leaves, structure)
+        self.entrances[program] = entered  # at the end
         # A program may leave things such that another one fits next: gradients to add to, say.
-        if way is not None and program.fits([x for x in leaves if isinstance(x, Tensor)]):
-            way.settle()
-            self.way = way.call and (way.call, way.result)
+        if entered is not None and program.fits([x for x in leaves if isinstance(x, Tensor)]):
+            entered.settle()
+        found = [(e.read, (e.call, e.result)) for e in self.entrances.values() if e and e.call]
+        last = found[: -MOST_WAYS - 1 : -1]
+        self.ways = tuple([way for read, way in last if read is None])
+        self.nested = tuple([(read, way) for read, way in last if read is not None])
 
     def first_call(
         self, key: Any, leaves: list, tensors: list[Tensor], args: tuple, kwargs: dict
@@ -239,7 +263,7 @@ class Function:
         finally:
             TRACING.release()
         if isinstance(traced, Trace):
-            made = Program(*traced, self.build)
+            made = Program(*traced, self.build, self.memories)
             give_back()  # what the traced call and the compiler took, before the arena takes more
             self.programs.setdefault(key, []).insert(0, made)
             self.count += 1

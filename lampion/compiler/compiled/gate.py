@@ -57,13 +57,18 @@ class Word(NamedTuple):
 
 
 class Given(NamedTuple):
-    """An argument that is a tensor: the number of the program's input, `requires_grad` as it must
-    be (None lets through any, whatever it was computed from), and the array if it may be no other.
+    """An argument that is a tensor.
+
+    input          the number of the program's input
+    requires_grad  as it must be; None lets through any, whatever it was computed from
+    array          the array that it must have, None for any
+    made           whether it must have a history, or must not
     """
 
     input: int
     requires_grad: bool | None = None
     array: ndarray | None = None
+    made: bool = False
 
 
 class Unused(NamedTuple):
@@ -281,20 +286,21 @@ class Gate:
     def argument(self, given: Argument) -> tuple[int, ...]:
         """What an argument's record says."""
         if isinstance(given, Exactly):
-            return OBJECT, id(given.object), 0, 0, 0, 0, 0, 0, 0
+            return OBJECT, id(given.object), 0, 0, 0, 0, 0, 0, 0, 0
         if isinstance(given, Unused):
             array, grad = given.array, id(given.requires_grad)
             form = id(array.dtype), array.ndim, self.shape(array.shape)
-            return TENSOR, grad, 0, *form, len(self.program.moving), 0, 0
+            return TENSOR, grad, 0, 0, *form, len(self.program.moving), 0, 0
         buffer = self.buffer(given.input)
         operand = self.program.moving[buffer]
         if isinstance(given, Number):
             self.cell(given.input)
-            return NUMBER, 0, 0, 0, 0, 0, operand, 0, 0
+            return NUMBER, 0, 0, 0, 0, 0, 0, operand, 0, 0
         grad = 0 if given.requires_grad is None else id(bool(given.requires_grad))
         only = 0 if given.array is None else id(given.array)
         form = id(buffer.dtype), len(buffer.shape), self.shape(buffer.shape)
-        return TENSOR, grad, only, *form, operand, buffer.size, buffer in self.program.written
+        written = buffer in self.program.written
+        return TENSOR, grad, given.made, only, *form, operand, buffer.size, written
 
     def places_of(self, arguments: Sequence[Argument], order: list[int]) -> Places:
         """Where the program's Python functions find arrays."""

@@ -91,7 +91,9 @@ def write_tensor(module: Module) -> None:
         s.require(f.load("i64", sizes, i).equals(f.load("i64", shape, i)))
     with f.when(grad.differs(s.null())):
         s.require(s.get(f["given"], Tensor, "_requires_grad").equals(grad))
-        s.require(s.is_object(s.get(f["given"], Tensor, "grad_fn"), "None"))
+        leaf = s.is_object(s.get(f["given"], Tensor, "grad_fn"), "None")
+        made = get(f, f["record"], ArgumentRecord, "made", "i64")
+        s.require(f.convert("zext", leaf, "i64").differs(made))
     start = f.load("i64", f.at(data, DATA))
     end = start + get(f, f["record"], ArgumentRecord, "bytes", "i64")
     tables = [(context(f, n, "ptr"), context(f, f"{n}_count")) for n in ("written", "read")]
@@ -279,8 +281,8 @@ def write_gate(module: Module) -> None:
     s.require(context(f, "busy").equals(0))
     s.require(f.load("i64", f.at(state, FIELDS["settled"])).differs(0))
     s.require(s.mode().equals(context(f, "mode")))
-    s.require(f.call("i1", "words", f["context"]))
     s.require(f.call("i1", "arguments", f["context"], f["args"]))
+    s.require(f.call("i1", "words", f["context"]))
     made = f.call("ptr", "outputs", f["context"])
     with f.when(made.equals(s.null())):
         f.ret(made)

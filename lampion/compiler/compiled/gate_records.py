@@ -20,6 +20,7 @@ class ArgumentRecord(ctypes.Structure):
 
     kind     TENSOR, OBJECT (a certain one), or NUMBER
     object   the object; of a tensor its `requires_grad` as an object, 0 for any
+    made     whether a tensor must have a history, or must not; not looked at if `object` is 0
     array    the array that a tensor must have, 0 for any
     dtype    the object of its type
     written  whether the program writes to it
@@ -28,7 +29,8 @@ class ArgumentRecord(ctypes.Structure):
     _fields_ = [
         (n, ctypes.c_int64)
         for n in (
-            "kind", "object", "array", "dtype", "rank", "shape", "operand", "bytes", "written",
+            "kind", "object", "made", "array", "dtype", "rank", "shape", "operand", "bytes",
+            "written",
         )
     ]  # fmt: skip
 
