@@ -32,6 +32,7 @@ class Compiled(Node):
     """
 
     params: dict = {}
+    title = "CompiledFunctionBackward"
 
     def __init__(self, program: BackwardProgram | None, count: int) -> None:
         self.program = program
@@ -45,7 +46,7 @@ class Compiled(Node):
         return tuple(range(len(self.edges)))
 
     def name(self) -> str:
-        return "CompiledFunctionBackward"
+        return self.title
 
     def gradients(self, g: Any) -> Any:
         """One gradient (or None) for each edge."""
