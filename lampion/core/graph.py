@@ -303,7 +303,8 @@ class Slot(Node):
         return self.node.targets
 
     def name(self) -> str:
-        titled = None if self.node.title else getattr(self.node.op, "title", None)
+        op = getattr(self.node, "op", None)  # nodes of `autograd.Function` have none
+        titled = None if self.node.title else getattr(op, "title", None)
         return titled(self) if titled else self.node.name()
 
     @property

@@ -60,6 +60,21 @@ def test_needs_input_grad_and_no_grad():
         assert not Product.apply(a, b).requires_grad
 
 
+def test_nodes_of_several_outputs_have_the_classs_name():
+    class Both(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2, x * 3
+
+        @staticmethod
+        def backward(ctx, a, b):
+            return a * 2 + b * 3
+
+    for y in Both.apply(torch.ones(2, requires_grad=True)):
+        assert y.grad_fn.name() == "BothBackward"
+        assert "BothBackward" in repr(y.grad_fn)
+
+
 def test_several_outputs_materialize_zeros():
     class Split(Function):
         @staticmethod
