@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 
 from ..native.emit import Function, Module, Value, Variable
@@ -61,13 +62,14 @@ def configure(f: Function) -> None:
 
 
 def multiply(module: Module, shape: Shape, number: int) -> None:
-    """Writes `multiply_{number}(a, b, steps, sums, begins, source, outer, to, part ...)`: adds the
-    product of a panel of A and one of B to 32 x 32 sums, or sets them where it begins; packs
-    another panel (see PACKING) from `source` and finishes a part of C on the way.
+    """Writes `multiply_{number}(a, b, steps, sums, begins, tall, wide, source, outer, to, part
+    ...)`: adds the product of a panel of A and one of B to 32 x 32 sums, or sets them where it
+    begins; packs another panel (see PACKING) from `source` and finishes a part of C on the way.
+    Unless `tall`, or `wide`, only 16 rows, or columns, are multiplied.
     """
     f = module.function(
         f"multiply_{number}", "void", True, a="ptr", b="ptr", steps="i64", sums="ptr", begins="i1",
-        source="ptr", outer="i64", to="ptr", **PART, **finish_types(shape),
+        tall="i1", wide="i1", source="ptr", outer="i64", to="ptr", **PART, **finish_types(shape),
     )  # fmt: skip
     f.head += " noinline"
     fresh = f.buffer(SUMS)
@@ -105,16 +107,19 @@ def multiply_step(f: Function, shape: Shape, step: Value, packing: Iterator[None
     """The products of all parts of 32 numbers along k, and `packing` between them."""
     line = f.constant("i64", 64)
     starts = [f.at(f[name], step * (2 * shape.parts * TILE)) for name in "ab"]
+    more = f["tall"], f["wide"]
     held: list[int | None] = [None, None]
     for term in TERMS[shape.parts]:
         for operand in range(2):
             if held[operand] != term[operand]:
                 held[operand] = term[operand]
-                for half in range(2):
-                    place = f.at(starts[operand], (2 * term[operand] + half) * TILE)
-                    tile_call(f, "tileloadd64", 4 + 2 * operand + half, place, line)
-        for tile in range(4):
-            tile_call(f, "tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
+                place = f.at(starts[operand], 2 * term[operand] * TILE)
+                tile_call(f, "tileloadd64", 4 + 2 * operand, place, line)
+                with f.when(more[operand]):
+                    tile_call(f, "tileloadd64", 5 + 2 * operand, f.at(place, TILE), line)
+        for tile, wanted in enumerate((None, more[1], more[0], more[0] & more[1])):
+            with f.when(wanted) if wanted is not None else nullcontext():
+                tile_call(f, "tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
             for _ in islice(packing, PACE):
                 pass
     for _ in packing:
@@ -172,7 +177,7 @@ def finite(module: Module, shape: Shape) -> None:
 
 class Operand:
     """A or B in a block along k, whose panels of 32 lanes (rows of A, columns of B) are packed one
-    after the other.
+    after the other: all of B, and of A the one in use and the next, which stay in the first cache.
     """
 
     def __init__(
@@ -186,7 +191,8 @@ class Operand:
 
     def panel(self, number: Value) -> Value:
         """Where a panel is packed."""
-        return self.f.at(self.packed, number * self.size)
+        place = number % 2 if self.name == "a" else number
+        return self.f.at(self.packed, place * self.size)
 
     def start(self, number: Value) -> Value:
         """Where a panel begins in memory."""
@@ -231,7 +237,7 @@ def matrix_block(module: Module, shape: Shape) -> None:
     rows, columns = (round_up(f[name], SIDE) / SIDE for name in "mn")
     panel = DEPTH // STEP * 2 * shape.parts * TILE  # bytes, at most
     packed_a = f.at(f["space"], rows * columns * SUMS)
-    packed_b = f.at(packed_a, rows * panel)
+    packed_b = f.at(packed_a, 2 * panel)
     spare = f.at(packed_b, columns * panel)
     unfinished = {
         name: f.variable(type, f["c"] if type == "ptr" else 0)
@@ -275,8 +281,9 @@ def multiply_part(
     function, *told = (f.select(of_a, x, y) for x, y in zip(*ways, strict=True))
     function = f.select(of_a | of_b, function, nothing)
     steps = round_up(a.depth, STEP) / STEP
+    more = (a.count - i * SIDE) > UNIT, (b.count - j * SIDE) > UNIT
     f.call(
-        "void", function, a.panel(i), b.panel(j), steps, sums, k0.equals(0), *told,
+        "void", function, a.panel(i), b.panel(j), steps, sums, k0.equals(0), *more, *told,
         *(variable.get() for variable in unfinished.values()),
     )  # fmt: skip
     for wanted, operand, number in ((of_a, a, i + 1), (of_b, b, j + 1)):

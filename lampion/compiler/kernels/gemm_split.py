@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from ..native.emit import Function, Module, Value
-from .gemm_pack import Shape, interleaved
+from .gemm_pack import Shape, interleaved, part
 
 UNIT = 16  # rows of a tile, and pairs along k in a row
 STEP = 2 * UNIT  # numbers along k in a tile
@@ -37,10 +37,11 @@ def split(module: Module, name: str, shape: Shape, lanes_first: bool) -> None:
     source = f.variable("ptr", f["source"])
     lane, step = f.variable("i64", f["lane"]), f.variable("i64", f["step"])
     along, across = f["step"].equals(1), f["lane"].equals(1)
-    whole = f["count"].equals(SIDE) & (f["depth"] % STEP).equals(0) & (along | across)
+    whole = (f["count"] % UNIT).equals(0) & (f["depth"] % STEP).equals(0) & (along | across)
     steps = (f["depth"] + (STEP - 1)) / STEP
+    halves = f.select(f["count"] > UNIT, f.constant("i64", 2), 1)  # tiles with lanes in them
     with f.when(whole.equals(0)):
-        copy_panel(f, shape, steps * STEP)
+        copy_panel(f, shape, halves * UNIT, steps * STEP)
         source.set(f["space"])
         step.set(f.select(across, f.constant("i64", SIDE), 1))
         lane.set(f.select(across, f.constant("i64", 1), steps * STEP))
@@ -48,7 +49,7 @@ def split(module: Module, name: str, shape: Shape, lanes_first: bool) -> None:
         pack = rows_of_pairs if numbers_first == lanes_first else transposed_pairs
         with f.when(step.get().equals(1).equals(int(numbers_first))):
             outer = lane.get() if numbers_first else step.get()
-            with f.loop(0, steps) as k, f.loop(0, 2) as half:
+            with f.loop(0, steps) as k, f.loop(0, halves) as half:
                 start = f.at(source.get(), place(k, half, outer, numbers_first), shape.source)
                 to = f.at(f["to"], (k * (2 * shape.parts) + half) * TILE)
                 deque(pack(f, shape, start, outer, numbers_first, to), 0)
@@ -60,22 +61,28 @@ def place(step: Value, half: Value | int, outer: Value, along: bool) -> Value:
     return step * STEP + outer * UNIT * half if along else outer * STEP * step + half * UNIT
 
 
-def copy_panel(f: Function, shape: Shape, depth: Value) -> None:
-    """Copies a panel to `space`, lanes side by side if they are, else the numbers of each lane."""
-    size = 2 if shape.source == "i16" else shape.size
-    f.call("void", "llvm.memset.p0.i64", f["space"], Value(f, "i8", "0"), depth * (SIDE * size),
-           Value(f, "i1", "0"))  # fmt: skip
+def copy_panel(f: Function, shape: Shape, lanes: Value, depth: Value) -> None:
+    """Copies a panel to `space`, with zeros up to so many lanes and numbers: rows of 32 lanes if
+    they lie side by side, else the numbers of each lane.
+    """
+    type = f"<{UNIT} x {shape.source}>"
     across = f["lane"].equals(1)
-    rows, length = (
-        f.select(across, f[x], f[y]) for x, y in (("depth", "count"), ("count", "depth"))
-    )
-    row, column = (f.select(across, f[x], f[y]) for x, y in (("step", "lane"), ("lane", "step")))
-    width = f.select(across, f.constant("i64", SIDE), depth)
-    with f.loop(0, rows) as i:
-        start, to = f.at(f["source"], i * row, shape.source), f.at(f["space"], i * width * size)
-        with f.when(column.equals(1)):
-            f.call("ptr", "memcpy", to, start, length * size)
-        with f.when(column.differs(1)), f.loop(0, length) as j:
+
+    def chosen(x: Value, y: Value) -> Value:
+        return f.select(across, x, y)
+
+    rows, length = chosen(f["depth"], f["count"]), chosen(f["count"], f["depth"])
+    row, column = chosen(f["step"], f["lane"]), chosen(f["lane"], f["step"])
+    width = chosen(f.constant("i64", SIDE), depth)
+    with f.loop(0, chosen(depth, lanes)) as i:
+        inside = i < rows
+        start = f.at(f["source"], f.select(inside, i * row, 0), shape.source)
+        to = f.at(f["space"], i * width, shape.source)
+        left = f.select(inside & column.equals(1), length, 0)
+        with f.loop(0, chosen(lanes, depth), UNIT) as j:
+            value = f.masked_load(type, f.at(start, j, shape.source), part(f, left - j, UNIT))
+            f.store(value, f.at(to, j, shape.source), align=2)
+        with f.when(inside & column.differs(1)), f.loop(0, length) as j:
             f.store(f.load(shape.source, start, j * column, align=1), to, j)
 
 
@@ -121,8 +128,12 @@ def vector_of(
     return f.load(shape.vector, begin, align=shape.size)
 
 
-def store_parts(f: Function, shape: Shape, pair: list[Value], place: Value) -> None:
-    """Writes a row of pairs, the first number in the low half, into the tile of each part."""
+def store_parts(
+    f: Function, shape: Shape, pair: list[Value], place: Value, apart: int = 2 * TILE
+) -> None:
+    """Writes a row of pairs, the first number in the low half, for each part: so many bytes apart,
+    which are from one tile to the next.
+    """
     bits = f"<{UNIT} x i32>"
     if shape.source == "i16":
         f.store(pair[0] | pair[1].binary("<<", UNIT), place, align=64)
@@ -134,4 +145,4 @@ def store_parts(f: Function, shape: Shape, pair: list[Value], place: Value) -> N
             parts = [f.convert("bitcast", value, shape.vector) for value in whole]
             pair = [value - taken for value, taken in zip(pair, parts, strict=True)]
         low = f.emit(bits, f"lshr {whole[0]}, {f.constant(bits, 16).name}")
-        f.store(low | (whole[1] & -0x10000), f.at(place, number * 2 * TILE), align=64)
+        f.store(low | (whole[1] & -0x10000), f.at(place, number * apart), align=64)

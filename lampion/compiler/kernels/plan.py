@@ -12,7 +12,7 @@ from ..native import pool
 from ..native.emit import Function, Module, Value
 from .gemm import DEPTH, HALVES, JOB
 from .gemm_pack import BEFORE, NEVER, ON_THE_WAY, SPLIT, Shape, round_up
-from .gemm_split import SIDE, STEP
+from .gemm_split import SIDE, STEP, UNIT
 
 TILE_BYTES, TILE_COLUMNS = 1536, 576  # of a column, and columns, of a tile: all fits SHARE
 FEW = 6  # rows whose products with packed columns cost less than packing them
@@ -21,10 +21,10 @@ SMALL, LONG = 1 << 15, 512  # elements of C at most, and k at least, of sums in 
 CANDIDATES = 4  # numbers of parts tried, in rows and in columns
 PACKING = 11  # rows of products that take as long as packing a row of B
 ENOUGH = 6  # tiles per thread that balance well without a choice
-MATRIX_COLUMNS = 384  # of a tile on matrix units: its sums, packed operands and C fit SHARE
-# By the parts of operands: cycles for 32 x 32 x 32 multiplications, and to cut 32 x 32 numbers.
-MATRIX_CYCLES = {1: (150, 400), 3: (600, 700)}
-BLOCK, START = 300, 1000  # cycles to finish 32 x 32 sums, and to begin
+MATRIX_TILE = 512, 384  # of a tile on matrix units: its sums, packed operands and C fit SHARE
+# By the parts of operands: cycles for 16 x 16 x 32 multiplications, and to cut 16 x 32 numbers.
+MATRIX_CYCLES = {1: (40, 200), 3: (145, 340)}
+BLOCK, START = 75, 1000  # cycles to finish 16 x 16 sums, and to begin
 VECTOR_RATE = 24  # multiplications in a cycle, on vector units
 GROUP = 1 << 19  # multiplications in a tile, at least, where there are several pieces
 PARALLEL = 1 << 19  # multiplications worth waking workers for
@@ -54,8 +54,11 @@ def write_plan(module: Module, shape: Shape) -> None:
     m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
     matrix = on_matrix_units(f, shape, (m, n, k))
     units = tuple(f.select(matrix, f.constant("i64", SIDE), x) for x in (shape.rows, shape.lanes))
-    strips = quotient_up(f, m, TILE_BYTES // shape.size)
-    bands = quotient_up(f, n, f.select(matrix, f.constant("i64", MATRIX_COLUMNS), TILE_COLUMNS))
+    most = TILE_BYTES // shape.size, TILE_COLUMNS
+    most = tuple(
+        f.select(matrix, f.constant("i64", x), y) for x, y in zip(MATRIX_TILE, most, strict=True)
+    )
+    strips, bands = (quotient_up(f, *each) for each in zip((m, n), most, strict=True))
     halved = in_halves(f, shape, (m, n, k), batches * strips * bands)
     length = f.select(halved, round_up(quotient_up(f, k, 2), STEP), k)
     blocks = quotient_up(f, length, DEPTH)
@@ -125,7 +128,7 @@ def on_matrix_units(f: Function, shape: Shape, extent: tuple[Value, Value, Value
     if not shape.parts:
         return f.constant("i1", 0)
     m, n, k = extent
-    rows, columns, steps = quotient_up(f, m, SIDE), quotient_up(f, n, SIDE), quotient_up(f, k, STEP)
+    rows, columns, steps = quotient_up(f, m, UNIT), quotient_up(f, n, UNIT), quotient_up(f, k, STEP)
     work, cutting = MATRIX_CYCLES[shape.parts]
     cycles = (rows * columns * work + (rows + columns) * cutting) * steps + rows * columns * BLOCK
     return (cycles + START) * VECTOR_RATE < m * n * k
@@ -149,7 +152,7 @@ def round_cost(
     vectors, panels = tile_n / shape.lanes, quotient_up(f, tile_n, shape.lanes * shape.vectors)
     tile = vectors * (tile_m + PACKING) * 4 + panels * tile_m
     if shape.parts:
-        rows, columns = tile_m / SIDE, tile_n / SIDE
+        rows, columns = tile_m / UNIT, tile_n / UNIT
         work, cutting = MATRIX_CYCLES[shape.parts]
         tile = f.select(matrix, rows * columns * work + (rows + columns) * cutting, tile)
     return quotient_up(f, tiles, threads) * tile

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..native.emit import Function, Module, Value
 from .gemm_amx import DEPTH, SUMS, configure, finish, finite, multiply
 from .gemm_pack import BEFORE, Shape
-from .gemm_split import SIDE, STEP, TILE, split
+from .gemm_split import SIDE, STEP, TILE, UNIT, split
 
 # What tiles are told, in 8-byte fields, see recurrent_code; a step has these behind its own.
 STEP_FIELDS = ("w", "split", "ahead")
@@ -97,7 +97,7 @@ def add_product(
     with f.loop(0, m, SIDE) as i, f.loop(0, n, SIDE) as j, f.loop(0, columns) as gate:
         a = f.at(job["split"], (r0 + i) / SIDE * size)
         b = f.at(job["packed"], ((u0 + j) / SIDE * columns + gate) * size)
-        made = panel_product(f, shape, a, b, steps)
+        made = panel_product(f, shape, a, b, steps, ((m - i) > UNIT, (n - j) > UNIT))
         c = f.at(block, i * row + gate * group + j, shape.type)
         left = f.minimum(m - i, SIDE), f.minimum(n - j, SIDE)
         one, zero = f.constant("i64", 1), f.constant("i64", 0)
@@ -119,8 +119,12 @@ def add_product(
     f.call("void", "llvm.x86.tilerelease")
 
 
-def panel_product(f: Function, shape: Shape, a: Value, b: Value, steps: Value) -> Value:
-    """The sums of a panel of states and one of weights, 32 x 32, in a buffer."""
+def panel_product(
+    f: Function, shape: Shape, a: Value, b: Value, steps: Value, more: tuple[Value, Value]
+) -> Value:
+    """The sums of a panel of states and one of weights, 32 x 32, in a buffer; `more` says whether
+    there are over 16 rows and columns.
+    """
     made = f.buffer(SUMS)
     zero, null = f.constant("i64", 0), Value(f, "ptr", "null")
     nothing = null, null, zero, zero, zero, f.constant(shape.type, 1), zero, zero, null
@@ -129,7 +133,7 @@ def panel_product(f: Function, shape: Shape, a: Value, b: Value, steps: Value) -
         count = f.minimum(steps - step, DEPTH // STEP)
         f.call(
             "void", "multiply_0", f.at(a, start), f.at(b, start), count, made, step.equals(0),
-            null, zero, null, *nothing,
+            *more, null, zero, null, *nothing,
         )  # fmt: skip
     return made
 
