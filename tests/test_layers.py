@@ -83,6 +83,7 @@ ORDER = {
         "inplace",
         "hooks",
         "anomaly",
+        "leaves",
         "autograd",
         "transforms",
         "function",

@@ -19,7 +19,8 @@ from ..layout import Order, contiguous_format, inverse, order_of
 from .dispatch import record
 from .graph import GENERAL, STATE, Node, SavedOutput, Slot
 from .memory import Storage, tick
-from .op import Op, node_name
+from .naming import node_name
+from .op import Op
 from .promotion import CAST
 from .tensor import Tensor, wrap
 from .zero import ZERO

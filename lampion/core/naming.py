@@ -1,4 +1,4 @@
-"""Names of functions that are made by functions. Imports nothing."""
+"""Names of functions that are made by functions, and of nodes. Imports nothing."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def named(function: F, name: str, doc: str | None = None) -> F:
     if doc is not None:
         function.__doc__ = doc
     return function
+
+
+def node_name(name: str) -> str:
+    """What PyTorch calls the node of an operator, e.g. `LogSoftmaxBackward0`."""
+    return "".join(w.capitalize() for w in name.split("_")) + "Backward0"

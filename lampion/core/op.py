@@ -1,5 +1,5 @@
 """The operator record: everything Lampion knows about an operation, in one place. May import
-errors.
+naming and errors.
 
 A record names its inputs, its kernel on raw arrays and its derivative. A derivative rule says what
 it needs by the names of its parameters: `g` the incoming gradient, `y` (or an output's name) the
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import check
+from .naming import node_name
 
 OPS: dict[str, Op] = {}
 ARRAY_NAMES: dict[str, Any] = {}  # what a formula's names mean on raw arrays
@@ -92,11 +93,6 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
-
-
-def node_name(name: str) -> str:
-    """What PyTorch calls the node of an operator, e.g. `LogSoftmaxBackward0`."""
-    return "".join(w.capitalize() for w in name.split("_")) + "Backward0"
 
 
 class Plan:

@@ -19,7 +19,8 @@ from ..core.dispatch import apply
 from ..core.graph import DIRECT, GENERAL, NOTHING, STATE, Node
 from ..core.inplace import COPY, type_name
 from ..core.memory import tick
-from ..core.op import Op, node_name
+from ..core.naming import node_name
+from ..core.op import Op
 from ..core.tensor import Tensor, _new, wrap
 from ..errors import check
 from .large import engine
