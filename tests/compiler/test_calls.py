@@ -714,3 +714,30 @@ def test_functions_look_like_themselves():
         assert listed[0] == listed[1]
         if place[0] not in ("Tensor", "Node"):
             assert pickle.loads(pickle.dumps(found)) is found and copy.deepcopy(found) is found
+
+
+WRITTEN = """
+import hashlib
+from lampion.compiler.native import runtime
+from lampion.ops import compiled_calls
+
+def shown(text):
+    print(hashlib.sha256(text.encode()).hexdigest())
+    raise SystemExit
+
+runtime.load = shown
+compiled_calls.install()
+"""
+
+
+def test_the_code_is_the_same_in_every_process():
+    """Else each would compile it anew: sets have no order that lasts."""
+    texts = set()
+    for seed in ("1", "2", "3"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "LAMPION_NATIVE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", WRITTEN], env=environment, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        texts.add(done.stdout)
+    assert len(texts) == 1 and len(texts.pop().strip()) == 64

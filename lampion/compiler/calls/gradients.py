@@ -68,7 +68,7 @@ def write_steps(module: Module, op: Op) -> None:
                 **{f"d{n}": "i64" for n in names},
             )  # fmt: skip
             with f.loop(0, f["n"]) as i:
-                used = names_in(formula) & {*names}
+                used = sorted(names_in(formula) & {*names})  # the same text in every process
                 values = {n: f.load(type, f[n], i * f[f"d{n}"]) for n in used}
                 g = f.load(type, f["g"], i)
                 f.store(g * partial_of(f, formula, values, type), f["out"], i)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ...core.graph import GENERAL
 from ..native.emit import Module, Value
 from .described import completed
-from .objects import ITEM_SIZES, MOST_DIMS, SMALL, Scope, begin_core
+from .objects import ITEM_SIZES, MOST_DIMS, SMALL, Scope, begin, begin_core
 
 # Name of a core -> the parameters of the function, and of the operator.
 LOOKUPS = {
@@ -26,13 +26,21 @@ def numbers(s: Scope, tensor: Value) -> tuple[Value, Value]:
     return index, count
 
 
-def item_size(s: Scope, x: Value) -> Value:
-    """The bytes of an element; gives up on other types than the common ones."""
+def write_bytes_of(module: Module) -> None:
+    """`bytes_of(array)`: the bytes of an element, 0 for other types than the common ones."""
+    s = begin(module, "bytes_of", "i64", x="ptr")
     found = s.f.variable("i64", 0)
     for name, size in ITEM_SIZES.items():
-        found.set(s.f.select(s.is_object(s.descriptor(x), name), s.number(size), found.get()))
-    s.require(found.get() > 0)
-    return found.get()
+        is_it = s.is_object(s.descriptor(s.f["x"]), name)
+        found.set(s.f.select(is_it, s.number(size), found.get()))
+    s.f.ret(found.get())
+
+
+def item_size(s: Scope, x: Value) -> Value:
+    """The bytes of an element; gives up on other types than the common ones."""
+    found = s.f.call("i64", "bytes_of", x)
+    s.require(found > 0)
+    return found
 
 
 def check_range(s: Scope, index: Value, count: Value, size: Value) -> None:
@@ -125,4 +133,4 @@ def write_index_select(module: Module) -> None:
     s.end()
 
 
-SHARED = (write_embedding, write_index_select)
+SHARED = (write_bytes_of, write_embedding, write_index_select)

@@ -16,7 +16,7 @@ from ..native.emit import Module, Value
 from .described import Described, completed, described
 from .inplace import ANY, target, unrecorded
 from .lookups import along, item_size
-from .objects import MOST_DIMS, Scope, begin_core
+from .objects import MOST_DIMS, Scope, begin, begin_core
 
 # What is moved: elements of a size, or numbers that are added.
 MOVED = {"i8": 1, "i32": 4, "i64": 8}
@@ -116,11 +116,13 @@ def write_add_rows(module: Module) -> None:
 # -- cores -----------------------------------------------------------------------------------------
 
 
-def walk_of(s: Scope, x: Value, rank: Value, dim: Value, index: Value, spread: Value) -> Value:
-    """How the index walks through x; gives up where it is larger than x in another dimension."""
-    f = s.f
-    walk = f.buffer(8 * (len(WALK) + 2 * MOST_DIMS), 8)
-    bytes = item_size(s, x)
+def write_plan_walk(module: Module) -> None:
+    """`plan_walk(x, index, dim, spread, walk)`: writes how the index walks through x; the walk, or
+    null where the index is empty or larger than x in another dimension.
+    """
+    s = begin(module, "plan_walk", "ptr", x="ptr", index="ptr", dim="i64", spread="i64", walk="ptr")
+    f, x, index, dim, walk = s.f, *(s.f[n] for n in ("x", "index", "dim", "walk"))
+    rank, bytes = f.convert("sext", s.rank(x), "i64"), item_size(s, x)
     length, total = f.load("i64", s.sizes(index), rank - 1), s.count(index)
     s.require(total > 0)
     with f.loop(0, rank) as k:
@@ -133,9 +135,18 @@ def walk_of(s: Scope, x: Value, rank: Value, dim: Value, index: Value, spread: V
     step = f.select(last, s.number(1), f.load("i64", s.steps(x), dim) / bytes)
     own = f.select(last, s.number(0), 1)
     size = f.load("i64", s.sizes(x), dim)
-    for i, value in enumerate((total / length, length, size, step, own, spread, rank)):
+    for i, value in enumerate((total / length, length, size, step, own, f["spread"], rank)):
         f.store(value, walk, i)
-    return walk
+    f.ret(walk)
+    s.end()
+
+
+def walk_of(s: Scope, x: Value, dim: Value, index: Value, spread: Value) -> Value:
+    """How the index walks through x; gives up where `plan_walk` does."""
+    walk = s.f.buffer(8 * (len(WALK) + 2 * MOST_DIMS), 8)
+    made = s.f.call("ptr", "plan_walk", x, index, dim, spread, walk)
+    s.require(made.differs(s.null()))
+    return made
 
 
 def index_of(s: Scope, rank: Value | None) -> Value:
@@ -168,7 +179,7 @@ def write_gather(module: Module) -> None:
     x, rank, dim, mode = along(s)
     s.require(s.count(x) > 0)
     index = index_of(s, rank)
-    walk = walk_of(s, x, rank, dim, index, s.number(1))
+    walk = walk_of(s, x, dim, index, s.number(1))
     kind = s.descriptor(x)
     y = s.new_array(kind, s.rank(x), s.sizes(index))
     moved_or_dropped(s, "gather", kind, y, s.memory(x), s.memory(y), s.memory(index), walk)
@@ -242,7 +253,7 @@ def write_scatter(module: Module, name: str) -> None:
     source, memory, distance = source_of(s, 4 if numbers else None, index, kind)
     if not numbers:
         s.require(source.differs(s.null()))
-    walk = walk_of(s, x, rank, dim, index, distance)
+    walk = walk_of(s, x, dim, index, distance)
     y = copied(s, x)
     loop = "put" if numbers else "add"
     moved_or_dropped(s, loop, kind, y, s.memory(y), memory, s.memory(index), walk)
@@ -278,19 +289,21 @@ def noted(s: Scope) -> None:
     s.end()
 
 
+def write_apart(module: Module) -> None:
+    """`lie_apart(x, y)`: whether two arrays that lie row by row share no memory."""
+    s = begin(module, "lie_apart", "i1", x="ptr", y="ptr")
+    f, ends = s.f, []
+    for x in (f["x"], f["y"]):
+        start = f.convert("ptrtoint", s.memory(x), "i64")
+        ends.append((start, start + s.count(x) * f.call("i64", "bytes_of", x)))
+    (start, end), (low, high) = ends
+    f.ret(s.either(high <= start, end <= low))
+
+
 def disjoint(s: Scope, x: Value, *others: Value) -> None:
-    """Gives up where an array shares memory with x; all lie row by row."""
-    f = s.f
-    start, end = ends_of(s, x)
+    """Gives up where an array shares memory with x."""
     for other in others:
-        low, high = ends_of(s, other)
-        s.require(f.emit("i1", f"or {high <= start}, {(end <= low).name}"))
-
-
-def ends_of(s: Scope, x: Value) -> tuple[Value, Value]:
-    """Where an array begins in memory and ends, as numbers."""
-    start = s.f.convert("ptrtoint", s.memory(x), "i64")
-    return start, start + s.count(x) * item_size(s, x)
+        s.require(s.f.call("i1", "lie_apart", x, other))
 
 
 def write_scatter_in_place(module: Module, name: str) -> None:
@@ -309,7 +322,7 @@ def write_scatter_in_place(module: Module, name: str) -> None:
     if not numbers:
         s.require(source.differs(s.null()))
     check_indices(s, index, f.load("i64", s.sizes(x), dim))
-    walk = walk_of(s, x, rank, dim, index, distance)
+    walk = walk_of(s, x, dim, index, distance)
     moved(s, "put" if numbers else "add", kind, s.memory(x), memory, s.memory(index), walk)
     noted(s)
 
@@ -376,7 +389,8 @@ def write_index_add_in_place(module: Module) -> None:
 SHARED: tuple[Callable[[Module], None], ...] = (
     *[partial(write_walk, name=n, type=t) for n in ("gather", "put") for t in MOVED],
     *[partial(write_walk, name="add", type=t) for t in ADDED.values()],
-    write_add_rows, write_gather, write_index_add, write_index_add_in_place,
+    write_add_rows, write_plan_walk, write_apart, write_gather,
+    write_index_add, write_index_add_in_place,
     *[partial(write_scatter, name=n) for n in ("scatter", "scatter_add")],
     *[partial(write_scatter_in_place, name=n) for n in ("scatter_", "scatter_add_")],
 )  # fmt: skip
