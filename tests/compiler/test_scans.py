@@ -68,6 +68,43 @@ def test_orders_of_long_rows():
     check(lambda x: tuple(torch.sort(x, 0)), x, hosted=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_extremes(name, dtype):
+    f = getattr(torch, name)
+    for shape, dim in (((7,), 0), ((3, 50), 1), ((3, 50), 0), ((2, 3, 37), 1), ((40, 999), -1)):
+        x = numbers(*shape, dtype=dtype)
+        check(lambda x, dim=dim: f(x, dim), x)
+        check(lambda x, dim=dim: f(x, dim, keepdim=True), x)
+        check(lambda x, dim=dim: tuple(getattr(torch, name[3:])(x, dim)), x)
+    check(lambda x: f(x), numbers(5, 7, dtype=dtype))
+
+
+def test_extremes_of_numbers_that_are_none():
+    nan = float("nan")
+    for row in ([nan], [1.0, nan, 5.0, nan], [nan] * 40, [3.0] * 40 + [nan, 9.0, nan]):
+        for f in (torch.argmax, torch.argmin):
+            check(lambda x, f=f: (f(x, 0), f(torch.stack([x, -x], 1), 0)), torch.tensor(row))
+    check(lambda x: torch.argmax(x, 1), numbers(3, 5).half(), hosted=True)
+
+
+def test_cells():
+    lstm, gru = torch.nn.LSTMCell(3, 4), torch.nn.GRUCell(3, 4)
+    x, h, c = torch.randn(2, 3), torch.randn(2, 4), torch.randn(2, 4)
+
+    def f(x, h, c):
+        y, c = lstm(x, (h, c))
+        y = gru(x, y)
+        parameters = [*lstm.parameters(), *gru.parameters()]
+        return y, c, *torch.autograd.grad((y * c).sum(), parameters)
+
+    compiled = torch.compile(f)
+    for _ in range(3):
+        torch.testing.assert_close(compiled(x, h, c), f(x, h, c))
+    (program,) = [made for row in compiled.programs.values() for made in row]
+    assert not any(isinstance(task, Host) for task in program.executable.tasks)
+
+
 def test_gradients():
     weights = torch.arange(12.0).view(3, 4)
 

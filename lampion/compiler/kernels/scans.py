@@ -1,5 +1,5 @@
-"""Running sums and products, and the first of an order, as stages of a program. Imports stages,
-emit, runtime and calls.scans, whose loops they run.
+"""Running sums and products, extremes and where they are, and the first of an order, as stages of a
+program. Imports stages, emit, runtime and calls.scans, whose loops they run.
 """
 
 from __future__ import annotations
@@ -7,16 +7,24 @@ from __future__ import annotations
 import struct
 from functools import cache
 
-from ..calls.scans import MOST_PICKED, MOST_SORTED, SCANS, TYPES, write_pick, write_scan
+from ..calls.scans import (
+    LANES,
+    MOST_PICKED,
+    MOST_SORTED,
+    SCANS,
+    TYPES,
+    write_pick,
+    write_scan,
+)
 from ..native import runtime
-from ..native.emit import Function, Module, Value
+from ..native.emit import Function, Module, Value, vector
 from ..native.stages import Call
 
 KINDS = {"float32": "F32", "float64": "F64", "int64": "I64"}
 SIZES = {"F32": 4, "F64": 8, "I64": 8}
 WORK = 20_000  # elements that are worth a tile
 # A job is: the addresses of operands, then the number of rows, how many are in a tile, and two
-# sizes: (n, inner) of a scan, (n, count) of a choice.
+# sizes: (n, inner) of a scan or an extreme, (n, count) of a choice.
 
 
 def begin(module: Module, name: str, operands: int) -> tuple[Function, Value, Value, list[Value]]:
@@ -47,6 +55,79 @@ def write_pick_stage(module: Module, name: str, kind: str) -> None:
     f.ret()
 
 
+# -- extremes --------------------------------------------------------------------------------------
+
+
+def wins(f: Function, a: Value, b: Value, largest: bool) -> Value:
+    """Whether a takes the place of b, which came before it: a NaN of everything but a NaN."""
+    if "i64" in a.type:
+        return a.binary(">" if largest else "<", b)
+    better = f.emit(a.binary("==", b).type, f"fcmp {'ugt' if largest else 'ult'} {a}, {b.name}")
+    return better & f.emit(better.type, f"fcmp ord {b}, {b.name}")
+
+
+def write_extreme(module: Module, name: str, kind: str) -> None:
+    """Writes `largest_F32`, `smallest_F32`, ...: the extreme of each row (n, inner) of x along n,
+    and where it is, the first of equals.
+    """
+    f, first, rows, (n, inner) = begin(module, f"{name}_{kind}", 3)
+    type, largest = TYPES[kind][0], name == "largest"
+    x, values, places = (f.load("ptr", f["job"], i) for i in range(3))
+    single = inner.equals(1)
+    with f.loop(first, first + rows) as row:
+        start, out = f.at(x, row * n * inner, type), row * inner
+        with f.when(single):
+            found = row_extreme(f, start, n, type, largest)
+            for value, memory in zip(found, (values, places), strict=True):
+                f.store(value, memory, out)
+        with f.loop(0, f.select(single, f.constant("i64", 0), inner), LANES) as c:
+            columns, numbers = vector(LANES, type), vector(LANES, "i64")
+            mask = f.first_lanes(inner - c, LANES)
+            best = f.variable(columns, f.masked_load(columns, f.at(start, c, type), mask))
+            at = f.variable(numbers, 0)
+            with f.loop(1, n) as k:
+                value = f.masked_load(columns, f.at(start, k * inner + c, type), mask)
+                better = wins(f, value, best.get(), largest)
+                best.set(f.select(better, value, best.get()))
+                at.set(f.select(better, f.splat(k, LANES), at.get()))
+            f.masked_store(best.get(), f.at(values, out + c, type), mask)
+            f.masked_store(at.get(), f.at(places, out + c, "i64"), mask)
+    f.ret()
+
+
+def row_extreme(f: Function, x: Value, n: Value, type: str, largest: bool) -> tuple[Value, Value]:
+    """The extreme of n numbers and its place: first of those whose places leave the same rest."""
+    columns, numbers = vector(LANES, type), vector(LANES, "i32")
+    first = f.masked_load(columns, x, f.first_lanes(n, LANES))
+    lanes, blocks = f.variable(columns, first), f.variable(numbers, 0)
+    whole = n - n % LANES
+
+    def take(start: Value, value: Value, mask: Value | None) -> None:
+        better = wins(f, value, lanes.get(), largest)
+        better = better if mask is None else better & mask
+        block = f.convert("trunc", start / LANES, "i32")
+        lanes.set(f.select(better, value, lanes.get()))
+        blocks.set(f.select(better, f.splat(block, LANES), blocks.get()))
+
+    with f.loop(LANES, whole, LANES) as start:
+        take(start, f.load(columns, f.at(x, start, type), align=4), None)
+    with f.when((n > LANES) & (whole < n)):
+        mask = f.first_lanes(n - whole, LANES)
+        take(whole, f.masked_load(columns, f.at(x, whole, type), mask), mask)
+    values, places = f.buffer(8 * LANES), f.buffer(4 * LANES)
+    f.store(lanes.get(), values)
+    f.store(blocks.get(), places)
+    best, at = f.variable(type, f.load(type, x)), f.variable("i64", 0)
+    with f.loop(0, f.minimum(n, LANES)) as i:
+        value = f.load(type, values, i)
+        place = f.convert("zext", f.load("i32", places, i), "i64") * LANES + i
+        better, worse = (wins(f, *p, largest) for p in ((value, best.get()), (best.get(), value)))
+        with f.when(better | (worse.equals(0) & (place < at.get()))):
+            best.set(value)
+            at.set(place)
+    return best.get(), at.get()
+
+
 @cache
 def native() -> runtime.Native:
     """The compiled stages."""
@@ -56,6 +137,8 @@ def native() -> runtime.Native:
     for kind in TYPES:
         for name in SCANS:
             write_scan_stage(module, name, kind)
+        for name in ("largest", "smallest"):
+            write_extreme(module, name, kind)
         for name in ("rising", "falling"):
             write_pick(module, kind, name == "rising")
             write_pick_stage(module, name, kind)
@@ -76,6 +159,20 @@ def scan_call(name: str, dtype: str, outer: int, n: int, inner: int) -> Call | N
     """
     kind = KINDS.get(dtype)
     return kind and stage(f"{name}_{kind}", 2, outer, (n, inner), name)  # type: ignore[return-value]
+
+
+def extreme_call(
+    name: str, dtype: str, outer: int, n: int, inner: int, largest: bool
+) -> Call | None:
+    """The extremes of an array (outer, n, inner) along its middle dimension, from operand 0 into
+    operand 1, and where they are, as int64, into operand 2; None for other types than float32,
+    float64 and int64.
+    """
+    kind = KINDS.get(dtype)
+    if kind is None or n >= 1 << 31:
+        return None
+    function = f"{'largest' if largest else 'smallest'}_{kind}"
+    return stage(function, 3, outer, (n, inner), name)
 
 
 def pick_call(name: str, dtype: str, rows: int, n: int, count: int, rising: bool) -> Call | None:

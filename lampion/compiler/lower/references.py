@@ -237,6 +237,26 @@ def glu(x: Tensor, dim: int) -> Tensor:
     return x.narrow(dim, 0, half) * x.narrow(dim, half, half).sigmoid()
 
 
+def gates_of(x: Tensor, count: int) -> list[Tensor]:
+    """The gates that lie side by side in the last dimension."""
+    n = x._data.shape[-1] // count
+    return [x.narrow(-1, i * n, n) for i in range(count)]
+
+
+def lstm_step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """(h, c) after a step of an LSTM cell."""
+    i, f, g, o = gates_of(gates, 4)
+    new = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * new.tanh(), new
+
+
+def gru_step(x: Tensor, h: Tensor, before: Tensor) -> Tensor:
+    """The state after a step of a GRU cell, from the gates' shares of input and state."""
+    (xr, xz, xn), (hr, hz, hn) = gates_of(x, 3), gates_of(h, 3)
+    n = (xn + (xr + hr).sigmoid() * hn).tanh()
+    return n + (xz + hz).sigmoid() * (before - n)
+
+
 REFERENCES: dict[str, Callable[..., Any]] = {
     "mean": mean,
     "var": var,
@@ -256,5 +276,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "cross_entropy": cross_entropy,
     "nll_loss": nll_loss,
     "glu": glu,
+    "lstm_step": lstm_step,
+    "gru_step": gru_step,
     **{name: pointwise_loss(name) for name in LOSSES},
 }

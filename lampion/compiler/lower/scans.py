@@ -1,5 +1,5 @@
-"""Running sums and products, `sort`, `argsort` and `topk` as calls of their template. May import
-definitions, recurrent, kernels and scans.
+"""Running sums and products, extremes along a dimension, `sort`, `argsort` and `topk` as calls of
+their template. May import definitions, recurrent, kernels and scans.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from ..kernels.scans import pick_call, scan_call
+from ..kernels.scans import extreme_call, pick_call, scan_call
+from ..native.stages import Call
 from ..trace.graph import Step, Value
 from .definitions import Definitions
 from .kernels import Buffer, Kernel, Library
@@ -46,9 +47,31 @@ def picked(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | 
     call = pick_call(step.op.name, x.dtype.name, rows, n, params.get("k", n), rising)
     if call is None:
         return None
+    return chosen(program, step, buffer, call)
+
+
+def extreme(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
+    """The kernel of `argmax`, of `max` with a dimension, and of those of the minimum."""
+    (x,) = step.inputs
+    assert x is not None
+    if not (x.size and x.shape and in_order(program, x)):
+        return None
+    dim = step.params["dim"]
+    outer, n, inner = 1, x.size, 1
+    if dim is not None:
+        d = dim % len(x.shape)
+        outer, n, inner = prod(x.shape[:d]), x.shape[d], prod(x.shape[d + 1 :])
+    call = extreme_call(step.op.name, x.dtype.name, outer, n, inner, "max" in step.op.name)
+    return None if call is None else chosen(program, step, buffer, call)
+
+
+def chosen(program: Definitions, step: Step, buffer: Buffers, call: Call) -> list[Kernel]:
+    """The kernel of a call that makes values and places."""
+    (x,) = step.inputs
+    assert x is not None
     made = [buffer(v) for v in step.outputs]
     if len(made) == 1:  # the values are not asked for
-        made.insert(0, Buffer("temporary", x.shape, x.dtype, -1))
+        made.insert(0, Buffer("temporary", made[0].shape, x.dtype, -1))
     operands = memory(program, x, buffer), *made
     return [kernel(program, step, buffer, Library((call,), operands), tuple(made))]
 

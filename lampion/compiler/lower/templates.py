@@ -22,7 +22,7 @@ from .draws import drawn
 from .kernels import Buffer, Epilogue, Kernel, Library, Slice
 from .matrix import folded, is_contiguous, layout_of
 from .recurrent import KINDS as LAYERS, recurrent
-from .scans import picked, scanned
+from .scans import extreme, picked, scanned
 from .scatter import scatter
 
 Buffers = Callable[[Value], Buffer]
@@ -224,6 +224,7 @@ TEMPLATES: dict[str, Template] = {
     **dict.fromkeys(NUMBERS, drawn),
     **dict.fromkeys(("cumsum", "cumprod"), scanned),
     **dict.fromkeys(("sort", "argsort", "topk"), picked),
+    **dict.fromkeys(("argmax", "argmin", "max_dim", "min_dim"), extreme),
     "check_index": check_index,
 }
 
