@@ -129,9 +129,10 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
             check(
                 isinstance(value, Tensor) and value._data.ndim == 0,
                 lambda: (
-                    "grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got "
+                    "grad_and_value(f)(*args): Expected f(*args) to return a scalar Tensor, got "
                     + (
-                        f"tensor with {value.dim()} dims"
+                        f"tensor with {value.dim()} dims. Maybe you wanted to use the vjp or "
+                        "jacrev APIs instead?"
                         if isinstance(value, Tensor)
                         else f"{type(value)}"
                     )

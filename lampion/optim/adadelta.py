@@ -15,6 +15,8 @@ class Adadelta(Rule):
     d * d.
     """
 
+    listed = "lr rho eps weight_decay maximize capturable"
+
     def __init__(
         self,
         params: ParamsT,

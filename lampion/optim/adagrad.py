@@ -13,6 +13,7 @@ class Adagrad(Rule):
     """x -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps), s being the sum of all g * g."""
 
     nonnegative = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+    listed = "lr lr_decay eps"
 
     def __init__(
         self,

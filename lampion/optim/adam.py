@@ -30,6 +30,7 @@ class Adam(Rule):
     """
 
     sparse_hint = ", please consider SparseAdam instead"
+    listed = "lr betas eps weight_decay amsgrad maximize"
 
     def __init__(
         self,

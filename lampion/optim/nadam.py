@@ -18,6 +18,7 @@ class NAdam(Rule):
     """
 
     nonnegative = ("lr", "eps", "weight_decay", "momentum_decay")
+    listed = "lr betas eps weight_decay momentum_decay decoupled_weight_decay maximize"
 
     def __init__(
         self,

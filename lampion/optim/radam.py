@@ -16,6 +16,8 @@ class RAdam(Rule):
     it.
     """
 
+    listed = "lr betas eps weight_decay maximize foreach capturable"
+
     def __init__(
         self,
         params: ParamsT,

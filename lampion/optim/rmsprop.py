@@ -17,6 +17,7 @@ class RMSprop(Rule):
     """
 
     nonnegative = ("lr", "eps", "momentum", "weight_decay", "alpha")
+    listed = "lr momentum alpha eps centered"
 
     def __init__(
         self,

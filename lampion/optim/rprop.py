@@ -18,6 +18,7 @@ class Rprop(Rule):
     """
 
     nonnegative = ("lr",)
+    listed = "lr etas step_sizes foreach maximize differentiable"
 
     def __init__(
         self,

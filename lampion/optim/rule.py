@@ -44,6 +44,7 @@ class Rule(Optimizer):
     on_arrays = True
     nonnegative: tuple[str, ...] = ("lr", "eps", "weight_decay")
     sparse_hint = ""
+    listed = ""  # the options in the order that groups list them in, if it is not the signature's
     steps = 0  # that were made on arrays
     met: tuple[list, dict, dict, dict] = (
         [],
@@ -54,7 +55,8 @@ class Rule(Optimizer):
 
     def __init__(self, params: ParamsT, arguments: dict[str, Any]) -> None:
         skipped = ("self", "params", "__class__")
-        options = {name: value for name, value in arguments.items() if name not in skipped}
+        names = dict.fromkeys([*self.listed.split(), *arguments])
+        options = {name: arguments[name] for name in names if name not in skipped}
         self.check_options(**options)
         super().__init__(params, options)
 

@@ -286,6 +286,31 @@ def test_repr_of_groups():
     assert "    lr: 0.1\n" in first and "    lr: 0.5\n" in second
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", "lr betas eps weight_decay amsgrad maximize foreach capturable differentiable "
+                 "fused decoupled_weight_decay"),
+        ("Adagrad", "lr lr_decay eps weight_decay initial_accumulator_value foreach maximize "
+                    "differentiable fused"),
+        ("RMSprop", "lr momentum alpha eps centered weight_decay capturable foreach maximize "
+                    "differentiable"),
+        ("Adadelta", "lr rho eps weight_decay maximize capturable foreach differentiable"),
+        ("NAdam", "lr betas eps weight_decay momentum_decay decoupled_weight_decay maximize "
+                  "foreach capturable differentiable"),
+        ("RAdam", "lr betas eps weight_decay maximize foreach capturable decoupled_weight_decay "
+                  "differentiable"),
+        ("Rprop", "lr etas step_sizes foreach maximize differentiable capturable"),
+        ("SGD", "lr momentum dampening weight_decay nesterov maximize foreach differentiable "
+                "fused"),
+    ],
+)  # fmt: skip
+def test_order_of_options(name, options):
+    """As PyTorch 2.13 prints a group of `state_dict()`."""
+    (group,) = getattr(torch.optim, name)([parameter(1)]).state_dict()["param_groups"]
+    assert list(group) == [*options.split(), "params"]
+
+
 def test_copies():
     p = parameter(2)
     optimizer = torch.optim.Adam([p], lr=0.5)
