@@ -45,12 +45,15 @@ def norm_gradient(g, x, w, b_shape, mean, variance, dims, shape, view, eps, need
         variance = ((seen - mean) * (seen - mean)).mean(dims, keepdim=True)
     scale = (variance + eps).rsqrt()
     n = (seen - mean) * scale
-    h = g if w is None else g * w.reshape(shape)
-    gx = scale * (h - h.mean(dims, keepdim=True) - n * (h * n).mean(dims, keepdim=True))
     summed = [d for d in range(-g._data.ndim, 0) if -d > len(shape) or shape[d] == 1]
     gw, gb = g * n if needs[1] else None, g if needs[2] else None
     if summed:  # an empty list would mean all dimensions
         gw, gb = [None if t is None else t.sum(summed) for t in (gw, gb)]
+    gx = g if w is None else g * w.reshape(shape)
+    along = (gx * n).mean(dims, keepdim=True)
+    gx = gx - gx.mean(dims, keepdim=True)  # names are reused, so that memory is
+    n = n * along
+    gx = (gx - n) * scale
     return (
         gx.reshape(x._data.shape),
         None if gw is None else gw.reshape(w._data.shape),

@@ -1,8 +1,8 @@
 """Tracing by running: a call runs as it is, and an observer writes down each operator as a graph.
 
-Imports graph, regions and core. Memory that several tensors show is a region (see `regions`):
-reading a tensor asks the region for its present value, writing to one gives the region a new
-value, so the graph has neither views nor writes. What can't be written down (a value that Python
+Imports graph, regions, arena and core. Memory that several tensors show is a region (see
+`regions`): reading a tensor asks the region for its present value, writing to one gives the region
+a new value, so the graph has neither views nor writes. What can't be written down (a value that Python
 looks at, memory changed behind the operators' back) is a `Failure`; the call itself goes on.
 """
 
@@ -26,6 +26,7 @@ from ...core.op import Op
 from ...core.promotion import CAST
 from ...core.tensor import Tensor, blank
 from ...dtypes import FROM_NUMPY
+from ..native.arena import give_back
 from .graph import Graph, Input, Step, Value
 from .guards import Fact, Row
 from .regions import Like, Region, Regions, geometry
@@ -222,6 +223,7 @@ class Tracer:
         """
         if self.failure is not None:
             return group
+        give_back()  # what the passes needed: a traced update has temporaries of all parameters
         own = vars(optimizer)
         self.facts += [Fact(own, name, own[name]) for name in ("param_groups", "state")]
         self.facts += [Row(optimizer.param_groups, tuple(optimizer.param_groups))]
