@@ -2,8 +2,8 @@
 
 Imports graph, regions, arena and core. Memory that several tensors show is a region (see
 `regions`): reading a tensor asks the region for its present value, writing to one gives the region
-a new value, so the graph has neither views nor writes. What can't be written down (a value that Python
-looks at, memory changed behind the operators' back) is a `Failure`; the call itself goes on.
+a new value, so the graph has neither views nor writes. What can't be written down (a value that
+Python looks at, memory changed behind the operators' back) is a `Failure`; the call goes on.
 """
 
 from __future__ import annotations
