@@ -27,7 +27,7 @@ import lampion
 ROUNDS = 15
 GOAL = 0.7
 # Other calls, each with and without gradients where x or y occurs: matrices x and b of 4 by 4, y of
-# (2, 3, 4) and d of (2, 4, 3).
+# (2, 3, 4) and d of (2, 4, 3); m of 100 by 100.
 MORE = """
 x.max(); x.max(1); x.argmax(1); x.amax(1); x.sum(1); x.mean(); x.mean(-1, keepdim=True); x.var(-1)
 x.std(); x.norm(); x.prod(); mask.any(); mask.sum(); x.clone(); x.detach(); x.double(); mask.float()
@@ -37,7 +37,15 @@ lib.stack([x, b]); lib.bmm(y, d); y @ d; x @ w; F.embedding(ids, x); x.index_sel
 x.gather(1, ids[:, None]); lib.where(mask, x, b); x.masked_fill(mask, 0.0); x.clamp(0.2, 0.8)
 x > 0.5; x == b; x ** 2; x.sqrt(); x.exp(); x.rsqrt(); x.sigmoid(); x.tanh(); F.gelu(x); F.silu(x)
 F.elu(x); F.leaky_relu(x); F.softplus(x); F.dropout(x, 0.5); F.mse_loss(x, b); F.nll_loss(x, ids)
-x.softmax(-1)
+x.softmax(-1); x.mm(b); w.dot(w); lib.einsum('ij,jk->ik', x, b); lib.linalg.vector_norm(x)
+x.cumsum(1); x.topk(2); x.sort(1); x.argsort(1); x.tril(); x.flip(0); x.roll(1, 0); F.pad(x, (1, 1))
+x.scatter(1, places, b); x.scatter_add(1, places, b); x.index_add(0, ids, b)
+target.scatter_(1, places, b); F.one_hot(ids, 5); F.smooth_l1_loss(x, b); F.huber_loss(x, b)
+F.binary_cross_entropy_with_logits(x, b); F.binary_cross_entropy(a, b)
+lib.linspace(0, 1, 5); lib.full_like(a, 2.0); a.new_zeros(4)
+m.cumsum(1); m.topk(5); m.tril(); m.flip(1); m.gather(1, many); m.scatter_add(1, many, m)
+m.index_add(0, many[0], m); lib.einsum('ij,ij->i', m, m); m.norm(dim=1); F.one_hot(many[0], 100)
+lib.randperm(10000); lib.linspace(0, 1, 10000); lib.arange(10000)
 lib.arange(4); lib.empty(4, 4); lib.full((4, 4), 2.0); lib.zeros_like(a); lib.tensor(1.0)
 lib.tensor([1.0, 2.0]); lib.randn(4, 4); lib.randn_like(a); lib.randint(5, (4,)); lib.randperm(4)
 one.item(); float(one); a.numpy(); lib.from_numpy(first); target.clamp_(0, 1); target.normal_()
@@ -102,15 +110,20 @@ def calls(lib: Any) -> dict[str, Callable[[], Any]]:
 def more_calls(lib: Any) -> dict[str, Callable[[], Any]]:
     """The other calls, by their text."""
     rng = np.random.default_rng(0)
-    first, b, y, d, w = (
-        rng.random(shape, dtype=np.float32) for shape in ((4, 4), (4, 4), (2, 3, 4), (2, 4, 3), 4)
+    first, b, y, d, w, m = (
+        rng.random(shape, dtype=np.float32)
+        for shape in ((4, 4), (4, 4), (2, 3, 4), (2, 4, 3), 4, (100, 100))
     )
     names: dict[str, Any] = {"lib": lib, "F": lib.nn.functional, "first": first}
-    names |= {n: lib.from_numpy(v) for n, v in (("a", first), ("b", b), ("d", d), ("w", w))}
+    names |= {
+        n: lib.from_numpy(v) for n, v in (("a", first), ("b", b), ("d", d), ("w", w), ("m", m))
+    }
     nn, one = lib.nn, lib.tensor(1.5)
     names |= {
         "g": lib.tensor(first, requires_grad=True), "one": one, "mask": names["a"] > 0.5,
-        "ids": lib.tensor([0, 2, 1, 3]), "target": names["b"].clone(), "linear": nn.Linear(4, 4),
+        "ids": lib.tensor([0, 2, 1, 3]), "places": lib.from_numpy(rng.integers(0, 4, (4, 4))),
+        "many": lib.from_numpy(rng.integers(0, 100, (100, 100))),
+        "target": names["b"].clone(), "linear": nn.Linear(4, 4),
         "network": nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)),
         "norm": nn.LayerNorm(4), "drop": nn.Dropout(), "embed": nn.Embedding(10, 4),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import lampion as torch
@@ -114,6 +115,17 @@ def test_norms(place):
             {"dtype": torch.float64},
         ):
             same_results(*both(place, lambda k=kind: (tensors()[k],), **options))
+
+
+def test_norms_of_many_elements():
+    rng = np.random.default_rng(0)
+    for shape in ((90, 100), (30_000,), (40_000,), (3, 60, 100)):
+        x = rng.standard_normal(shape)
+        for dim in (None, 0, -1):
+            for dtype in (torch.float32, torch.float64):
+                found = torch.from_numpy(x).to(dtype).norm(dim=dim)
+                wanted = np.sqrt((x * x).sum(dim))
+                np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5)
 
 
 def test_gradients_of_norms():

@@ -21,6 +21,7 @@ from ..native.runtime import Native
 from .described import Described, completed, described
 from .objects import MOST_DIMS, SMALL, Scope, begin, begin_core
 
+MOST = 1 << 15  # elements of rows whose squares are summed here
 TYPES = {"F32": "float", "F64": "double", "I64": "i64", "BOOL": "i8"}
 NUMPY = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_}
 
@@ -270,14 +271,16 @@ def write_reduced(module: Module) -> None:
     s.end()
 
 
-def asked(s: Scope, keep_at: int = 2, dim_at: int = 1) -> tuple[Value, Value, Value, Value]:
+def asked(
+    s: Scope, keep_at: int = 2, dim_at: int = 1, most: int = SMALL
+) -> tuple[Value, Value, Value, Value]:
     """The array of a small tensor that lies row by row, the mode, the dimension (-1: all), and
-    whether to keep it.
+    whether to keep it. Rows may have up to `most` elements in all.
     """
     f, x = s.f, s.array(s.needed(0))
     s.require(s.contiguous(x))
     n, mode, rank = s.count(x), s.mode(), f.convert("sext", s.rank(x), "i64")
-    s.require(s.both(s.both(n > 0, n <= SMALL), mode.differs(GENERAL)))
+    s.require(s.both(s.both(n > 0, n <= most), mode.differs(GENERAL)))
     s.require(rank <= MOST_DIMS)
     flag, dim, given = s.given(keep_at), f.variable("i64", -1), s.given(dim_at)
     keep = s.is_object(flag, "True")
@@ -289,6 +292,7 @@ def asked(s: Scope, keep_at: int = 2, dim_at: int = 1) -> tuple[Value, Value, Va
         at = s.integer(given)
         dim.set(f.select(at < 0, at + rank, at))
         s.require(s.both(dim.get() >= 0, dim.get() < rank))
+        s.require(s.either(n <= SMALL, dim.get().equals(rank - 1)))
     return x, mode, dim.get(), keep
 
 
@@ -325,7 +329,7 @@ def write_norm(module: Module, name: str) -> None:
         known = s.either(known, s.is_object(order, "fro"))
     with f.when(known.equals(0)):
         s.require(s.double(order).equals(2))
-    x, mode, dim, keep = asked(s, keep_at=3, dim_at=2)
+    x, mode, dim, keep = asked(s, keep_at=3, dim_at=2, most=MOST)
     y = f.call("ptr", "reduced", f.at(f["context"], LOOPS), x, dim, keep)
     s.require(y.differs(s.null()))
     two = f.call("ptr", "PyFloat_FromDouble", f.constant("double", 2))
