@@ -11,6 +11,7 @@ import pytest
 import lampion as torch
 from lampion import random as streams
 from lampion.compiler.kernels import draws
+from lampion.compiler.lower.kernels import Host
 from lampion.ops.large import Least
 from lampion.random import generator as stream
 from tests.compiler.entering import by_the_short_way, needs_short_way, opened, refused
@@ -119,6 +120,9 @@ FUNCTIONS = {
     "dropout of doubles": lambda x: F.dropout(x.double(), 0.3),
     "dropout of halves": lambda x: F.dropout(x.half(), 0.3),
     "dropout of a transpose": lambda x: F.dropout(x.t(), 0.3),
+    "dropout of turned halves": lambda x: F.dropout(x.half().view(2, 4, 5).permute(2, 0, 1), 0.3),
+    "draws like a transpose": lambda x: torch.rand_like(x.t()) + torch.randn_like(x.t()),
+    "fills of a transpose": lambda x: torch.zeros(5, 8).t().bernoulli_(0.3) + x,
     "nothing dropped": lambda x: F.dropout(x, 0.0) + F.dropout(x, 1.0),
     "channels": lambda x: F.dropout2d(x.view(2, 5, 2, 2), 0.3),
     "alpha": lambda x: F.alpha_dropout(x, 0.3, True),
@@ -145,6 +149,20 @@ def test_functions_draw_what_they_draw_eagerly(name):
     x = torch.arange(40.0).view(8, 5) / 40
     c = check_draws(FUNCTIONS[name], *[(x,)] * 6)
     assert not refused(c, x)
+
+
+def test_draws_are_stages_of_the_program():
+    x = torch.randn(2, 8, 32)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True)
+    parts = (layer, lambda x: F.dropout(x.transpose(1, 2), 0.2), lambda x: torch.rand_like(x) + x)
+    for f in parts:
+        c = opened(lambda x, f=f: f(x) * 2, x)
+        (program,) = [made for row in c.programs.values() for made in row]
+        assert not any(isinstance(task, Host) for task in program.executable.tasks)
+        torch.manual_seed(1)
+        found = by_the_short_way(c, x)
+        torch.manual_seed(1)
+        torch.testing.assert_close(found, f(x) * 2)
 
 
 def test_attention_with_dropout():

@@ -14,6 +14,7 @@ from .bounds import bounds
 from .calls import call_kernels
 from .clean import clean
 from .definitions import Call, Definitions, Place
+from .draws import straightened
 from .epilogue import finish, with_epilogue
 from .expand import expand
 from .fuse import Fusion, Group
@@ -22,7 +23,7 @@ from .lookup import lookup
 from .loops import generate
 from .values import Alias, Map
 
-PASSES = (lookup, bounds, expand, clean)
+PASSES = (lookup, bounds, straightened, expand, clean)
 
 
 def lower(graph: Graph) -> KernelList:
