@@ -47,14 +47,14 @@ class Policy:
 
     def lowered(self, t: Tensor | None) -> Tensor | None:
         """A float32 (or other half) tensor in the lower type;
-        a leaf that is trained is cast once per version.
+        a leaf that is trained is cast once per version, but in a trace, which keeps no tensor.
         """
         if t is None or t.dtype is self.dtype or t.dtype not in (dtypes.float32, *HALVES):
             return t
-        keep = self.cache is not None and t._requires_grad and t.grad_fn is None
-        if not keep:
+        trained = t._requires_grad and t.grad_fn is None
+        if self.cache is None or not trained or STATE.observers:
             return CAST(t, dtype=self.dtype)
-        found = self.cache.get(id(t))  # type: ignore[union-attr]
+        found = self.cache.get(id(t))
         if (
             found is None
             or found[0] is not t
@@ -62,7 +62,7 @@ class Policy:
             or found[2].requires_grad != STATE.grad
         ):
             found = (t, t._version, CAST(t, dtype=self.dtype))
-            self.cache[id(t)] = found  # type: ignore[index]
+            self.cache[id(t)] = found
         return found[2]
 
 

@@ -1,5 +1,7 @@
 """Autocast types as PyTorch's on the CPU, gradients in the parameters' own type, loss scaling."""
 
+import warnings
+
 import pytest
 
 import lampion as torch
@@ -128,3 +130,26 @@ def test_the_old_names_are_disabled_without_a_gpu():
     with pytest.warns(UserWarning, match="CUDA is not available"):
         assert not OldScaler().is_enabled()
     assert not torch.cuda.amp.GradScaler(enabled=False).is_enabled()
+
+
+def test_a_compiled_module_inside_a_block():
+    """Weights that a block has cast are not kept over the call that was compiled."""
+
+    def losses(compiled):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        run = torch.compile(net) if compiled else net
+        found = []
+        for i in range(4):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = run(torch.ones(3, 4) + i).float().pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert losses(True) == pytest.approx(losses(False), rel=2e-2)
