@@ -27,7 +27,7 @@ from .product_jobs import merge, spread
 @cache
 def native(target: runtime.Target | None = None) -> runtime.Native:
     """The compiled kernels."""
-    shape = shape_for(target or runtime.host(), "float32")
+    shape = shape_for(target or runtime.host(), "float32")._replace(parts=0)  # short products
     module = kernels(shape)
     write_forward(module, shape)
     write_backward(module, shape)
