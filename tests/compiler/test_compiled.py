@@ -635,3 +635,24 @@ def test_explanations(capsys):
     assert "= mul(" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="fullgraph"):
         torch.compile.explain(lambda x: x.item(), torch.ones(1))
+
+
+SHIFT = 1.0
+
+
+def shifted_loss(params, net, x):
+    return (torch.func.functional_call(net, params, (x,)) - SHIFT).pow(2).sum()
+
+
+def test_transforms_of_functions(monkeypatch):
+    """What a transform returns has the name and module of the function, but not its globals."""
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+    x = torch.randn(4, 3)
+    params = {k: v.detach() for k, v in net.named_parameters()}
+    made = torch.func.vmap(torch.func.grad(lambda p, x: shifted_loss(p, net, x)), in_dims=(None, 0))
+    run = torch.compile(made, fullgraph=True)
+    for shift in (1.0, 1.0, 3.0):  # a global of the function inside is looked at
+        monkeypatch.setitem(globals(), "SHIFT", shift)
+        got, want = run(params, x), made(params, x)
+        for name in params:
+            torch.testing.assert_close(got[name], want[name])

@@ -170,7 +170,10 @@ class Walk:
             self.visit_object(x)
 
     def visit_function(self, f: types.FunctionType) -> None:
-        if not is_users(f):
+        wrapped = getattr(f, "__wrapped__", None)
+        if wrapped is not None:
+            self.visit(wrapped)
+        if not is_own(f.__globals__.get("__name__") or ""):  # `vmap(f)` has the module of f
             return
         facts = [Fact(cell, None, contents(cell)) for cell in f.__closure__ or ()]
         known = f.__globals__.keys() & global_names(f.__code__)
@@ -182,9 +185,6 @@ class Walk:
                 self.always(fact)
         for default in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
             self.visit(default)
-        wrapped = getattr(f, "__wrapped__", None)
-        if wrapped is not None:
-            self.visit(wrapped)
 
     def visit_package(self, package: types.ModuleType, code: types.CodeType) -> None:
         """What a function reads of another file of the program's own."""
