@@ -133,7 +133,7 @@ def test_results(case: Case, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("level", ["avx512", "avx2", "sse", "neon"])
+@pytest.mark.parametrize("level", ["amx", "avx512", "avx2", "sse", "neon"])
 def test_instruction_sets(level: str, kind: str) -> None:
     if not runtime.runs(level):
         pytest.skip(f"this machine has no {level}")

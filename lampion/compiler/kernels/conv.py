@@ -16,6 +16,7 @@ from ..native import runtime
 from ..native.pool import SHARE
 from ..native.runtime import Target
 from ..native.stages import LINE, Call, Layout
+from . import conv_amx, conv_amx_code
 from .conv_code import DIRECT, PACK, PHASE, Numbers, Tile, direct, driver, numbers_for
 from .conv_plan import (
     Division,
@@ -35,6 +36,7 @@ from .conv_plan import (
     words,
 )
 from .conv_weight import weight_calls
+from .gemm_split import SIDE
 
 FOLD = 4  # kernels of at most so many taps have one table of channels and taps
 MOST_FOLDED = 1024
@@ -86,6 +88,11 @@ def conv_calls(
     if kind == "weight":
         return weight_calls(p, x.dtype, target)
     forward = kind == "forward"
+    if x.dtype == "float32" and target.matrix:
+        view = forward_view(p) if forward else input_view(p)
+        division = conv_amx.worth(p, view)
+        if division:
+            return matrix_calls(p, view, division, kind, bias, epilogue, target)
     p, copied = pointwise(p, (p.channels if forward else p.outputs) // p.groups)
     view = (forward_view(p) if forward else input_view(p))._replace(
         copied=copied and (forward or p.size == p.out)
@@ -136,10 +143,19 @@ def set_up(p: Problem, view: View, numbers: Numbers, registers: int) -> Setup:
     if len(set(widths)) > 1:  # register tiles of the narrow phases read on
         view = view._replace(frame=(*view.frame[:2], view.frame[2] + columns))
     division = divide(p, view, numbers.size * unit, blocks, packed)
+    return setup_of(p, view, numbers, tile, division)
+
+
+def setup_of(p: Problem, view: View, numbers: Numbers, tile: Tile, division: Division) -> Setup:
+    """The setup of a register tile and a division."""
+    unit = numbers.lanes if view.deep else 1
+    width = tile.vectors * numbers.lanes
+    blocks = -(-view.outputs // width)
+    block_size = width * (1 + view.channels * math.prod(p.kernel))
     frame = list(view.frame)
     if division.strip_dim >= 0:
         frame[division.strip_dim] = strip_length(view, division.strip_dim, division.strip)
-    slack = numbers.lanes + columns * tile.step
+    slack = numbers.lanes + tile.columns * tile.step
     copy_size = division.images * view.channels * math.prod(frame) * unit + slack
     copy_size += -copy_size % LINE
     copies = 0
@@ -168,13 +184,73 @@ def direct_calls(
     pointers = tuple((8 * DIRECT.index(name), operand) for name, operand in operands.items())
     name = f"conv {'x'.join(map(str, p.kernel))} {kind}"
     main = Call(code.address("tiles"), job, s.division.tiles, pointers, name)
-    return (pack_call(p, view, kind, s, code, bias, at), main), temporaries
+    return (pack_call(p, view, kind, s, code, bias, at + 1), main), temporaries
+
+
+def matrix_calls(
+    p: Problem, view: View, division: conv_amx.Division, kind: str, bias: bool, epilogue: bool,
+    target: Target,
+) -> tuple[tuple[Call, ...], tuple[int, ...]]:  # fmt: skip
+    """The stages of a view on matrix units. Beside theirs they have the jobs of vector units, for
+    what is not finite.
+    """
+    s = again_setup(p, view, division, numbers_for(target, "float32"), target.registers)
+    at = 2 + bias
+    native, vectors = conv_amx_code.driver(target), driver(target, "float32")
+    packing = pack_call(p, view, kind, s, vectors, bias, at + 2)
+    temporaries: tuple[int, ...] = (conv_amx.packed_bytes(p, view), s.packed * p.groups)
+    operands = {"x": 0, "weight": at + 1, "y": at} | ({"bias": 2} if bias else {})
+    direct_operands = {"x": 0, "weight": at + 2, "y": at}
+    if s.copies == 2:
+        temporaries += (s.division.tiles * s.copy_size * s.numbers.size,)
+        direct_operands["copy"] = at + 3
+    if epilogue:
+        end = at + 1 + len(temporaries)
+        for each in (operands, direct_operands):
+            each |= {"epilogue": end, "epilogue_job": end + 1}
+    micro = direct(target, "float32", s.tile).address("direct")
+    job, starts = conv_amx.main_job(
+        p, view, division,
+        {"again": vectors.address("tiles"), "again_pack": vectors.address("pack")},
+        {"again_job": direct_job(p, view, s, micro), "again_pack_job": packing.job},
+    )  # fmt: skip
+    pointers = [(8 * conv_amx_code.JOB.index(name), number) for name, number in operands.items()]
+    direct_at, pack_at = (starts[name] for name in ("again_job", "again_pack_job"))
+    pointers += [(direct_at + 8 * DIRECT.index(x), n) for x, n in direct_operands.items()]
+    pointers += [(pack_at + offset, number) for offset, number in packing.pointers]
+    name = f"conv {'x'.join(map(str, p.kernel))} {kind}"
+    main = Call(native.address("tiles"), job, division.tiles, tuple(pointers), name)
+    pack_pointers = tuple(
+        (8 * conv_amx_code.PACK.index(x), n) for x, n in (("weight", 1), ("packed", at + 1))
+    )
+    pack = Call(
+        native.address("pack"), conv_amx.pack_job(p, view, kind == "forward"),
+        conv_amx.blocks_of(view) * p.groups, pack_pointers, "conv weights",
+    )  # fmt: skip
+    return (pack, main), temporaries
+
+
+def again_setup(
+    p: Problem, view: View, division: conv_amx.Division, numbers: Numbers, registers: int
+) -> Setup:
+    """How vector units make a block of a strip of one image, as a tile of theirs."""
+    widths = {phase.counts[2] for phase in view.phases}
+    columns = min(max(widths), (registers - 4) // 2)
+    tile = Tile(columns, 1, SIDE // numbers.lanes, view.x_step[2], view.y_step[2] > 1, False)
+    if len(widths) > 1:
+        view = view._replace(frame=(*view.frame[:2], view.frame[2] + columns))
+    blocks, lead = conv_amx.blocks_of(view), conv_amx.lead_of(view)
+    strips = -(-conv_amx.whole_of(view) // division.strip)
+    own = Division(
+        1, 1, 1, division.strip, lead if strips > 1 else -1, p.groups * p.images * strips * blocks
+    )
+    return setup_of(p, view, numbers, tile, own)
 
 
 def pack_call(
-    p: Problem, view: View, kind: str, s: Setup, code: runtime.Native, bias: bool, at: int
+    p: Problem, view: View, kind: str, s: Setup, code: runtime.Native, bias: bool, packed: int
 ) -> Call:
-    """The stage that packs the weights, whose place is after the result's, `at`."""
+    """The stage that packs the weights for vector units into the operand `packed`."""
     taps = math.prod(p.kernel)
     along = p.channels // p.groups * taps  # from one output channel to the next
     forward = kind == "forward"
@@ -184,7 +260,7 @@ def pack_call(
         "outer": taps if forward else along, "group": p.outputs // p.groups * along,
         "has_bias": int(bias),
     }  # fmt: skip
-    operands = {"weight": 1, "bias": 2 if bias else 1, "packed": at + 1}
+    operands = {"weight": 1, "bias": 2 if bias else 1, "packed": packed}
     pointers = tuple((8 * PACK.index(name), operand) for name, operand in operands.items())
     return Call(
         code.address("pack"), words(PACK, values), s.blocks * p.groups, pointers, "conv weights"

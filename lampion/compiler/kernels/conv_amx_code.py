@@ -1,0 +1,361 @@
+"""Machine code of convolutions on matrix units (Intel AMX). Imports conv_code, emit, gemm_amx,
+gemm_pack, gemm_split and runtime.
+
+As in products (see gemm_amx), float32 numbers are cut into three bfloat16 parts. A cell holds 32
+channels of one position of the frame, part after part, as 16 pairs of channels (c, c + 16); so
+neighbouring cells are the rows of a tile, and a tap of the kernel is a distance: no column matrix
+is written. Which cell a number goes to, which cells make a tile, and where a result lies among the
+sums, all say tables; so images may alternate cell by cell, and rows may be apart by the stride.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+
+from ..native import runtime
+from ..native.emit import Function, Module, Value, vector
+from ..native.runtime import Target
+from .conv_code import Numbers, divided, fields, gather, numbers_for
+from .gemm_amx import CONFIGURATION, TERMS, tile_call
+from .gemm_pack import Shape, shape_for, transposed
+from .gemm_split import SIDE, STEP, TILE, UNIT, store_parts
+
+PARTS = 3
+CELL = 64 * PARTS  # bytes of a cell
+PANEL = 2 * PARTS * TILE  # bytes of packed weights: 32 outputs of 32 channels, for one tap
+ROW = 4 * SIDE  # bytes of the sums of a position
+SUMS = SIDE * ROW  # bytes of the sums of a pair of tiles
+MOST_FLAGS = 1024  # images times blocks of a tile, at most
+
+# What a thread is told, in fields of 8 bytes: first what the addresses of operands go into.
+JOB = (
+    "x", "weight", "bias", "y", "epilogue", "epilogue_job", "again", "again_pack",
+    "block_groups", "strips", "image_groups", "groups",  # how the tiles divide the work
+    "images", "group_images", "blocks", "group_blocks", "outputs",
+    "channels", "x_image", "x_channel", "inner", "lead", "frame", "low", "along",
+    "steps", "held", "step_size", "depth",
+    "dump", "cell_table", "zero_table", "zeros", "phases", "phase_table",
+    "place_table", "places", "sums", "block_sums", "zero_row", "block_size", "panels",
+    "strip_columns", "columns", "y_image", "again_job", "again_pack_job",
+)  # fmt: skip
+POINTERS = 8
+PHASE = ("taps", "term_table", "pairs", "pair_table", "sums")
+PACK = (
+    "weight", "packed", "blocks", "lanes", "depth", "taps", "lane", "outer", "group",
+)  # fmt: skip
+
+
+# -- sums ----------------------------------------------------------------------------------------
+
+
+def write_pair(module: Module, shape: Shape) -> None:
+    """Writes `pair(one, two, b, terms, count, depth, sums, begins)`: adds to the sums of two tiles
+    of positions, 16 rows each, by 32 outputs, or sets them. `terms` has the offset of each step in
+    the cells and in the packed weights. After `depth` steps tiles are added to the sums, so that
+    errors of long sums stay small.
+    """
+    f = module.function(
+        "pair", "void", True, one="ptr", two="ptr", b="ptr", terms="ptr", count="i64",
+        depth="i64", sums="ptr", begins="i1",
+    )  # fmt: skip
+    f.head += " noinline"
+    fresh = f.buffer(SUMS)
+    with f.loop(0, f["count"], f["depth"]) as first:
+        for tile in range(4):
+            tile_call(f, "tilezero", tile)
+        with f.loop(first, f.minimum(first + f["depth"], f["count"])) as term:
+            offsets = [f.load("i64", f["terms"], term * 2 + i) for i in range(2)]
+            cells = [f.at(f[name], offsets[0]) for name in ("one", "two")]
+            multiply_term(f, cells, f.at(f["b"], offsets[1]))
+        begins = f["begins"] & first.equals(0)
+        where = f.select(begins, f["sums"], fresh)
+        for tile in range(4):
+            quarter = f.at(where, tile // 2 * UNIT * ROW + tile % 2 * 64)
+            tile_call(f, "tilestored64", tile, quarter, f.constant("i64", ROW))
+        with f.when(begins.equals(0)), f.loop(0, SUMS, 64) as i:
+            before = f.at(f["sums"], i)
+            total = f.load(shape.vector, before) + f.load(shape.vector, f.at(fresh, i))
+            f.store(total, before)
+    f.ret()
+
+
+def multiply_term(f: Function, cells: list[Value], weights: Value) -> None:
+    """The products of all parts of 32 channels, two tiles of positions by 32 outputs."""
+    held: list[int | None] = [None, None]
+    for term in TERMS[PARTS]:
+        for operand, part in enumerate(term):
+            if held[operand] == part:
+                continue
+            held[operand] = part
+            for half in range(2):
+                if operand == 0:
+                    place, line = f.at(cells[half], 64 * part), CELL
+                else:
+                    place, line = f.at(weights, (2 * part + half) * TILE), 64
+                number = 4 + 2 * operand + half
+                tile_call(f, "tileloadd64", number, place, f.constant("i64", line))
+        for tile in range(4):
+            tile_call(f, "tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
+
+
+# -- cells and packed weights ----------------------------------------------------------------------
+
+
+def write_cells(module: Module, kind: Numbers, shape: Shape) -> None:
+    """Writes `cells(x, x_channel, channels, count, table, dump, to)`: cuts `count` neighbouring
+    positions of 32 channels, or fewer, into the cells that the table lists. Those where it says
+    `dump` are not wanted.
+    """
+    f = module.function(
+        "cells", "void", True, x="ptr", x_channel="i64", channels="i64", count="i64", table="ptr",
+        dump="i64", to="ptr",
+    )  # fmt: skip
+    lanes = kind.lanes
+    unwanted = f.splat(f.convert("trunc", f["dump"], "i32"), lanes)
+    with f.loop(0, f["count"], lanes) as k:
+        places = f.load(vector(lanes, "i32"), f.at(f["table"], k, "i32"), align=4)
+        wanted = f.convert("bitcast", places.differs(unwanted), f"i{lanes}").differs(0)
+        with f.when(wanted):
+            mask = f.first_lanes(f["count"] - k, lanes)
+            start = f.at(f["x"], k, kind.type)
+            squares = []
+            for half in range(2):
+                rows = []
+                for channel in range(half * UNIT, (half + 1) * UNIT):
+                    exists = f.splat(f["channels"] > channel, lanes)
+                    row = f.at(start, f["x_channel"] * channel, kind.type)
+                    rows.append(f.masked_load(kind.vector, row, mask & exists))
+                squares.append(transposed(f, rows, lanes))
+            for lane, pair in enumerate(zip(*squares, strict=True)):
+                place = f.load("i32", f.at(f["table"], k + lane, "i32"))
+                cell = f.at(f["to"], f.convert("sext", place, "i64"))
+                store_parts(f, shape, list(pair), cell, 64)
+    f.ret()
+
+
+def write_pack(module: Module, kind: Numbers, shape: Shape) -> None:
+    """Writes `pack(job, tile, workspace)`: one block of weights as `[step][tap]` of panels, each
+    `[part][half of the outputs][pair of channels][16]`, zeros for what is missing.
+    """
+    f = module.function("pack", job="ptr noalias", tile="i64", workspace="ptr")
+    job = fields(f, f["job"], PACK, 2)
+    group, block = f["tile"] / job["blocks"], f["tile"] % job["blocks"]
+    steps = (job["depth"] + (STEP - 1)) / STEP
+    to = f.at(job["packed"], f["tile"] * steps * job["taps"] * PANEL)
+    first = block * SIDE
+    source = f.at(job["weight"], group * job["group"] + first * job["lane"], kind.type)
+    ramp = "<" + ", ".join(f"i64 {i}" for i in range(kind.lanes)) + ">"
+    index = Value(f, vector(kind.lanes, "i64"), ramp) * f.splat(job["lane"], kind.lanes)
+    with f.loop(0, steps) as step, f.loop(0, 2) as half, f.loop(0, UNIT) as row:
+        lane = half * UNIT
+        exists = f.first_lanes(job["lanes"] - first - lane, kind.lanes)
+        start = f.at(source, lane * job["lane"], kind.type)
+        tile = f.at(to, step * job["taps"] * PANEL + half * TILE + row * 64)
+        with f.loop(0, job["taps"]) as tap:
+            pair = []
+            for channel in (step * STEP + row, step * STEP + row + UNIT):
+                mask = exists & f.splat(job["depth"] > channel, kind.lanes)
+                place = f.at(start, channel * job["outer"] + tap, kind.type)
+                pair.append(gather(f, kind, place, index, mask))
+            store_parts(f, shape, pair, f.at(tile, tap * PANEL))
+    f.ret()
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def write_results(module: Module, kind: Numbers) -> None:
+    """Writes `results(sums, places, count, bias, outputs, y, y_channel) -> i1`: the results of
+    `count` neighbouring positions, and up to 32 outputs, whose sums lie where `places` says; and
+    whether all are finite. The bias may be null.
+    """
+    f = module.function(
+        "results", "i1", True, sums="ptr", places="ptr", count="i64", bias="ptr", outputs="i64",
+        y="ptr", y_channel="i64",
+    )  # fmt: skip
+    lanes = kind.lanes
+    difference = f.variable(kind.vector, 0)
+    offsets = f.buffer(ROW)
+    has_bias = f.splat(f.convert("ptrtoint", f["bias"], "i64").differs(0), lanes)
+    start = f.select(f.convert("ptrtoint", f["bias"], "i64").differs(0), f["bias"], f["sums"])
+    for half in range(2):
+        mask = f.first_lanes(f["outputs"] - half * UNIT, lanes) & has_bias
+        value = f.masked_load(kind.vector, f.at(start, half * UNIT, kind.type), mask)
+        f.store(value, f.at(offsets, half * 64))
+    with f.loop(0, f["count"], lanes) as k:
+        mask = f.first_lanes(f["count"] - k, lanes)
+        places = [
+            f.convert("sext", f.load("i32", f.at(f["places"], k + lane, "i32")), "i64")
+            for lane in range(lanes)
+        ]
+        for half in range(2):
+            rows = [f.load(kind.vector, f.at(f["sums"], place + half * 64)) for place in places]
+            for i, value in enumerate(transposed(f, rows, lanes)):
+                output = half * UNIT + i
+                difference.set(difference.get() + (value - value))  # NaN where one is infinite
+                value = value + f.splat(f.load(kind.type, offsets, output), lanes)
+                row = f.at(f["y"], f["y_channel"] * output + k, kind.type)
+                exists = f.splat(f["outputs"] > output, lanes)
+                f.masked_store(value, row, mask & exists)
+    f.ret(f.convert("bitcast", difference.get().differs(0.0), f"i{lanes}").equals(0))
+
+
+# -- the tiles of a stage ------------------------------------------------------------------------
+
+
+def write_tiles(module: Module, kind: Numbers) -> None:
+    """Writes `tiles(job, tile, workspace)`: some images, a strip of their rows and some blocks of
+    32 output channels of one convolution. The workspace holds cells and sums.
+    """
+    f = module.function("tiles", job="ptr noalias", tile="i64", workspace="ptr noalias")
+    job = fields(f, f["job"], JOB, POINTERS)
+    configuration = f.buffer(len(CONFIGURATION))
+    for i, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
+        f.store(f.constant("i64", word), configuration, i)
+    tile_call(f, "ldtilecfg", configuration)
+    counts = (job["block_groups"], job["strips"], job["image_groups"], job["groups"])
+    block_group, strip, image_group, group = divided(f, f["tile"], *counts)
+    first_block = block_group * job["group_blocks"]
+    last_block = f.minimum(job["blocks"], first_block + job["group_blocks"])
+    first_image = image_group * job["group_images"]
+    spoiled = f.buffer(MOST_FLAGS)
+    clear(f, job)
+    whole = job["held"] >= job["steps"]  # then a block is done when it is summed
+    with f.loop(0, job["steps"], job["held"]) as first:
+        steps = f.minimum(job["steps"] - first, job["held"])
+        fill(f, kind, job, (first_image, group, strip), first, steps)
+        with f.loop(first_block, last_block) as block:
+            number = f.select(whole, f.constant("i64", 0), block - first_block)
+            sums = f.at(f["workspace"], job["sums"] + number * job["block_sums"])
+            place = (group * job["blocks"] + block) * job["block_size"]
+            weights = f.at(job["weight"], place + first * job["panels"])
+            add_steps(f, job, weights, steps, sums, first.equals(0))
+            with f.when((first + steps) >= job["steps"]):
+                flags = f.at(spoiled, (block - first_block) * job["group_images"])
+                close(f, kind, job, sums, (first_image, strip, group, block), flags)
+    f.call("void", "llvm.x86.tilerelease")
+    with f.loop(first_block, last_block) as block, f.loop(0, job["group_images"]) as image:
+        flag = f.load("i8", f.at(spoiled, (block - first_block) * job["group_images"] + image))
+        with f.when(flag.differs(0)):
+            again(f, job, group, first_image + image, strip, block)
+    f.ret()
+
+
+def clear(f: Function, job: dict[str, Value]) -> None:
+    """Zeros in cells that are not filled in every strip, and in sums that nothing adds to."""
+    table = f.at(f["job"], job["zero_table"])
+    zero = f.constant(vector(16, "float"), 0)
+    with f.loop(0, job["held"]) as step, f.loop(0, job["zeros"]) as i:
+        start, size = (f.load("i64", table, i * 2 + k) for k in range(2))
+        run = f.at(f["workspace"], step * job["step_size"] + start)
+        with f.loop(0, size, 64) as k:
+            f.store(zero, f.at(run, k))
+    number = f.select(job["held"] >= job["steps"], f.constant("i64", 1), job["group_blocks"])
+    with f.loop(0, number) as block:
+        row = f.at(f["workspace"], job["sums"] + block * job["block_sums"] + job["zero_row"])
+        for k in range(0, ROW, 64):
+            f.store(zero, f.at(row, k))
+
+
+def fill(
+    f: Function, kind: Numbers, job: dict[str, Value], place: tuple[Value, ...], first: Value,
+    steps: Value,
+) -> None:  # fmt: skip
+    """Cuts a strip of some images into cells, `steps` times 32 channels. Where there are fewer
+    images than in a group, the last one is repeated.
+    """
+    first_image, group, strip = place
+    low = job["low"] - strip * job["along"]  # where the source begins in the strip's frame
+    begin = f.select(low > 0, low, 0)
+    end = f.minimum(job["lead"] + low, job["frame"])
+    table = f.at(f.at(f["job"], job["cell_table"]), begin * job["inner"], "i32")
+    from_strip = (begin - low) * job["inner"]
+    with f.loop(0, job["group_images"]) as image, f.loop(0, steps) as step:
+        number = f.minimum(first_image + image, job["images"] - 1)
+        channel = (first + step) * STEP
+        source = number * job["x_image"] + (group * job["channels"] + channel) * job["x_channel"]
+        f.call(
+            "void", "cells", f.at(job["x"], source + from_strip, kind.type), job["x_channel"],
+            job["channels"] - channel, (end - begin) * job["inner"], table, job["dump"],
+            f.at(f["workspace"], step * job["step_size"] + image * CELL),
+        )  # fmt: skip
+
+
+def add_steps(
+    f: Function, job: dict[str, Value], weights: Value, steps: Value, sums: Value, begins: Value
+) -> None:
+    """Adds what cells that are filled give to the sums of one block of outputs."""
+    phases = f.at(f["job"], job["phase_table"])
+    with f.loop(0, job["phases"]) as number:
+        phase = fields(f, f.at(phases, number * (8 * len(PHASE))), PHASE)
+        terms, pairs = (f.at(f["job"], phase[name]) for name in ("term_table", "pair_table"))
+        own = f.at(sums, phase["sums"])
+        with f.loop(0, phase["pairs"]) as pair:
+            one, two = (
+                f.at(f["workspace"], f.load("i64", pairs, pair * 2 + half)) for half in range(2)
+            )
+            f.call(
+                "void", "pair", one, two, weights, terms, steps * phase["taps"], job["depth"],
+                f.at(own, pair * SUMS), begins,
+            )  # fmt: skip
+
+
+def close(
+    f: Function, kind: Numbers, job: dict[str, Value], sums: Value, place: tuple[Value, ...],
+    flags: Value,
+) -> None:  # fmt: skip
+    """Writes the results of a block, then runs the epilogue. Images of which a sum is not finite
+    are flagged: they are to be made again, epilogue and all, by vector units.
+    """
+    first_image, strip, group, block = place
+    first = block * SIDE
+    outputs = f.minimum(job["outputs"] - first, SIDE)
+    channel = group * job["outputs"] + first
+    column = strip * job["strip_columns"]
+    count = f.minimum(job["columns"] - column, job["strip_columns"])
+    has_bias = f.convert("ptrtoint", job["bias"], "i64").differs(0)
+    bias = f.select(has_bias, f.at(job["bias"], channel, kind.type), job["bias"])
+    has_epilogue = f.convert("ptrtoint", job["epilogue"], "i64").differs(0)
+    table = f.at(f["job"], job["place_table"])
+    last_image = f.minimum(first_image + job["group_images"], job["images"])
+    with f.loop(0, job["group_images"]) as i:
+        f.store(f.constant("i8", 0), f.at(flags, i))
+    with f.loop(first_image, last_image) as image:
+        y = f.at(job["y"], image * job["y_image"] + channel * job["columns"] + column, kind.type)
+        places = f.at(table, (image - first_image) * job["places"], "i32")
+        finite = f.call(
+            "i1", "results", sums, places, count, bias, outputs, y, job["columns"]
+        )  # fmt: skip
+        with f.when(finite & has_epilogue):
+            f.call(
+                "void", job["epilogue"], job["epilogue_job"], image, channel, channel + outputs,
+                column, column + count,
+            )  # fmt: skip
+        with f.when(finite.equals(0)):
+            f.store(f.constant("i8", 1), f.at(flags, image - first_image))
+
+
+def again(
+    f: Function, job: dict[str, Value], group: Value, image: Value, strip: Value, block: Value
+) -> None:
+    """Makes a block of a strip of one image by vector units."""
+    packed = group * job["blocks"] + block
+    tile = ((group * job["images"] + image) * job["strips"] + strip) * job["blocks"] + block
+    for name, number in (("again_pack", packed), ("again", tile)):
+        f.call("void", job[name], f.at(f["job"], job[f"{name}_job"]), number, f["workspace"])
+
+
+# -- compiled ------------------------------------------------------------------------------------
+
+
+@cache
+def driver(target: Target) -> runtime.Native:
+    """`tiles` and `pack`, for any convolution of float32."""
+    module, kind, shape = Module(), numbers_for(target, "float32"), shape_for(target, "float32")
+    write_pair(module, shape)
+    write_cells(module, kind, shape)
+    write_pack(module, kind, shape)
+    write_results(module, kind)
+    write_tiles(module, kind)
+    return runtime.load(module.text(), target)
