@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("llvmlite", reason="the compiler needs llvmlite")
 
 import lampion
-from lampion.compiler.kernels import conv, conv_amx, conv_arrays
+from lampion.compiler.kernels import conv, conv_amx, conv_amx_weight, conv_arrays
 from lampion.compiler.kernels.conv_plan import Problem, forward_view, input_view
 from lampion.compiler.native import runtime, stages
 from lampion.compiler.native.arena import Arena
@@ -18,7 +18,7 @@ from lampion.compiler.native.stages import Layout
 from lampion.ops import conv_kernels
 
 from .guarded import guarded
-from .test_conv import CASES, Case, epilogue_module, expected, run
+from .test_conv import CASES, KINDS, Case, epilogue_module, expected, run
 
 pytestmark = pytest.mark.skipif(not runtime.runs("amx"), reason="this machine has no matrix units")
 
@@ -39,13 +39,26 @@ LARGE = Case(4, 64, 64, (28, 28), (3, 3), ONE, ONE, ONE)
 def always(monkeypatch):
     """Matrix units for convolutions of any size."""
     monkeypatch.setattr(conv_amx, "worth", conv_amx.divide)
+    divide = conv_amx_weight.divide
+    monkeypatch.setattr(conv_amx_weight, "worth", lambda p: divide(p, forward_view(p)))
     conv.conv_calls.cache_clear()
     yield
     conv.conv_calls.cache_clear()
 
 
+def operands_of(kind: str, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The two operands, then the result."""
+    return {"forward": (x, w, y), "input": (y, w, x), "weight": (x, y, w)}[kind]
+
+
+def random(case: Case, seed: int) -> list[np.ndarray]:
+    """Images, weights and gradients that are normal."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(a.shape, np.float32) for a in case.arrays("float32")]
+
+
 def convolved(
-    case: Case, kind: str, first: np.ndarray, w: np.ndarray, level: str = "amx", side: str = "end",
+    case: Case, kind: str, given: tuple[np.ndarray, ...], level: str = "amx", side: str = "end",
     noted: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """The result of the stages on arrays, all of them beside closed pages; negated by the epilogue
@@ -53,14 +66,13 @@ def convolved(
     """
     arrays = case.arrays("float32")
     layouts = [Layout.of(a) for a in arrays]
-    target = runtime.level(level)
-    calls, sizes = conv.conv_calls(kind, *layouts, case.steps, False, noted, target)
-    result = guarded(arrays[2 if kind == "forward" else 0].shape, np.float32, side)
-    operands = [guarded(a.shape, np.float32, side) for a in (first, w)]
-    for operand, given in zip(operands, (first, w), strict=True):
-        operand[...] = given
+    calls, sizes = conv.conv_calls(kind, *layouts, case.steps, False, noted, runtime.level(level))
+    operands = [guarded(a.shape, np.float32, side) for a in operands_of(kind, *arrays)]
+    for operand, values in zip(operands, given, strict=False):
+        operand[...] = values
+    result = operands[2]
     arenas = [Arena(size) for size in sizes]
-    addresses = [a.ctypes.data for a in (*operands, result)] + [a.address for a in arenas]
+    addresses = [a.ctypes.data for a in operands] + [a.address for a in arenas]
     if noted:
         record = np.array([result.ctypes.data, result.shape[1], math.prod(result.shape[2:])])
         addresses += [runtime.load(epilogue_module().text()).address("note"), record.ctypes.data]
@@ -68,10 +80,10 @@ def convolved(
     return result
 
 
-@pytest.mark.parametrize("kind", ["forward", "input"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", [c for c in CASES + MORE if c.groups in (1, 2, 4)], ids=str)
 def test_any_layout(always, case, kind):
-    for bias in (False, True):
+    for bias in (False,) if kind == "weight" else (False, True):
         found = run(case, kind, "float32", "amx", bias)
         np.testing.assert_array_equal(found, expected(case, kind, bias))
 
@@ -86,88 +98,84 @@ def test_channels_in_rounds(always, monkeypatch, kind, room):
 
 
 @pytest.mark.parametrize("numbers", ["normal", "positive", "wide"])
-@pytest.mark.parametrize("kind", ["forward", "input"])
-def test_errors_are_no_larger_than_of_vector_units(kind, numbers):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", [LARGE, Case(4, 256, 128, (8, 8), (3, 3), ONE, ONE, ONE)], ids=str)
+def test_errors_are_no_larger_than_of_vector_units(case, kind, numbers):
     rng = np.random.default_rng(1)
-    for case in (LARGE, Case(2, 256, 128, (8, 8), (3, 3), ONE, ONE, ONE)):
-        x, w, y = (rng.standard_normal(a.shape) for a in case.arrays("float64"))
-        first = (x if kind == "forward" else y).astype(np.float32)
-        w = w.astype(np.float32)
-        if numbers == "positive":
-            first, w = np.abs(first), np.abs(w)
-        if numbers == "wide":
-            first = first * np.float32(2.0) ** rng.integers(-12, 12, first.shape)
-        first = first.astype(np.float32)
-        exact, scale = (
-            exactly(case, kind, a.astype(np.float64), b.astype(np.float64))
-            for a, b in ((first, w), (np.abs(first), np.abs(w)))
-        )
-        own, others = (
-            np.abs(convolved(case, kind, first, w, level) - exact) / scale
-            for level in ("amx", "avx512")
-        )
-        assert np.sqrt((own**2).mean()) <= 1.05 * np.sqrt((others**2).mean())
-        assert own.max() <= 1.2 * others.max()
+    given = list(operands_of(kind, *random(case, 1))[:2])
+    if numbers == "positive":
+        given = [np.abs(a) for a in given]
+    if numbers == "wide":
+        given = [a * np.float32(2.0) ** rng.integers(-12, 12, a.shape, np.int32) for a in given]
+        given = [a.astype(np.float32) for a in given]
+    exact = exactly(case, kind, *given)
+    scale = exactly(case, kind, *(np.abs(a) for a in given))
+    own, others = (
+        np.abs(convolved(case, kind, tuple(given), level) - exact) / scale
+        for level in ("amx", "avx512")
+    )
+    assert np.sqrt((own**2).mean()) <= 1.05 * np.sqrt((others**2).mean())
+    assert own.max() <= 1.2 * others.max()
 
 
-def exactly(case: Case, kind: str, first: np.ndarray, w: np.ndarray) -> np.ndarray:
+def exactly(case: Case, kind: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The result by NumPy in double precision."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
     limit, conv_kernels.COMPILED_FROM = conv_kernels.COMPILED_FROM, 1 << 62
     try:
         if kind == "forward":
-            return conv_kernels.conv(first, w, None, case.steps)
-        return conv_kernels.conv_input(first, w, None, case.size, case.steps)
+            return conv_kernels.conv(first, second, None, case.steps)
+        if kind == "input":
+            return conv_kernels.conv_input(first, second, None, case.size, case.steps)
+        return conv_kernels.conv_weight(first, second, case.kernel, case.steps)
     finally:
         conv_kernels.COMPILED_FROM = limit
 
 
 @pytest.mark.parametrize("side", ["begin", "end"])
-@pytest.mark.parametrize("kind", ["forward", "input"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_beside_operands_is_touched(always, side, kind):
     for case in (CASES[1], CASES[3], CASES[7], CASES[10], *MORE):
-        x, w, y = case.arrays("float32")
-        found = convolved(case, kind, x if kind == "forward" else y, w, "amx", side)
+        given = operands_of(kind, *case.arrays("float32"))[:2]
+        found = convolved(case, kind, given, "amx", side)
         np.testing.assert_array_equal(found, expected(case, kind))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -3.4028235e38])
-@pytest.mark.parametrize("where", ["image", "weight"])
-@pytest.mark.parametrize("kind", ["forward", "input"])
-def test_what_is_not_finite_spoils_only_what_it_reaches(kind, where, value):
+@pytest.mark.parametrize("spoiled", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_spoils_only_what_it_reaches(kind, spoiled, value):
     """As where there are no matrix units; and the epilogue sees each element once."""
-    rng = np.random.default_rng(3)
-    x, w, y = (rng.standard_normal(a.shape, np.float32) for a in LARGE.arrays("float32"))
-    first = x if kind == "forward" else y
-    if where == "image":
-        first[1, 3, 10, 11] = first[3, 5, 0, 0] = value
-    else:
-        w[7, 9, 1, 2] = value
-    exact = convolved(LARGE, kind, first, w, "avx512")
+    given = operands_of(kind, *random(LARGE, 3))[:2]
+    given[spoiled][1, 3, 1, 2] = given[spoiled][3, 5, 0, 0] = value
+    exact = convolved(LARGE, kind, given, "avx512")
     assert not np.isfinite(exact).all() or abs(value) < np.inf
-    for noted in (False, True):
-        found = convolved(LARGE, kind, first, w, noted=noted) * (-1 if noted else 1)
+    for noted in (False,) if kind == "weight" else (False, True):
+        found = convolved(LARGE, kind, given, noted=noted) * (-1 if noted else 1)
         assert (np.isnan(found) == np.isnan(exact)).all()
         assert (np.isinf(found) == np.isinf(exact)).all()
         finite = np.isfinite(exact)
         np.testing.assert_allclose(found[finite], exact[finite], rtol=1e-4, atol=1e-4)
 
 
-def test_same_bits_for_any_number_of_threads():
-    rng = np.random.default_rng(4)
-    arrays = [rng.standard_normal(a.shape, np.float32) for a in LARGE.arrays("float32")]
-    arrays[0][2, 1, 5, 6] = np.inf
+@pytest.mark.parametrize("value", [1, np.inf])
+def test_same_bits_for_any_number_of_threads(value):
+    x, w, y = random(LARGE, 4)
+    x[2, 1, 5, 6] = y[1, 2, 3, 4] = value
     threads = lampion.get_num_threads()
     found = []
     try:
         for n in (1, 2, 3):
             lampion.set_num_threads(n)
-            x, w, y = arrays
-            one = conv_arrays.forward(x, w, None, (28, 28), LARGE.steps)
-            found.append(one.tobytes())
-            found.append(conv_arrays.input_gradient(y, w, None, (28, 28), LARGE.steps).tobytes())
+            made = (
+                conv_arrays.forward(x, w, None, (28, 28), LARGE.steps),
+                conv_arrays.input_gradient(y, w, None, (28, 28), LARGE.steps),
+                conv_arrays.weight_gradient(x, y, (3, 3), LARGE.steps),
+            )
+            found.append([a.tobytes() for a in made])
     finally:
         lampion.set_num_threads(threads)
-    assert len(set(found[::2])) == len(set(found[1::2])) == 1
+    assert found[0] == found[1] == found[2]
 
 
 def test_large_convolutions_use_matrix_units_and_small_ones_do_not():
@@ -176,10 +184,12 @@ def test_large_convolutions_use_matrix_units_and_small_ones_do_not():
             4, channels, outputs, 1, (1, size, size), (1, 3, 3), (1, size, size), (1, 1, 1),
             (0, 1, 1), (1, 1, 1),
         )  # fmt: skip
-        return [conv_amx.worth(p, view(p)) is not None for view in (forward_view, input_view)]
+        views = forward_view(p), input_view(p)
+        divisions = [conv_amx.worth(p, view) for view in views] + [conv_amx_weight.worth(p)]
+        return [division is not None for division in divisions]
 
-    assert chosen(64, 64, 56) == chosen(512, 512, 7) == [True, True]
-    assert chosen(3, 64, 56) == chosen(64, 64, 2) == [False, False]
+    assert chosen(64, 64, 56) == chosen(512, 512, 7) == [True, True, True]
+    assert chosen(3, 64, 56) == chosen(64, 64, 2) == [False, False, False]
 
 
 def test_positions_of_alternating_images_fill_tiles():

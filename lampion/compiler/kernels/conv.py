@@ -16,7 +16,7 @@ from ..native import runtime
 from ..native.pool import SHARE
 from ..native.runtime import Target
 from ..native.stages import LINE, Call, Layout
-from . import conv_amx, conv_amx_code
+from . import conv_amx, conv_amx_code, conv_amx_weight
 from .conv_code import DIRECT, PACK, PHASE, Numbers, Tile, direct, driver, numbers_for
 from .conv_plan import (
     Division,
@@ -86,7 +86,7 @@ def conv_calls(
     p = problem(x, w, y, steps)
     target = target or runtime.host()
     if kind == "weight":
-        return weight_calls(p, x.dtype, target)
+        return all_weight_calls(p, x.dtype, target)
     forward = kind == "forward"
     if x.dtype == "float32" and target.matrix:
         view = forward_view(p) if forward else input_view(p)
@@ -101,6 +101,18 @@ def conv_calls(
         view = view._replace(outputs=p.groups, deep=True)
         p = p._replace(channels=1, groups=1)
     return direct_calls(p, view, kind, x.dtype, bias, epilogue, target)
+
+
+def all_weight_calls(
+    p: Problem, dtype: str, target: Target
+) -> tuple[tuple[Call, ...], tuple[int, ...]]:
+    """The stages of the gradient of the weight, on matrix units where they are faster."""
+    made = weight_calls(p, dtype, target)
+    if dtype == "float32" and target.matrix:
+        division = conv_amx_weight.worth(p)
+        if division:
+            return conv_amx_weight.calls(p, division, target, *made)
+    return made
 
 
 class Setup(NamedTuple):

@@ -49,11 +49,12 @@ PACK = (
 # -- sums ----------------------------------------------------------------------------------------
 
 
-def write_pair(module: Module, shape: Shape) -> None:
+def write_pair(module: Module, shape: Shape, cells_first: bool = True) -> None:
     """Writes `pair(one, two, b, terms, count, depth, sums, begins)`: adds to the sums of two tiles
     of positions, 16 rows each, by 32 outputs, or sets them. `terms` has the offset of each step in
     the cells and in the packed weights. After `depth` steps tiles are added to the sums, so that
-    errors of long sums stay small.
+    errors of long sums stay small. Cells are rows of the sums (`cells_first`), or columns, where
+    what is packed are the rows.
     """
     f = module.function(
         "pair", "void", True, one="ptr", two="ptr", b="ptr", terms="ptr", count="i64",
@@ -67,7 +68,7 @@ def write_pair(module: Module, shape: Shape) -> None:
         with f.loop(first, f.minimum(first + f["depth"], f["count"])) as term:
             offsets = [f.load("i64", f["terms"], term * 2 + i) for i in range(2)]
             cells = [f.at(f[name], offsets[0]) for name in ("one", "two")]
-            multiply_term(f, cells, f.at(f["b"], offsets[1]))
+            multiply_term(f, cells, f.at(f["b"], offsets[1]), cells_first)
         begins = f["begins"] & first.equals(0)
         where = f.select(begins, f["sums"], fresh)
         for tile in range(4):
@@ -80,8 +81,8 @@ def write_pair(module: Module, shape: Shape) -> None:
     f.ret()
 
 
-def multiply_term(f: Function, cells: list[Value], weights: Value) -> None:
-    """The products of all parts of 32 channels, two tiles of positions by 32 outputs."""
+def multiply_term(f: Function, cells: list[Value], packed: Value, cells_first: bool) -> None:
+    """The products of all parts of two tiles of cells and a packed panel."""
     held: list[int | None] = [None, None]
     for term in TERMS[PARTS]:
         for operand, part in enumerate(term):
@@ -92,39 +93,41 @@ def multiply_term(f: Function, cells: list[Value], weights: Value) -> None:
                 if operand == 0:
                     place, line = f.at(cells[half], 64 * part), CELL
                 else:
-                    place, line = f.at(weights, (2 * part + half) * TILE), 64
+                    place, line = f.at(packed, (2 * part + half) * TILE), 64
                 number = 4 + 2 * operand + half
                 tile_call(f, "tileloadd64", number, place, f.constant("i64", line))
         for tile in range(4):
-            tile_call(f, "tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
+            operands = (4, 6) if cells_first else (6, 4)
+            tile_call(f, "tdpbf16ps", tile, operands[0] + tile // 2, operands[1] + tile % 2)
 
 
 # -- cells and packed weights ----------------------------------------------------------------------
 
 
 def write_cells(module: Module, kind: Numbers, shape: Shape) -> None:
-    """Writes `cells(x, x_channel, channels, count, table, dump, to)`: cuts `count` neighbouring
-    positions of 32 channels, or fewer, into the cells that the table lists. Those where it says
-    `dump` are not wanted.
+    """Writes `cells(x, second, x_channel, channels, more, count, table, dump, to)`: cuts `count`
+    neighbouring positions of 16 channels, or fewer, from `x` on, and of as many paired with these,
+    from `x + second` on, into the cells that the table lists. Those where it says `dump` are not
+    wanted.
     """
     f = module.function(
-        "cells", "void", True, x="ptr", x_channel="i64", channels="i64", count="i64", table="ptr",
-        dump="i64", to="ptr",
+        "cells", "void", True, x="ptr", second="i64", x_channel="i64", channels="i64", more="i64",
+        count="i64", table="ptr", dump="i64", to="ptr",
     )  # fmt: skip
     lanes = kind.lanes
+    second = f.at(f["x"], f["second"], kind.type)
     unwanted = f.splat(f.convert("trunc", f["dump"], "i32"), lanes)
     with f.loop(0, f["count"], lanes) as k:
         places = f.load(vector(lanes, "i32"), f.at(f["table"], k, "i32"), align=4)
         wanted = f.convert("bitcast", places.differs(unwanted), f"i{lanes}").differs(0)
         with f.when(wanted):
             mask = f.first_lanes(f["count"] - k, lanes)
-            start = f.at(f["x"], k, kind.type)
             squares = []
-            for half in range(2):
+            for begin, channels in ((f["x"], f["channels"]), (second, f["more"])):
                 rows = []
-                for channel in range(half * UNIT, (half + 1) * UNIT):
-                    exists = f.splat(f["channels"] > channel, lanes)
-                    row = f.at(start, f["x_channel"] * channel, kind.type)
+                for channel in range(UNIT):
+                    exists = f.splat(channels > channel, lanes)
+                    row = f.at(begin, f["x_channel"] * channel + k, kind.type)
                     rows.append(f.masked_load(kind.vector, row, mask & exists))
                 squares.append(transposed(f, rows, lanes))
             for lane, pair in enumerate(zip(*squares, strict=True)):
@@ -210,10 +213,7 @@ def write_tiles(module: Module, kind: Numbers) -> None:
     """
     f = module.function("tiles", job="ptr noalias", tile="i64", workspace="ptr noalias")
     job = fields(f, f["job"], JOB, POINTERS)
-    configuration = f.buffer(len(CONFIGURATION))
-    for i, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
-        f.store(f.constant("i64", word), configuration, i)
-    tile_call(f, "ldtilecfg", configuration)
+    configure(f)
     counts = (job["block_groups"], job["strips"], job["image_groups"], job["groups"])
     block_group, strip, image_group, group = divided(f, f["tile"], *counts)
     first_block = block_group * job["group_blocks"]
@@ -242,20 +242,45 @@ def write_tiles(module: Module, kind: Numbers) -> None:
     f.ret()
 
 
+def configure(f: Function) -> None:
+    """Tells the processor of its tiles."""
+    configuration = f.buffer(len(CONFIGURATION))
+    for i, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
+        f.store(f.constant("i64", word), configuration, i)
+    tile_call(f, "ldtilecfg", configuration)
+
+
 def clear(f: Function, job: dict[str, Value]) -> None:
     """Zeros in cells that are not filled in every strip, and in sums that nothing adds to."""
-    table = f.at(f["job"], job["zero_table"])
+    clear_cells(f, job, job["held"], job["step_size"])
     zero = f.constant(vector(16, "float"), 0)
-    with f.loop(0, job["held"]) as step, f.loop(0, job["zeros"]) as i:
-        start, size = (f.load("i64", table, i * 2 + k) for k in range(2))
-        run = f.at(f["workspace"], step * job["step_size"] + start)
-        with f.loop(0, size, 64) as k:
-            f.store(zero, f.at(run, k))
     number = f.select(job["held"] >= job["steps"], f.constant("i64", 1), job["group_blocks"])
     with f.loop(0, number) as block:
         row = f.at(f["workspace"], job["sums"] + block * job["block_sums"] + job["zero_row"])
         for k in range(0, ROW, 64):
             f.store(zero, f.at(row, k))
+
+
+def clear_cells(f: Function, job: dict[str, Value], count: Value, size: Value) -> None:
+    """Zeros in cells that are not filled in every strip, `count` times so many bytes."""
+    table = f.at(f["job"], job["zero_table"])
+    zero = f.constant(vector(16, "float"), 0)
+    with f.loop(0, count) as number, f.loop(0, job["zeros"]) as i:
+        start, length = (f.load("i64", table, i * 2 + k) for k in range(2))
+        run = f.at(f["workspace"], number * size + start)
+        with f.loop(0, length, 64) as k:
+            f.store(zero, f.at(run, k))
+
+
+def strip_of_source(f: Function, job: dict[str, Value], strip: Value) -> tuple[Value, ...]:
+    """Where in the source a strip's frame begins, how many positions of the source are in it, and
+    their table of cells.
+    """
+    low = job["low"] - strip * job["along"]  # where the source begins in the strip's frame
+    begin = f.select(low > 0, low, 0)
+    end = f.minimum(job["lead"] + low, job["frame"])
+    table = f.at(f.at(f["job"], job["cell_table"]), begin * job["inner"], "i32")
+    return (begin - low) * job["inner"], (end - begin) * job["inner"], table
 
 
 def fill(
@@ -266,18 +291,15 @@ def fill(
     images than in a group, the last one is repeated.
     """
     first_image, group, strip = place
-    low = job["low"] - strip * job["along"]  # where the source begins in the strip's frame
-    begin = f.select(low > 0, low, 0)
-    end = f.minimum(job["lead"] + low, job["frame"])
-    table = f.at(f.at(f["job"], job["cell_table"]), begin * job["inner"], "i32")
-    from_strip = (begin - low) * job["inner"]
+    start, count, table = strip_of_source(f, job, strip)
     with f.loop(0, job["group_images"]) as image, f.loop(0, steps) as step:
         number = f.minimum(first_image + image, job["images"] - 1)
         channel = (first + step) * STEP
         source = number * job["x_image"] + (group * job["channels"] + channel) * job["x_channel"]
         f.call(
-            "void", "cells", f.at(job["x"], source + from_strip, kind.type), job["x_channel"],
-            job["channels"] - channel, (end - begin) * job["inner"], table, job["dump"],
+            "void", "cells", f.at(job["x"], source + start, kind.type),
+            job["x_channel"] * UNIT, job["x_channel"], job["channels"] - channel,
+            job["channels"] - channel - UNIT, count, table, job["dump"],
             f.at(f["workspace"], step * job["step_size"] + image * CELL),
         )  # fmt: skip
 
