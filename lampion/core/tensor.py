@@ -10,6 +10,7 @@ subclass it; their `_data` is an `Aval`.
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple, SupportsIndex
@@ -252,6 +253,13 @@ class Tensor(Held):
 
     @property
     def grad(self) -> Tensor | None:
+        if self._grad is None and self.grad_fn is not None and not self._retains_grad:
+            warnings.warn(
+                "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed; "
+                "backward() leaves it None: call .retain_grad() on this tensor before, or look at "
+                "the leaf that it was computed from",
+                stacklevel=2,
+            )
         return self._grad
 
     @grad.setter

@@ -187,6 +187,10 @@ class Dual(Carrier):
     def fields(self) -> tuple:
         return self.primal, self.tangent
 
+    def __repr__(self) -> str:
+        shown = repr(self.primal)
+        return shown if self.tangent is None else f"{shown[:-1]}, tangent={self.tangent!r})"
+
 
 class Jvp(Interpreter):
     """Forward mode: each operator computes its result and the result's tangent."""

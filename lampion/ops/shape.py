@@ -5,6 +5,7 @@ and the base.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -343,6 +344,12 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         )
         check(
             t.dtype is tensors[0].dtype, "torch.meshgrid expects all tensors to have the same dtype"
+        )
+    if indexing is None:
+        warnings.warn(
+            "torch.meshgrid: in an upcoming release, it will be required to pass the indexing "
+            "argument; pass indexing='ij' to keep what it does now",
+            stacklevel=2,
         )
     swapped = indexing == "xy" and len(tensors) > 1
     vectors = (tensors[1], tensors[0], *tensors[2:]) if swapped else tensors

@@ -8,6 +8,7 @@ tensor's own shape in `metadata.py`.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -372,7 +373,14 @@ REVERSED = [tuple(range(n))[::-1] for n in range(65)]
 
 def reverse_dims(self: Tensor) -> Tensor:
     """A view with the dimensions in reverse order."""
-    params = {"dims": REVERSED[self._data.ndim]}
+    ndim = self._data.ndim
+    if ndim != 2:
+        warnings.warn(
+            f"The use of `x.T` on tensors of dimension other than 2, here {ndim}, is deprecated: "
+            "take x.mT for batches of matrices, or x.permute for all dimensions in reverse order",
+            stacklevel=2,
+        )
+    params = {"dims": REVERSED[ndim]}
     if STATE.mode == GENERAL:
         return apply(PERMUTE, self, **params)
     return quick_view(self, self._data.T, PERMUTE, params)

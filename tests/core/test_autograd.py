@@ -403,3 +403,38 @@ def test_forward_mode_dual_numbers():
         assert y.tangent.item() == pytest.approx(np.exp(2) * 3)
     with pytest.raises(RuntimeError, match="no level exists"):
         fw.make_dual(torch.tensor([2.0]), torch.tensor([1.0]))
+
+
+# -- what PyTorch warns of ----------------------------------------------------------------------
+
+
+def test_grad_of_a_tensor_that_is_no_leaf():
+    x = torch.ones(2, requires_grad=True)
+    y, z = x * 2, x * 3
+    with pytest.warns(UserWarning, match="not a leaf Tensor is being accessed.*retain_grad"):
+        assert y.grad is None
+    z.retain_grad()
+    assert z.grad is None and x.grad is None and torch.ones(2).grad is None  # says nothing
+    z.sum().backward()
+    assert z.grad.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: torch.ones(2, 3, 4).T, "dimension other than 2, here 3.*x.mT"),
+        (lambda: torch.ones(2).T, "dimension other than 2, here 1"),
+        (lambda: torch.meshgrid(torch.arange(2), torch.arange(3)), "pass the indexing argument"),
+    ],
+)
+def test_deprecated_calls(call, message):
+    with pytest.warns(UserWarning, match=message):
+        call()
+
+
+def test_printed_dual_tensors():
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        x = forward.make_dual(torch.ones(2), torch.full((2,), 3.0))
+        assert repr(x) == "tensor([1., 1.], tangent=tensor([3., 3.]))"
+        assert repr(x * x) == "tensor([1., 1.], tangent=tensor([6., 6.]))"
