@@ -161,6 +161,26 @@ def kept_blocks(call):
     return counts[1] - counts[0]
 
 
+def test_states_stay_while_python_runs(monkeypatch):
+    """A state that another thread takes away is there until the call ends."""
+    w, events = torch.ones(4), []
+    kernel = OPS["cummax"].kernel
+
+    def taking(*arrays, **params):
+        if events:
+            events.append(sys.getrefcount(w._data))
+            w.data = torch.full((4,), 5.0)
+        return kernel(*arrays, **params)
+
+    monkeypatch.setattr(OPS["cummax"], "kernel", taking)
+    c = opened(lambda x: highest(x) * w, torch.ones(4))
+    count = sys.getrefcount(w._data)
+    events.append("start")
+    assert by_the_short_way(c, torch.ones(4)).tolist() == [1] * 4
+    assert events == ["start", count + 1]
+    assert c(torch.ones(4)).tolist() == [5] * 4
+
+
 def test_nothing_is_kept():
     c = opened(lambda x: highest(x) * 2, torch.ones(50))
     x = torch.ones(50)

@@ -37,10 +37,10 @@ from .gate_records import (
     TENSOR,
     ArgumentRecord,
     Context,
+    ObjectRecord,
     OutputRecord,
     PartRecord,
     Span,
-    StorageRecord,
     StoreRecord,
     WordRecord,
 )
@@ -362,7 +362,7 @@ class Gate:
         storages = [tensor._storage for tensor in outcome.writes]
         check(None not in storages, "[gate] expects written tensors with a storage")
         self.own_words = [slot_word(tensor, "_storage") for tensor in outcome.writes]
-        self.table("storages", StorageRecord, [(id(x),) for x in storages], "storage_count")
+        self.table("storages", ObjectRecord, [(id(x),) for x in storages], "storage_count")
         self.kept["outcome"] = outcome.stores, storages
         return order
 
@@ -371,6 +371,7 @@ class Gate:
         another layout than the program expects.
         """
         written, read = list[tuple[int, int]](), list[tuple[int, int]]()
+        held: list[tuple[int]] = []
         for number, array in enumerate(inputs):
             buffer = self.program.listed.inputs[number]
             if number in skip or buffer is None:
@@ -383,6 +384,7 @@ class Gate:
             same = array.shape == buffer.shape and array.dtype == buffer.dtype
             ready = same and array.flags.c_contiguous and array.flags.aligned
             check(ready, lambda: f"[gate] expects a contiguous array for {buffer!r}")
+            held.append((id(array),))
             start, operand = array.ctypes.data, self.program.moving[buffer]
             self.instance.operands[operand] = start
             self.places.set_state(operand, buffer)
@@ -390,6 +392,8 @@ class Gate:
             spans.append((start, start + array.nbytes))
         self.table("written", Span, written, "written_count")
         self.table("read", Span, read, "read_count")
+        interrupted = self.context.release or len(self.instance.parts) > 1
+        self.table("held", ObjectRecord, held if interrupted else [], "held_count")
 
     def guard(self, words: Sequence[Word], keep: Any = None) -> None:
         """Replaces what must be as it was."""

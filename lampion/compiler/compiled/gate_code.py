@@ -288,7 +288,9 @@ def write_gate(module: Module) -> None:
         f.ret(made)
     busy, passed = (f.at(f["context"], getattr(Context, n).offset) for n in ("busy", "passed"))
     f.store(s.number(1), busy)
+    f.call("void", "hold", f["context"])
     failed = f.call("i64", "parts", f["context"], f["args"], made)
+    f.call("void", "let_go", f["context"])
     f.store(s.number(0), busy)
     with f.when(failed.differs(0)):
         s.drop(made)

@@ -49,10 +49,10 @@ class StoreRecord(ctypes.Structure):
     _fields_ = [(n, ctypes.c_int64) for n in ("holder", "name", "value", "output")]
 
 
-class StorageRecord(ctypes.Structure):
-    """A storage object."""
+class ObjectRecord(ctypes.Structure):
+    """An object."""
 
-    _fields_ = [("storage", ctypes.c_int64)]
+    _fields_ = [("object", ctypes.c_int64)]
 
 
 class Span(ctypes.Structure):
@@ -81,6 +81,7 @@ class Context(ctypes.Structure):
     given    room for what a Python function of the program is called with
     note     0, or what is called at the start, so that `rewind` can put random generators back
     passed   how many calls have run the program
+    held     objects that a call keeps alive where other Python threads run meanwhile
     """
 
     _fields_ = [
@@ -89,7 +90,7 @@ class Context(ctypes.Structure):
             "busy", "mode", "argument_count", "arguments", "word_count", "words", "output_count",
             "outputs", "part_count", "parts", "operands", "release", "written_count", "written",
             "read_count", "read", "writes", "returned", "bare", "store_count", "stores",
-            "storage_count", "storages", "given", "note", "rewind", "passed",
+            "storage_count", "storages", "given", "note", "rewind", "passed", "held_count", "held",
         )
     ]  # fmt: skip
 

@@ -82,6 +82,16 @@ def write_host(module: Module) -> None:
     f.ret(f.select(good, s.number(0), stages.FAILED))
 
 
+def write_held(module: Module) -> None:
+    """Writes `hold(context)` and `let_go(context)`: count references to what a call keeps alive."""
+    for name, count in (("hold", "Py_IncRef"), ("let_go", "Py_DecRef")):
+        f = module.function(name, "void", True, context="ptr")
+        table = context(f, "held", "ptr")
+        with f.loop(0, context(f, "held_count")) as i:
+            f.call("void", count, f.load("ptr", table, i))
+        f.ret()
+
+
 def write_parts(module: Module) -> None:
     """Writes `parts(context, args, made) -> i64`: runs the program; 0 or what went wrong."""
     s = begin(module, "parts", "i64", context="ptr", args="ptr", made="ptr")
@@ -112,5 +122,5 @@ def write_parts(module: Module) -> None:
 
 
 RUNNING: Sequence[Callable[[Module], None]] = (
-    write_call_method, write_stages, write_host, write_parts,
+    write_call_method, write_stages, write_host, write_held, write_parts,
 )  # fmt: skip
