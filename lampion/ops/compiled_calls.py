@@ -58,6 +58,13 @@ ELEMENTWISE: dict[str, list[tuple[str, str]]] = (
             "abs",
             "maximum",
             "minimum",
+            "floor",
+            "ceil",
+            "round",
+            "sign",
+            "reciprocal",
+            "log1p",
+            "expm1",
         )
     }
     | {name: [*both(name), ("functional", name)] for name in ("sigmoid",)}
@@ -65,7 +72,7 @@ ELEMENTWISE: dict[str, list[tuple[str, str]]] = (
         name: [*both(name), ("Tensor", f"__{name}__")]
         for name in ("eq", "ne", "lt", "le", "gt", "ge")
     }
-    | {"logsigmoid": [("functional", "logsigmoid")]}
+    | {name: [("functional", name)] for name in ("logsigmoid", "hardswish")}
 )
 IN_PLACE: dict[str, list[tuple[str, str]]] = {
     "add_": [("Tensor", "add_"), ("Tensor", "__iadd__")],
@@ -85,17 +92,21 @@ VIEWS: dict[str, list[tuple[str, str]]] = {
                  "unbind", "split", "chunk")
 } | {"expand": [("Tensor", "expand")]}  # fmt: skip
 CHOICES: dict[str, list[tuple[str, str]]] = {
-    "clamp": both("clamp"),
+    "clamp": both("clamp", "clip"),
+    "power": [*both("pow"), ("Tensor", "__pow__")],
     "clamp_": [("Tensor", "clamp_")],
     "masked_fill": both("masked_fill"),
     "where": [("torch", "where")],
-} | {name: [("functional", name)] for name in ("leaky_relu", "elu", "softplus")}
+} | {name: [("functional", name)] for name in ("leaky_relu", "elu", "selu", "softplus",
+                                                     "relu6")}  # fmt: skip
+TRIPLES = {name: both(name) for name in ("addcmul", "addcdiv", "lerp")} | {
+    name: [("Tensor", name)] for name in ("addcmul_", "addcdiv_", "lerp_")
+}
 # Core of the compiler's -> where the function is published that it computes.
 OTHERS: dict[str, list[tuple[str, str]]] = {
     "sized": [("Tensor", "view"), *both("reshape")],
     "item": [("Tensor", "__getitem__")],
     "square": both("square"),
-    "power_of_two": [*both("pow"), ("Tensor", "__pow__")],
     "silu": [("functional", "silu")],
     "gelu": [("functional", "gelu")],
     "softmax": [("functional", "softmax")],
@@ -147,7 +158,7 @@ CREATED = {
 CALLS = {
     "elementwise": ELEMENTWISE, "in place": IN_PLACE, "reductions": REDUCED | NORMS, "views": VIEWS,
     "choices": CHOICES, "products": PRODUCTS, "joins": JOINS, "lookups": LOOKUPS,
-    "placed": PLACED, "scans": SCANS, "copies": COPIES,
+    "placed": PLACED, "scans": SCANS, "copies": COPIES, "triples": TRIPLES,
     "losses": LOSSES, "conversions": CONVERSIONS,
     "created": CREATED, "others": OTHERS,
 }  # fmt: skip

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(
 )
 F = "functional"
 NUMBERS = [0.5, 0, 1, 0.0, -0.0, True, math.nan, math.inf, -math.inf, 1e300, 1 << 80, 2j, None, "x"]
-ONE = ("sigmoid", "silu", "gelu", "logsigmoid", "leaky_relu", "elu", "softplus")
+ONE = ("sigmoid", "silu", "gelu", "logsigmoid", "leaky_relu", "elu", "softplus", "selu", "relu6",
+       "hardswish")  # fmt: skip
 COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
@@ -51,12 +52,21 @@ def test_comparisons(name):
 def test_powers(place):
     for kind in NAMES:
         same_results(*both(("torch", "square"), lambda kind=kind: (tensors()[kind],)))
-        for exponent in (2, 2.0, 3, 0.5, -1, 0, "x", 1 << 70):
+        for exponent in (2, 2.0, 3, 3.0, 0.5, -1, -0.5, 0, 1.7, True, 1e300, "x", 1 << 70):
             same_results(*both(place, lambda: (tensors()[kind], exponent)))
         same_results(*both(place, lambda kind=kind: (tensors()[kind], tensors()["other"])))
 
 
-@pytest.mark.parametrize("place", [("torch", "clamp"), ("Tensor", "clamp")])
+@pytest.mark.parametrize("name", ["floor", "ceil", "round", "sign", "reciprocal", "log1p", "expm1"])
+def test_one_operand(name):
+    for kind in NAMES:
+        for space in ("torch", "Tensor"):
+            same_results(*both((space, name), lambda kind=kind: (tensors()[kind],)))
+    if name == "round":
+        same_results(*both(("torch", name), lambda: (tensors()["matrix"],), decimals=1))
+
+
+@pytest.mark.parametrize("place", [("torch", "clamp"), ("Tensor", "clamp"), ("Tensor", "clip")])
 def test_clamp(place):
     for kind in NAMES:
         for low, high in ((0.1, 0.5), (0.5, 0.1), (None, 0.5), (-1, None), (None, None), (0, 1)):

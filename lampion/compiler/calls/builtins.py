@@ -34,6 +34,7 @@ from . import (
     recording,
     reductions,
     scans,
+    triples,
     views,
 )
 from .frame import Entry
@@ -56,7 +57,6 @@ OTHERS: dict[str, tuple[str, str]] = {
     "sized": ("view", "self 0 1 2 3 4 5 6"),
     "item": ("index_view", "self index"),
     "square": ("square", "input"),
-    "power_of_two": ("square", "input exponent"),
     "silu": ("silu", "input inplace"),
     "gelu": ("gelu", "input approximate"),
     "softmax": ("softmax", "input dim _stacklevel dtype"),
@@ -128,7 +128,11 @@ def reduction_entry(name: str, places: Sequence[Place]) -> Entry:
 
 
 def choice_entry(name: str, places: Sequence[Place]) -> Entry:
-    """The entry of a formula with numbers, or of a choice among elements."""
+    """The entry of a formula with numbers, of powers, or of a choice among elements."""
+    if name == "power":
+        power = choices.power_of()
+        fill = partial(choices.fill_power, context=power)
+        return Entry("power", ("input", "exponent"), tuple(places), power, fill)
     if name in choices.FORMULAS:
         context: Any = choices.parametric_of(name)
         fill = partial(choices.fill_parametric, name=name, context=context)
@@ -137,6 +141,16 @@ def choice_entry(name: str, places: Sequence[Place]) -> Entry:
     operator, arguments = choices.CHOICES[name]
     context = described.described(OPS[operator])
     return Entry(name, tuple(arguments.split()), tuple(places), context)
+
+
+def triple_entry(name: str, places: Sequence[Place]) -> Entry:
+    """The entry of a formula over three tensors."""
+    context = triples.context_of(name)
+    fill = partial(triples.fill, name=name, context=context)
+    parameters = tuple(triples.TRIPLES[name.removesuffix("_")][0].split())
+    return Entry(
+        "triple_" if name[-1] == "_" else "triple", parameters, tuple(places), context, fill
+    )
 
 
 def created_entry(name: str, places: Sequence[Place]) -> Entry:
@@ -161,7 +175,7 @@ def other_entry(name: str, places: Sequence[Place]) -> Entry:
     known = (("elementwise", elementwise), ("view", views))
     family: Any = dict(known).get(op.kind, fused)
     core = name.removesuffix("_in_type")
-    if op.kind == "elementwise" and name != "power_of_two":
+    if op.kind == "elementwise":
         core = "unary"
     return Entry(core, tuple(parameters.split()), tuple(places), family.context_of(op))
 
@@ -193,6 +207,7 @@ def write(entries: Sequence[Entry], looped: Sequence[str], stepped: Sequence[Op]
         *placed.SHARED,
         *scans.SHARED,
         *copies.SHARED,
+        *triples.SHARED,
         *filled.SHARED,
         *create.SHARED,
         *conversions.SHARED,
@@ -286,6 +301,7 @@ FAMILIES: dict[str, Callable[[str, Sequence[Place]], Entry]] = {
     "placed": placed_entry,
     "scans": scan_entry,
     "copies": copy_entry,
+    "triples": triple_entry,
     "losses": loss_entry,
     "conversions": conversion_entry,
     "created": created_entry,

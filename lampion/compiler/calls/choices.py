@@ -1,5 +1,5 @@
 """Compiled calls of elementwise operators with numbers as parameters, and of clamp, where and
-masked_fill. Imports described, formulas, objects and core.
+masked_fill. Imports described, elementwise, formulas, inplace, objects and core.
 
 A formula with parameters becomes a loop `(y, x, n, ...)` whose last arguments are the numbers.
 """
@@ -15,6 +15,7 @@ from ...core.op import OPS
 from ..native.emit import Module, Value
 from ..native.runtime import Native
 from .described import MOST_PARAMETERS, Described, completed, described
+from .elementwise import Context as Elementwise, context_of as elementwise_context
 from .formulas import evaluated, function_of
 from .inplace import target, written
 from .loops import FLOAT_TYPES
@@ -48,6 +49,12 @@ FORMULAS = {
         "softplus", "input beta threshold",
         {"beta": ("beta", 1.0), "threshold": ("threshold", 20.0)},
     ),
+    "selu": Formula(
+        "elu", "input inplace",
+        {"alpha": ("", 1.6732632423543772), "scale": ("", 1.0507009873554805), "slope": ("", 1)},
+    ),
+    "relu6": Formula("hardtanh", "input inplace", {"low": ("", 0), "high": ("", 6)}),
+    "pow_number": Formula("pow_number", "input exponent", {"exponent": ("exponent", 2)}),
 }  # fmt: skip
 
 
@@ -142,6 +149,38 @@ def write_parametric(module: Module) -> None:
     f.call("void", loop, s.memory(y), s.memory(x), n, *given_numbers)
     null = s.null()
     f.ret(f.call("ptr", "complete", context, mode, y, s.given(0), null, null, values))
+    s.end()
+
+
+class Power(ctypes.Structure):
+    """The square, and powers of other numbers."""
+
+    _fields_ = [("operator", Elementwise), ("number", Parametric)]
+
+
+def power_of() -> Power:
+    """The context of `pow`."""
+    return Power(elementwise_context(OPS["square"]), parametric_of("pow_number"))
+
+
+def fill_power(code: Native, *, context: Power) -> None:
+    """Tells a context where the loops are."""
+    fill_parametric(code, name="pow_number", context=context.number)
+
+
+def write_power(module: Module) -> None:
+    """`power(context, (input, exponent))`, where the exponent is a number; the int 2 is special."""
+    s = begin_core(module, "power")
+    f, exponent = s.f, s.needed(1)
+    s.require(s.is_a(exponent, "float", "int"))
+    with f.when(s.is_a(exponent, "int")):
+        with f.when(f.call("double", "PyFloat_AsDouble", exponent).equals(2)):
+            given = f.buffer(16, 8)
+            f.store(s.needed(0), given)
+            f.store(s.null(), given, 1)
+            f.ret(f.call("ptr", "unary", f["context"], given))
+    number = f.at(f["context"], Power.number.offset)
+    f.ret(f.call("ptr", "parametric", number, f["given"]))
     s.end()
 
 
@@ -293,6 +332,7 @@ def write_where(module: Module) -> None:
 SHARED = (
     write_formulas,
     write_parametric,
+    write_power,
     write_clamp,
     write_clamp_in_place,
     write_masked_fill,

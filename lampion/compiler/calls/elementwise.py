@@ -21,7 +21,8 @@ from .formulas import evaluated, names_in, writable
 from .loops import FLOAT_TYPES
 from .objects import ITEMS, SMALL, Scope, begin, begin_core
 
-SEVERAL = {"sigmoid", "rsqrt", "silu", "gelu", "logsigmoid"}  # operators that NumPy composes
+# Operators that NumPy composes.
+SEVERAL = {"sigmoid", "rsqrt", "silu", "gelu", "logsigmoid", "hardswish", "sign"}
 
 
 class Saved(ctypes.Structure):
@@ -185,18 +186,6 @@ def write_unary(module: Module) -> None:
     s.end()
 
 
-def write_power_of_two(module: Module) -> None:
-    """`power_of_two(context, (input, exponent))`, where the exponent is the int 2."""
-    s = begin_core(module, "power_of_two")
-    f, exponent = s.f, s.needed(1)
-    s.require(s.integer(exponent).equals(2))
-    given = f.buffer(16, 8)
-    f.store(s.needed(0), given)
-    f.store(s.null(), given, 1)
-    f.ret(f.call("ptr", "unary", f["context"], given))
-    s.end()
-
-
 def write_binary(module: Module) -> None:
     """`binary(context, (input, other))`; other may be a number."""
     s = begin_core(module, "binary")
@@ -291,6 +280,5 @@ SHARED = (
     write_agree,
     write_compute,
     write_unary,
-    write_power_of_two,
     write_binary,
 )

@@ -1,5 +1,5 @@
 """The scalar formulas of operators as code: what they may consist of, and their values. Imports
-loops and emit.
+mathematics and emit.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ import ast
 from typing import Any
 
 from ..native.emit import Function, Value, suffix_of
-from .loops import called
+from .mathematics import called
 
 LIBRARY = {"sin", "cos", "exp", "expm1", "log", "log1p", "tanh", "erf"}  # of C's
 INTRINSIC = {"sqrt": "sqrt", "abs": "fabs"}  # of LLVM's
-OWN = {"conj", "sigmoid", "square", "maximum", "minimum", "at_least", "where"}
+OWN = {"conj", "sigmoid", "square", "maximum", "minimum", "at_least", "where", "sign"}
 FUNCTIONS = LIBRARY | set(INTRINSIC) | OWN
 SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 COMPARISONS = {
@@ -77,6 +77,8 @@ def value_of(f: Function, node: Any, values: dict[str, Value], type: str) -> Val
         return values[node.id]
     if isinstance(node, ast.UnaryOp):
         return -part(node.operand)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return power_of(f, part(node.left), part(node.right))
     if isinstance(node, ast.BinOp):
         return part(node.left).binary(SIGNS[node.op.__class__], part(node.right))
     if isinstance(node, ast.Compare):
@@ -86,6 +88,19 @@ def value_of(f: Function, node: Any, values: dict[str, Value], type: str) -> Val
         condition, *others = node.args
         return f.select(truth_of(f, condition, values, type), *map(part, others))
     return function_of(f, name, [part(a) for a in node.args], type)
+
+
+def power_of(f: Function, x: Value, exponent: Value) -> Value:
+    """x to a power: by products for the third, by a root for half and minus half."""
+    found, one = f.variable(x.type, x * x * x), f.constant(x.type, 1)
+    with f.when(exponent.differs(3)):
+        root = f.call(x.type, f"llvm.sqrt.{suffix_of(x.type)}", x)
+        found.set(f.select(exponent.equals(0.5), root, one / root))
+        halves = f.call(x.type, f"llvm.fabs.{suffix_of(x.type)}", exponent)
+        with f.when(halves.differs(0.5)):
+            name = "powf" if x.type == "float" else "pow"
+            found.set(f.call(x.type, name, x, exponent))
+    return found.get()
 
 
 def function_of(f: Function, name: str, arguments: list[Value], type: str) -> Value:
@@ -98,6 +113,9 @@ def function_of(f: Function, name: str, arguments: list[Value], type: str) -> Va
         return one / (called(f, "exp", -x) + one)
     if name == "square":
         return x * x
+    if name == "sign":  # 0 for nan
+        sides = [f.convert("uitofp", side, type) for side in (x > 0, x < 0)]
+        return sides[0] - sides[1]
     if name in ("maximum", "minimum", "at_least"):  # a NaN on either side is the result
         better = x.binary("<" if name == "minimum" else ">", arguments[1])
         nan = f.emit("i1", f"fcmp uno {x}, {x.name}")

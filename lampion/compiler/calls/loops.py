@@ -1,7 +1,6 @@
-"""The loops of compiled calls: rows added, multiplied, normalised. Imports emit.
+"""The loops of compiled calls: rows added, multiplied, normalised. Imports mathematics and emit.
 
 They are for few elements: plain loops over numbers, and vectors of eight where that is as short.
-Logarithms and exponentials are those of C's mathematical library.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 from functools import partial
 
 from ..native.emit import Function, Module, Value, suffix_of, vector
+from .mathematics import called
 
 FLOAT_TYPES = (("float", "32"), ("double", "64"))
-LANES = 8
+LANES, WIDE = 8, 16
 
 
 def reduced(f: Function, word: str, start: float | None, value: Value) -> Value:
@@ -62,39 +62,57 @@ def write_total(f: Function, type: str, squared: bool = False) -> None:
     f.ret(reduced(f, "fadd", 0.0, total.get()))
 
 
-def called(f: Function, name: str, value: Value) -> Value:
-    """A function of C's mathematical library."""
-    return f.call(value.type, name + ("f" if value.type == "float" else ""), value)
-
-
 def largest(f: Function, row: Value, n: Value, type: str) -> Value:
     """The largest number of a row; NaN where there is one."""
-    top = f.variable(type, f.load(type, row))
-    with f.loop(1, n) as i:
-        value = f.load(type, row, i)
-        unordered = f.emit("i1", f"fcmp ugt {value}, {top.get().name}")
-        top.set(f.select(unordered, value, top.get()))
-    return top.get()
+    return f.call(type, f"largest_{32 if type == 'float' else 64}", row, n)
+
+
+def write_largest(f: Function, type: str) -> None:
+    """`largest(x, n)`: in lanes, then of these."""
+    wide = vector(WIDE, type)
+    low = f.splat(Value(f, type, "0xFFF0000000000000"), WIDE)  # minus infinity
+    top, found = f.variable(wide, low), f.buffer(8 * WIDE)
+    with f.loop(0, f["n"], WIDE) as i:
+        mask = f.first_lanes(f["n"] - i, WIDE)
+        value = f.select(mask, f.masked_load(wide, f.at(f["x"], i, type), mask), low)
+        top.set(
+            f.select(f.emit(mask.type, f"fcmp ugt {value}, {top.get().name}"), value, top.get())
+        )
+    f.store(top.get(), found)
+    best = f.variable(type, f.load(type, found))
+    with f.loop(1, f.minimum(f["n"], WIDE)) as k:
+        value = f.load(type, found, k)
+        better = f.emit("i1", f"fcmp ugt {value}, {best.get().name}")
+        known = f.emit("i1", f"fcmp ord {best.get()}, {best.get().name}")
+        better = f.emit("i1", f"and {better}, {known.name}")
+        best.set(f.select(better, value, best.get()))
+    f.ret(best.get())
 
 
 def sum_of_exponentials(f: Function, row: Value, n: Value, top: Value, out: Value | None) -> Value:
-    """The sum of exp(x - top) over a row, whose terms are kept in `out`."""
-    total = f.variable(top.type, 0)
-    with f.loop(0, n) as i:
-        term = called(f, "exp", f.load(top.type, row, i) - top)
+    """The sum of exp(x - top) over a row, in lanes, whose terms are kept in `out`."""
+    wide = vector(WIDE, top.type)
+    total, none, tops = f.variable(wide, 0), f.constant(wide, 0), f.splat(top, WIDE)
+    with f.loop(0, n, WIDE) as i:
+        mask = f.first_lanes(n - i, WIDE)
+        value = f.masked_load(wide, f.at(row, i, top.type), mask)
+        term = f.select(mask, called(f, "exp", value - tops), none)
         if out is not None:
-            f.store(term, out, i)
+            f.masked_store(term, f.at(out, i, top.type), mask)
         total.set(total.get() + term)
-    return total.get()
+    return reduced(f, "fadd", 0.0, total.get())
 
 
 def write_softmax_rows(f: Function, type: str) -> None:
     """exp(x) / sum(exp(x)) of each row."""
+    wide = vector(WIDE, type)
     with f.loop(0, f["rows"]) as r:
         x, y = [f.at(f[p], r * f["n"], type) for p in ("x", "y")]
         total = sum_of_exponentials(f, x, f["n"], largest(f, x, f["n"], type), y)
-        with f.loop(0, f["n"]) as i:
-            f.store(f.load(type, y, i) / total, y, i)
+        totals = f.splat(total, WIDE)
+        with f.loop(0, f["n"], WIDE) as i:
+            mask, at = f.first_lanes(f["n"] - i, WIDE), f.at(y, i, type)
+            f.masked_store(f.masked_load(wide, at, mask) / totals, at, mask)
     f.ret()
 
 
@@ -167,6 +185,7 @@ def write_loops(module: Module) -> None:
         for name, write, result, parameters in (
             ("multiply", write_multiply, "void", product),
             ("transpose", write_transpose, "void", turned),
+            ("largest", write_largest, type, {"x": "ptr", "n": "i64"}),
             ("total", write_total, type, {"x": "ptr", "n": "i64"}),
             ("squares", partial(write_total, squared=True), type, {"x": "ptr", "n": "i64"}),
             ("softmax_rows", write_softmax_rows, "void", rows),

@@ -16,21 +16,16 @@ from .formulas import FUNCTIONS, evaluated, names_in
 from .loops import FLOAT_TYPES
 from .objects import SMALL, Scope, begin_core
 
-FEW = 1024
-
 
 class Pairs(NamedTuple):
     """A loss of pairs of numbers, by the formula of its operator.
 
     arguments  of the function; those not named here must be absent or None
     setting    the argument that is the formula's only number, and that number's default
-    most       elements up to which it is computed here: few where functions of C's library are
-               called for each
     """
 
     arguments: str
     setting: tuple[str, float] | None = None
-    most: int = SMALL
 
 
 USUAL = "input target size_average reduce reduction weight"
@@ -38,9 +33,9 @@ PAIRS = {
     "mse_loss": Pairs(USUAL),
     "smooth_l1_loss": Pairs("input target size_average reduce reduction beta", ("beta", 1.0)),
     "huber_loss": Pairs("input target reduction delta weight", ("delta", 1.0)),
-    "binary_cross_entropy": Pairs("input target weight size_average reduce reduction", most=FEW),
+    "binary_cross_entropy": Pairs("input target weight size_average reduce reduction"),
     "binary_cross_entropy_with_logits": Pairs(
-        "input target weight size_average reduce reduction pos_weight", most=FEW
+        "input target weight size_average reduce reduction pos_weight"
     ),
 }
 # Name of a core -> the parameters of the function, and of the operator.
@@ -107,7 +102,7 @@ def write_pair_loss(module: Module, name: str) -> None:
     s.require(s.both(s.descriptor(t).equals(kind), s.rank(t).equals(s.rank(x))))
     s.require(s.both(s.contiguous(x), f.call("i1", "agree", t, x)))
     n, mode = s.count(x), s.mode()
-    s.require(s.both(s.both(n > 0, n <= loss.most), mode.differs(GENERAL)))
+    s.require(s.both(s.both(n > 0, n <= SMALL), mode.differs(GENERAL)))
     if name == "binary_cross_entropy":
         check_chances(s, x, kind, n)
     y = f.variable("ptr", s.new_array(kind, s.rank(x), s.sizes(x)))
