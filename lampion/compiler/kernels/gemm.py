@@ -121,14 +121,6 @@ def block(module: Module, shape: Shape) -> None:
             f["n"], f["k"], f["alpha"], f["add"], f["relu"], f["bias"],
         )  # fmt: skip
         f.ret()
-    if shape.parts:
-        with f.when(f["pack_b"].equals(SPLIT)):
-            f.call(
-                "void", "matrix_block", f["a"], f["a_row"], f["a_col"], f["b"], f["b_row"],
-                f["b_col"], f["c"], f["c_row"], f["m"], f["n"], f["k"], f["alpha"], f["add"],
-                f["relu"], f["bias"], f["space"],
-            )  # fmt: skip
-            f.ret()
     has_bias = f.convert("ptrtoint", f["bias"], "i64").differs(0)
     space_a = f.at(f["space"], round_up(f["depth"], lanes) * round_up(f["n"], lanes), shape.type)
     with f.loop(0, f.select(f["k"] > 0, f["k"], 1), f["depth"]) as k0:
@@ -222,11 +214,22 @@ def piece(module: Module, shape: Shape) -> None:
                      (to.get(), to_row.get(), 1, shape.type), (m, n))  # fmt: skip
     relu = f.select(halved, f.constant("i64", 0), job["relu"])
     row = f.select(halved, Value(f, "ptr", "null"), bias)
-    f.call(
-        "void", "block", a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"], sums,
-        sums_row, to.get(), to_row.get(), m, n, k, job["alpha"], job["accumulate"],
-        relu, row, job["depth"], job["pack_a"], job["pack_b"], space,
-    )  # fmt: skip
+    operands = a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"]
+    finishing = m, n, k, job["alpha"], job["accumulate"], relu, row
+    split = job["pack_b"].equals(SPLIT)
+    with f.when(split.equals(0)):
+        f.call(
+            "void", "block", *operands, sums, sums_row, to.get(), to_row.get(), *finishing,
+            job["depth"], job["pack_a"], job["pack_b"], space,
+        )  # fmt: skip
+    here = split & (apart | halved).equals(0)  # the epilogue runs as C is made
+    if shape.parts:
+        with f.when(split):
+            epilogue = f.select(here, job["epilogue"], Value(f, "ptr", "null"))
+            f.call(
+                "void", "matrix_block", *operands, to.get(), to_row.get(), *finishing, space,
+                epilogue, job["epilogue_job"], number, m0, n0,
+            )  # fmt: skip
     with f.when(apart):
         copy_out(f, shape, (to.get(), to_row.get(), 1, shape.type),
                  (c, *strides, shape.result), (m, n))  # fmt: skip
@@ -234,7 +237,7 @@ def piece(module: Module, shape: Shape) -> None:
         state = f.at(f["job"], tile * 8 + 8 * JOB.index("half_done0"))
         join(f, shape, state, (sums, sums_row), (c, job["c_row"]), (m, n), (job["relu"], bias))
     number = f.select(halved, f.constant("i64", 0), number)
-    with f.when(f.convert("ptrtoint", job["epilogue"], "i64").differs(0)):
+    with f.when(f.convert("ptrtoint", job["epilogue"], "i64").differs(0) & here.equals(0)):
         f.call(
             "void", job["epilogue"], job["epilogue_job"], number, m0, m0 + m, n0, n0 + n
         )  # fmt: skip

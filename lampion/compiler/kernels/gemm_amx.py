@@ -226,12 +226,13 @@ class Operand:
 
 def matrix_block(module: Module, shape: Shape) -> None:
     """Writes `matrix_block(...)`: a block of C over all of k, as `block` makes it (see gemm), with
-    the sums, the packed operands and room for copies in `space`.
+    the sums, the packed operands and room for copies in `space`. Where there is an epilogue it runs
+    on 32 rows at a time, while they are in the caches; the block begins at m0, n0 of C.
     """
     f = module.function(
         "matrix_block", "void", True, a="ptr", a_row="i64", a_col="i64", b="ptr", b_row="i64",
         b_col="i64", c="ptr", c_row="i64", m="i64", n="i64", k="i64", **finish_types(shape),
-        space="ptr",
+        space="ptr", epilogue="ptr", epilogue_job="ptr", number="i64", m0="i64", n0="i64",
     )  # fmt: skip
     configure(f)
     rows, columns = (round_up(f[name], SIDE) / SIDE for name in "mn")
@@ -258,10 +259,23 @@ def matrix_block(module: Module, shape: Shape) -> None:
             multiply_part(f, operands, (i, j), (rows, columns), sums, k0, unfinished, spare)
             unfinished["m"].set(0)
             with f.when((k0 + depth) >= f["k"]):
+                with f.when(j.equals(0) & (i > 0)):
+                    run_epilogue(f, i - 1)
                 close_part(f, shape, sums, i * SIDE, j * SIDE, unfinished, spare)
     f.call("void", "finish", *(variable.get() for variable in unfinished.values()))
     f.call("void", "llvm.x86.tilerelease")
+    run_epilogue(f, rows - 1)
     f.ret()
+
+
+def run_epilogue(f: Function, band: Value) -> None:
+    """Calls the epilogue, if there is one, for 32 rows of the block."""
+    with f.when(f.convert("ptrtoint", f["epilogue"], "i64").differs(0)):
+        first, last = band * SIDE, f.minimum((band + 1) * SIDE, f["m"])
+        f.call(
+            "void", f["epilogue"], f["epilogue_job"], f["number"], f["m0"] + first, f["m0"] + last,
+            f["n0"], f["n0"] + f["n"],
+        )  # fmt: skip
 
 
 def multiply_part(
