@@ -54,10 +54,10 @@ def write_plan(module: Module, shape: Shape) -> None:
     m, n, k, batches = (f.load("i64", slot(f, name)) for name in ("m", "n", "k", "batches"))
     matrix = on_matrix_units(f, shape, (m, n, k))
     units = tuple(f.select(matrix, f.constant("i64", SIDE), x) for x in (shape.rows, shape.lanes))
-    most = TILE_BYTES // shape.size, TILE_COLUMNS
-    most = tuple(
-        f.select(matrix, f.constant("i64", x), y) for x, y in zip(MATRIX_TILE, most, strict=True)
-    )
+    most = [
+        f.select(matrix, f.constant("i64", x), y)
+        for x, y in zip(MATRIX_TILE, (TILE_BYTES // shape.size, TILE_COLUMNS), strict=True)
+    ]
     strips, bands = (quotient_up(f, *each) for each in zip((m, n), most, strict=True))
     halved = in_halves(f, shape, (m, n, k), batches * strips * bands)
     length = f.select(halved, round_up(quotient_up(f, k, 2), STEP), k)

@@ -167,7 +167,7 @@ class Calls:
     ) -> None:  # fmt: skip
         """Adds a time step; without a state there is no product."""
         layer, body = self.layer, BODIES[self.body]
-        function, names, rows = "step", STEP, ROWS
+        function, names, rows = "step", tuple(STEP), ROWS
         operands = {"packed": ("packed", 0)}
         operands |= {} if state is None else {"state": state}
         operands |= {} if start is None else {"start": start}
