@@ -11,7 +11,7 @@ from ...core.graph import GENERAL
 from ..native.emit import Module, Value
 from .described import completed
 from .filled import for_kinds, number_in
-from .lookups import item_size
+from .lookups import Odometer, item_size
 from .objects import ITEMS, MOST_DIMS, SIZE, Scope, begin, begin_core
 from .scans import sizes_around
 
@@ -94,24 +94,12 @@ def write_place_rows(module: Module) -> None:
     s = begin(module, "place_rows", "void", x="ptr", y="ptr", rank="i64", steps="ptr")
     f, rank = s.f, s.f["rank"]
     row = f.load("i64", f["steps"], rank - 1)
-    at, offset = f.buffer(8 * MOST_DIMS, 8), f.variable("i64", 0)
-    with f.loop(0, rank) as k:
-        f.store(s.number(0), at, k)
+    rows_on, offset = Odometer(f, rank, s.sizes(f["x"]), f["steps"]), f.variable("i64", 0)
     lines = f.call("i64", "count_elements", f["x"]) / size_of(s, f["x"], rank - 1)
     with f.loop(0, lines) as line:
         source = f.at(s.memory(f["x"]), line * row)
         copy(s, f.at(f["y"], offset.get()), source, row)
-        k, going = f.variable("i64", rank - 2), f.variable("i1", 1)
-        with f.forever() as leave:
-            with f.when(s.either(k.get() < 0, going.get().equals(0)), leave):
-                pass
-            d, step = k.get(), f.load("i64", f["steps"], k.get())
-            now = f.load("i64", at, d) + 1
-            over = now.equals(size_of(s, f["x"], d))
-            f.store(f.select(over, s.number(0), now), at, d)
-            offset.set(offset.get() + step - f.select(over, step * now, 0))
-            going.set(over)
-            k.set(d - 1)
+        rows_on.step(offset)
     f.ret()
 
 

@@ -5,7 +5,7 @@ described, filled, objects and core.
 from __future__ import annotations
 
 from ...core.graph import GENERAL
-from ..native.emit import Module, Value
+from ..native.emit import Function, Module, Value, Variable
 from .described import completed
 from .objects import ITEM_SIZES, MOST_DIMS, SMALL, Scope, begin, begin_core
 
@@ -41,6 +41,34 @@ def item_size(s: Scope, x: Value) -> Value:
     found = s.f.call("i64", "bytes_of", x)
     s.require(found > 0)
     return found
+
+
+class Odometer:
+    """Counts through the rows of a shape in memory, all dimensions but the last, in a loop. A step
+    in dimension d moves a place by `distances[d]`.
+    """
+
+    def __init__(self, f: Function, rank: Value, sizes: Value, distances: Value) -> None:
+        self.f, self.rank, self.sizes, self.distances = f, rank, sizes, distances
+        self.at = f.buffer(8 * MOST_DIMS, 8)
+        with f.loop(0, rank) as i:
+            f.store(f.constant("i64", 0), self.at, i)
+
+    def step(self, place: Variable) -> None:
+        """Moves a place on to the next row."""
+        f = self.f
+        dim, going = f.variable("i64", self.rank - 2), f.variable("i1", 1)
+        with f.forever() as leave:
+            over = f.emit("i1", f"or {dim.get() < 0}, {going.get().equals(0).name}")
+            with f.when(over, leave):
+                pass
+            d, distance = dim.get(), f.load("i64", self.distances, dim.get())
+            now = f.load("i64", self.at, d) + 1
+            around = now.equals(f.load("i64", self.sizes, d))
+            f.store(f.select(around, f.constant("i64", 0), now), self.at, d)
+            place.set(place.get() + distance - f.select(around, distance * now, 0))
+            going.set(around)
+            dim.set(d - 1)
 
 
 def check_range(s: Scope, index: Value, count: Value, size: Value) -> None:

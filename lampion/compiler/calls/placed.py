@@ -15,7 +15,7 @@ from ...core.op import OPS
 from ..native.emit import Module, Value
 from .described import Described, completed, described
 from .inplace import ANY, target, unrecorded
-from .lookups import along, item_size
+from .lookups import Odometer, along, item_size
 from .objects import MOST_DIMS, Scope, begin, begin_core
 
 # What is moved: elements of a size, or numbers that are added.
@@ -62,9 +62,7 @@ def write_walk(module: Module, name: str, type: str) -> None:
     f = module.function(f"{name}_{type}", "i1", True, x="ptr", y="ptr", index="ptr", walk="ptr")
     rows, length, size, step, own, spread, rank = (f.load("i64", f["walk"], i) for i in range(7))
     sizes, steps = (f.at(f["walk"], i, "i64") for i in (SIZES, STEPS))
-    at = f.buffer(8 * MOST_DIMS, 8)
-    with f.loop(0, rank) as k:
-        f.store(f.constant("i64", 0), at, k)
+    rows_on = Odometer(f, rank, sizes, steps)
     base, good = f.variable("i64", 0), f.variable("i1", 1)
     with f.loop(0, rows) as row:
         start = row * length
@@ -80,18 +78,7 @@ def write_walk(module: Module, name: str, type: str) -> None:
                 value = f.load(type, f["y"], other)
                 value = f.load(type, f["x"], place) + value if name == "add" else value
                 f.store(value, f["x"], place)
-        k, going = f.variable("i64", rank - 2), f.variable("i1", 1)
-        with f.forever() as leave:
-            with f.when(f.emit("i1", f"or {k.get() < 0}, {going.get().equals(0).name}"), leave):
-                pass
-            d, distance = k.get(), f.load("i64", steps, k.get())
-            now = f.load("i64", at, d) + 1
-            over = now.equals(f.load("i64", sizes, d))
-            f.store(f.select(over, f.constant("i64", 0), now), at, d)
-            base.set(base.get() + distance)
-            base.set(base.get() - f.select(over, distance * now, 0))
-            going.set(over)
-            k.set(d - 1)
+        rows_on.step(base)
     f.ret(good.get())
 
 

@@ -16,9 +16,9 @@ LONGEST = 1 << 17  # elements of a row that stays in the cache
 
 def kept_in_results(
     rows: list[Node], others: list[Node], stores: list[Node]
-) -> tuple[Node | None, list[Node], list[Node]]:
+) -> tuple[list[Node], list[Node], list[Node]]:
     """The statement that writes a costly value to the place of a result, before `others` and
-    `stores`, and these reading it there; without such a value None, and both as they are.
+    `stores`, and these reading it there; without such a value none, and both as they are.
 
     rows    the loops over rows: what depends on all of them is computed where it is first needed,
             and not before
@@ -41,8 +41,8 @@ def kept_in_results(
             continue
         again = {best: pointer.load(place)}
         others, stores = ([substitute(s, again) for s in group] for group in (others, stores))
-        return store(pointer, place, best), others, stores
-    return None, others, stores
+        return [store(pointer, place, best)], others, stores
+    return [], others, stores
 
 
 def direct(value: Node) -> set[Node]:

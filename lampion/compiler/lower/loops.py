@@ -274,12 +274,11 @@ def rows(plan: Plan) -> tuple[Node, Writer, int]:
     every = [writer.stored(v, writer.full) for v in plan.stores if plan.is_full(v)]
     body = [*each, *every]
     if every and inner:
-        first = None
+        early: list[Node] = []
         if prod(n for n, is_kept in plan.sizes() if not is_kept) <= LONGEST:
-            first, each, every = kept_in_results(kept, each, every)
-        if first is not None:
-            writer.rewritten.add(first.src[0])
-        body = [*([] if first is None else [nest(inner, [first])]), *each, nest(inner, every)]
+            early, each, every = kept_in_results(kept, each, every)
+        writer.rewritten.update([statement.src[0] for statement in early])
+        body = [*([nest(inner, early)] if early else []), *each, nest(inner, every)]
     extent = 1
     if kept:
         extent = next(n for n, is_kept in plan.sizes() if is_kept)
