@@ -281,10 +281,10 @@ WRITERS = {
 COPY = Op(
     "copy",
     ("x", "source"),
-    lambda x, source, by: source.astype(x.dtype),
+    lambda x, source, by="copy_": source.astype(x.dtype),  # files of graphs may not have `by`
     vjp={"x": lambda g: ZERO, "source": lambda g: g},
     batch=lambda size, values, dims, params, op: (op(*values, **params), dims[1]),
-    grad_name=lambda params: WRITERS.get(params["by"]) or node_name(params["by"]),
+    grad_name=lambda params: WRITERS.get(by := params.get("by", "copy_")) or node_name(by),
 )
 
 

@@ -17,6 +17,7 @@ import pytest
 import lampion as torch
 from lampion.compiler.calls import objects
 from lampion.compiler.native import runtime
+from lampion.core.inplace import COPY
 from lampion.core.tensor import Tensor
 from lampion.ops import compiled_calls
 from tests.samples.common import A, Sample
@@ -215,6 +216,14 @@ def test_writers(name):
     getattr(whole[1:], name)(*[a[1:] if isinstance(a, Tensor) else a for a in arguments])
     assert whole.grad_fn.name() == "CopySlices"
     assert torch.autograd.grad(whole.sum(), x)[0].tolist() == [1, 0, 0]
+
+
+def test_copies_in_files_of_graphs():
+    """Files that were saved before 2026-11-21 do not say what wrote."""
+    x = torch.ones(2, requires_grad=True)
+    y = COPY(x * 1, torch.zeros(2))
+    assert y.grad_fn.name() == "CopyBackwards"
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [0, 0]
 
 
 # PyTorch 2.13 saves a second operand as it is, also where it is the tensor that is written.
