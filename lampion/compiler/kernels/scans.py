@@ -1,5 +1,6 @@
 """Running sums and products, extremes and where they are, and the first of an order, as stages of a
-program. Imports stages, emit, runtime and calls.scans, whose loops they run.
+program. Imports radix, stages,
+emit, runtime and calls.scans, whose loops they run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..calls.scans import (
 from ..native import runtime
 from ..native.emit import Function, Module, Value, vector
 from ..native.stages import Call
+from .radix import PAIR, write_radix
 
 KINDS = {"float32": "F32", "float64": "F64", "int64": "I64"}
 SIZES = {"F32": 4, "F64": 8, "I64": 8}
@@ -44,14 +46,19 @@ def write_scan_stage(module: Module, name: str, kind: str) -> None:
     f.ret()
 
 
-def write_pick_stage(module: Module, name: str, kind: str) -> None:
-    """Writes `rising_stage_F32`, ...: the first of x in order, into values and places."""
-    f, first, rows, (n, count) = begin(module, f"{name}_stage_{kind}", 3)
-    x, values, places = (f.load("ptr", f["job"], i) for i in range(3))
+def write_pick_stage(module: Module, name: str, kind: str, long: bool) -> None:
+    """Writes `rising_stage_F32`, ...: the first of x in order, into values and places; of long rows
+    `long_rising_stage_F32`, ..., with a fourth operand as space for the tiles.
+    """
+    word, operands = ("long_", 4) if long else ("", 3)
+    f, first, rows, (n, count) = begin(module, f"{word}{name}_stage_{kind}", operands)
+    x, values, places, *space = (f.load("ptr", f["job"], i) for i in range(operands))
     x = f.at(x, first * n * SIZES[kind])
     values = f.at(values, first * count * SIZES[kind])
     places = f.at(places, first * count * 8)
-    f.call("void", f"{name}_{kind}", x, values, places, rows, n, count)
+    space = [f.at(each, f["tile"] * n * (2 * PAIR)) for each in space]
+    function = f"{name}_long_{kind}" if long else f"{name}_{kind}"
+    f.call("void", function, x, values, places, rows, n, count, *space)
     f.ret()
 
 
@@ -141,7 +148,9 @@ def native() -> runtime.Native:
             write_extreme(module, name, kind)
         for name in ("rising", "falling"):
             write_pick(module, kind, name == "rising")
-            write_pick_stage(module, name, kind)
+            write_radix(module, name, kind)
+            for long in (False, True):
+                write_pick_stage(module, name, kind, long)
     return runtime.load(module.text())
 
 
@@ -175,13 +184,19 @@ def extreme_call(
     return stage(function, 3, outer, (n, inner), name)
 
 
-def pick_call(name: str, dtype: str, rows: int, n: int, count: int, rising: bool) -> Call | None:
+def pick_call(
+    name: str, dtype: str, rows: int, n: int, count: int, rising: bool
+) -> tuple[Call, int] | None:
     """The first `count` elements of each row of operand 0 in order, into operand 1, and their
-    places, as int64, into operand 2; None for types and numbers that it does not cover.
+    places, as int64, into operand 2; then how many bytes of space operand 3 has to have, 0 for no
+    such operand. None for types that it does not cover, and for no elements.
     """
     kind = KINDS.get(dtype)
-    few = 0 < count <= (MOST_SORTED if count == n else MOST_PICKED)
-    if kind is None or not few:
+    if kind is None or not count or n >= 1 << 31:
         return None
+    long = count > (MOST_SORTED if count == n else MOST_PICKED)
     function = f"{'rising' if rising else 'falling'}_stage_{kind}"
-    return stage(function, 3, rows, (n, count), name)
+    if not long:
+        return stage(function, 3, rows, (n, count), name), 0
+    call = stage(f"long_{function}", 4, rows, (n, count), name)
+    return call, call.tiles * n * 2 * PAIR

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
+import numpy as np
+
 from ..kernels.scans import extreme_call, pick_call, scan_call
 from ..native.stages import Call
 from ..trace.graph import Step, Value
@@ -33,7 +35,7 @@ def scanned(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] |
 
 
 def picked(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
-    """The kernel of `sort`, `argsort` or `topk` along the last dimension, of few elements."""
+    """The kernel of `sort`, `argsort` or `topk` along the last dimension."""
     (x,), params = step.inputs, step.params
     assert x is not None
     if not (x.size and x.shape and in_order(program, x)):
@@ -44,10 +46,8 @@ def picked(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | 
     n = x.shape[last]
     rising = not params["largest" if "largest" in params else "descending"]
     rows = prod(x.shape[:last])
-    call = pick_call(step.op.name, x.dtype.name, rows, n, params.get("k", n), rising)
-    if call is None:
-        return None
-    return chosen(program, step, buffer, call)
+    found = pick_call(step.op.name, x.dtype.name, rows, n, params.get("k", n), rising)
+    return None if found is None else chosen(program, step, buffer, *found)
 
 
 def extreme(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] | None:
@@ -65,13 +65,17 @@ def extreme(program: Definitions, step: Step, buffer: Buffers) -> list[Kernel] |
     return None if call is None else chosen(program, step, buffer, call)
 
 
-def chosen(program: Definitions, step: Step, buffer: Buffers, call: Call) -> list[Kernel]:
-    """The kernel of a call that makes values and places."""
+def chosen(
+    program: Definitions, step: Step, buffer: Buffers, call: Call, space: int = 0
+) -> list[Kernel]:
+    """The kernel of a call that makes values and places, in so many bytes of space."""
     (x,) = step.inputs
     assert x is not None
     made = [buffer(v) for v in step.outputs]
     if len(made) == 1:  # the values are not asked for
         made.insert(0, Buffer("temporary", made[0].shape, x.dtype, -1))
+    if space:
+        made.append(Buffer("temporary", (space,), np.dtype(np.uint8), -1))
     operands = memory(program, x, buffer), *made
     return [kernel(program, step, buffer, Library((call,), operands), tuple(made))]
 
