@@ -226,6 +226,7 @@ def main_job(
         "along": d.strip * view.x_step[lead], "steps": steps, "held": d.held,
         "step_size": cells.step_size, "depth": DEPTH, "dump": (cells.count + UNIT) * CELL,
         "cell_table": tables.add(taken * CELL, "i4"), "phases": len(view.phases),
+        "ready_table": tables.add(ready_chunks(places, zero_row), "i8"),
         "place_table": tables.add(places, "i4"), "places": places.shape[1],
         "phase_table": tables.add(records, "i8"), "sums": d.held * cells.step_size,
         "block_sums": zero_row + ROW, "zero_row": zero_row,
@@ -322,3 +323,10 @@ def phase_records(
         sums += len(pairs) // 2 * SUMS
     flat = np.where(places < 0, sums, places).reshape(cells.images, -1)
     return np.array(records), np.pad(flat, ((0, 0), (0, UNIT)), constant_values=sums), sums
+
+
+def ready_chunks(places: ndarray, zero_row: int) -> ndarray:
+    """After each pair of tiles: how many chunks of 16 positions have all their sums."""
+    pair = np.where(places < zero_row, places // SUMS, -1).max(0)
+    pair = np.append(pair, np.full(-len(pair) % UNIT, -1)).reshape(-1, UNIT).max(1)
+    return np.searchsorted(np.maximum.accumulate(pair), np.arange(zero_row // SUMS), "right")

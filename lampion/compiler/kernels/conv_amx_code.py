@@ -1,5 +1,5 @@
-"""Machine code of convolutions on matrix units (Intel AMX). Imports conv_code, emit, gemm_amx,
-gemm_pack, gemm_split and runtime.
+"""Machine code of convolutions on matrix units (Intel AMX). Imports conv_amx_results,
+conv_code, emit, gemm_amx, gemm_pack, gemm_split and runtime.
 
 As in products (see gemm_amx), float32 numbers are cut into three bfloat16 parts. A cell holds 32
 channels of one position of the frame, part after part, as 16 pairs of channels (c, c + 16); so
@@ -11,11 +11,15 @@ sums, all say tables; so images may alternate cell by cell, and rows may be apar
 from __future__ import annotations
 
 import struct
+from collections import deque
+from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 
 from ..native import runtime
 from ..native.emit import Function, Module, Value, vector
 from ..native.runtime import Target
+from . import conv_amx_results as results
 from .conv_code import Numbers, divided, fields, gather, numbers_for
 from .gemm_amx import CONFIGURATION, TERMS, tile_call
 from .gemm_pack import Shape, shape_for, transposed
@@ -26,6 +30,7 @@ CELL = 64 * PARTS  # bytes of a cell
 PANEL = 2 * PARTS * TILE  # bytes of packed weights: 32 outputs of 32 channels, for one tap
 ROW = 4 * SIDE  # bytes of the sums of a position
 SUMS = SIDE * ROW  # bytes of the sums of a pair of tiles
+PACE = 2  # pieces that are done after each product of tiles
 MOST_FLAGS = 1024  # images times blocks of a tile, at most
 
 # What a thread is told, in fields of 8 bytes: first what the addresses of operands go into.
@@ -36,8 +41,8 @@ JOB = (
     "channels", "x_image", "x_channel", "inner", "lead", "frame", "low", "along",
     "steps", "held", "step_size", "depth",
     "dump", "cell_table", "zero_table", "zeros", "phases", "phase_table",
-    "place_table", "places", "sums", "block_sums", "zero_row", "block_size", "panels",
-    "strip_columns", "columns", "y_image", "again_job", "again_pack_job",
+    "ready_table", "place_table", "places", "sums", "block_sums", "zero_row", "block_size",
+    "panels", "strip_columns", "columns", "y_image", "again_job", "again_pack_job",
 )  # fmt: skip
 POINTERS = 8
 PHASE = ("taps", "term_table", "pairs", "pair_table", "sums")
@@ -49,16 +54,18 @@ PACK = (
 # -- sums ----------------------------------------------------------------------------------------
 
 
-def write_pair(module: Module, shape: Shape, cells_first: bool = True) -> None:
-    """Writes `pair(one, two, b, terms, count, depth, sums, begins)`: adds to the sums of two tiles
-    of positions, 16 rows each, by 32 outputs, or sets them. `terms` has the offset of each step in
-    the cells and in the packed weights. After `depth` steps tiles are added to the sums, so that
-    errors of long sums stay small. Cells are rows of the sums (`cells_first`), or columns, where
-    what is packed are the rows.
+def write_pair(module: Module, kind: Numbers, shape: Shape, cells_first: bool = True) -> None:
+    """Writes `pair(one, two, b, terms, count, depth, sums, begins, closing)`: adds to the sums of
+    two tiles of positions, 16 rows each, by 32 outputs, or sets them. `terms` has the offset of
+    each step in the cells and in the packed weights. After `depth` steps tiles are added to the
+    sums, so that errors of long sums stay small. On the way results of `closing` are written.
+
+    Without `cells_first`, what is packed are the rows of the sums, cells the columns, and there is
+    nothing to close.
     """
     f = module.function(
         "pair", "void", True, one="ptr", two="ptr", b="ptr", terms="ptr", count="i64",
-        depth="i64", sums="ptr", begins="i1",
+        depth="i64", sums="ptr", begins="i1", **({"closing": "ptr"} if cells_first else {}),
     )  # fmt: skip
     f.head += " noinline"
     fresh = f.buffer(SUMS)
@@ -68,7 +75,15 @@ def write_pair(module: Module, shape: Shape, cells_first: bool = True) -> None:
         with f.loop(first, f.minimum(first + f["depth"], f["count"])) as term:
             offsets = [f.load("i64", f["terms"], term * 2 + i) for i in range(2)]
             cells = [f.at(f[name], offsets[0]) for name in ("one", "two")]
-            multiply_term(f, cells, f.at(f["b"], offsets[1]), cells_first)
+            packed = f.at(f["b"], offsets[1])
+            ready = f.constant("i1", 0)
+            if cells_first:
+                ready = results.is_ready(f, f["closing"])
+                with f.when(ready):
+                    beside = results.pieces(f, kind, f["closing"])
+                    multiply_term(f, cells, packed, cells_first, beside)
+            with f.when(ready.equals(0)):
+                multiply_term(f, cells, packed, cells_first, iter(()))
         begins = f["begins"] & first.equals(0)
         where = f.select(begins, f["sums"], fresh)
         for tile in range(4):
@@ -81,8 +96,12 @@ def write_pair(module: Module, shape: Shape, cells_first: bool = True) -> None:
     f.ret()
 
 
-def multiply_term(f: Function, cells: list[Value], packed: Value, cells_first: bool) -> None:
-    """The products of all parts of two tiles of cells and a packed panel."""
+def multiply_term(
+    f: Function, cells: list[Value], packed: Value, cells_first: bool, beside: Iterator[None]
+) -> None:
+    """The products of all parts of two tiles of cells and a packed panel, and what is done beside,
+    some of it after each product.
+    """
     held: list[int | None] = [None, None]
     for term in TERMS[PARTS]:
         for operand, part in enumerate(term):
@@ -99,6 +118,9 @@ def multiply_term(f: Function, cells: list[Value], packed: Value, cells_first: b
         for tile in range(4):
             operands = (4, 6) if cells_first else (6, 4)
             tile_call(f, "tdpbf16ps", tile, operands[0] + tile // 2, operands[1] + tile % 2)
+            for _ in islice(beside, PACE):
+                pass
+    deque(beside, 0)
 
 
 # -- cells and packed weights ----------------------------------------------------------------------
@@ -165,45 +187,6 @@ def write_pack(module: Module, kind: Numbers, shape: Shape) -> None:
     f.ret()
 
 
-# -- results -------------------------------------------------------------------------------------
-
-
-def write_results(module: Module, kind: Numbers) -> None:
-    """Writes `results(sums, places, count, bias, outputs, y, y_channel) -> i1`: the results of
-    `count` neighbouring positions, and up to 32 outputs, whose sums lie where `places` says; and
-    whether all are finite. The bias may be null.
-    """
-    f = module.function(
-        "results", "i1", True, sums="ptr", places="ptr", count="i64", bias="ptr", outputs="i64",
-        y="ptr", y_channel="i64",
-    )  # fmt: skip
-    lanes = kind.lanes
-    difference = f.variable(kind.vector, 0)
-    offsets = f.buffer(ROW)
-    has_bias = f.splat(f.convert("ptrtoint", f["bias"], "i64").differs(0), lanes)
-    start = f.select(f.convert("ptrtoint", f["bias"], "i64").differs(0), f["bias"], f["sums"])
-    for half in range(2):
-        mask = f.first_lanes(f["outputs"] - half * UNIT, lanes) & has_bias
-        value = f.masked_load(kind.vector, f.at(start, half * UNIT, kind.type), mask)
-        f.store(value, f.at(offsets, half * 64))
-    with f.loop(0, f["count"], lanes) as k:
-        mask = f.first_lanes(f["count"] - k, lanes)
-        places = [
-            f.convert("sext", f.load("i32", f.at(f["places"], k + lane, "i32")), "i64")
-            for lane in range(lanes)
-        ]
-        for half in range(2):
-            rows = [f.load(kind.vector, f.at(f["sums"], place + half * 64)) for place in places]
-            for i, value in enumerate(transposed(f, rows, lanes)):
-                output = half * UNIT + i
-                difference.set(difference.get() + (value - value))  # NaN where one is infinite
-                value = value + f.splat(f.load(kind.type, offsets, output), lanes)
-                row = f.at(f["y"], f["y_channel"] * output + k, kind.type)
-                exists = f.splat(f["outputs"] > output, lanes)
-                f.masked_store(value, row, mask & exists)
-    f.ret(f.convert("bitcast", difference.get().differs(0.0), f"i{lanes}").equals(0))
-
-
 # -- the tiles of a stage ------------------------------------------------------------------------
 
 
@@ -220,6 +203,7 @@ def write_tiles(module: Module, kind: Numbers) -> None:
     last_block = f.minimum(job["blocks"], first_block + job["group_blocks"])
     first_image = image_group * job["group_images"]
     spoiled = f.buffer(MOST_FLAGS)
+    closing = closing_record(f)
     clear(f, job)
     whole = job["held"] >= job["steps"]  # then a block is done when it is summed
     with f.loop(0, job["steps"], job["held"]) as first:
@@ -230,10 +214,12 @@ def write_tiles(module: Module, kind: Numbers) -> None:
             sums = f.at(f["workspace"], job["sums"] + number * job["block_sums"])
             place = (group * job["blocks"] + block) * job["block_size"]
             weights = f.at(job["weight"], place + first * job["panels"])
-            add_steps(f, job, weights, steps, sums, first.equals(0))
-            with f.when((first + steps) >= job["steps"]):
+            last = (first + steps) >= job["steps"]
+            begin(f, kind, job, sums, (first_image, strip, group, block), closing)
+            add_steps(f, job, weights, steps, sums, (first.equals(0), last), closing)
+            with f.when(last):
                 flags = f.at(spoiled, (block - first_block) * job["group_images"])
-                close(f, kind, job, sums, (first_image, strip, group, block), flags)
+                close(f, kind, job, (first_image, strip, group, block), closing, flags)
     f.call("void", "llvm.x86.tilerelease")
     with f.loop(first_block, last_block) as block, f.loop(0, job["group_images"]) as image:
         flag = f.load("i8", f.at(spoiled, (block - first_block) * job["group_images"] + image))
@@ -305,13 +291,17 @@ def fill(
 
 
 def add_steps(
-    f: Function, job: dict[str, Value], weights: Value, steps: Value, sums: Value, begins: Value
-) -> None:
-    """Adds what cells that are filled give to the sums of one block of outputs."""
+    f: Function, job: dict[str, Value], weights: Value, steps: Value, sums: Value,
+    ends: tuple[Value, Value], closing: Value,
+) -> None:  # fmt: skip
+    """Adds what cells that are filled give to the sums of one block of outputs; `ends`: whether
+    these are the first steps, and the last ones, after which results are ready.
+    """
     phases = f.at(f["job"], job["phase_table"])
     with f.loop(0, job["phases"]) as number:
         phase = fields(f, f.at(phases, number * (8 * len(PHASE))), PHASE)
         terms, pairs = (f.at(f["job"], phase[name]) for name in ("term_table", "pair_table"))
+        ready = f.at(f.at(f["job"], job["ready_table"]), phase["sums"] / SUMS * 8)
         own = f.at(sums, phase["sums"])
         with f.loop(0, phase["pairs"]) as pair:
             one, two = (
@@ -319,43 +309,72 @@ def add_steps(
             )
             f.call(
                 "void", "pair", one, two, weights, terms, steps * phase["taps"], job["depth"],
-                f.at(own, pair * SUMS), begins,
+                f.at(own, pair * SUMS), ends[0], closing,
             )  # fmt: skip
+            with f.when(ends[1]):
+                results.make_ready(f, closing, f.load("i64", ready, pair))
+
+
+def closing_record(f: Function) -> Value:
+    """The record of a block whose results are written, with memory for what it points to."""
+    record = f.buffer(8 * len(results.CLOSING))
+    for name, size in (("bias", ROW), ("differences", 64 * UNIT)):
+        f.store(f.buffer(size), results.slot(f, record, name))
+    return record
+
+
+def region(
+    f: Function, job: dict[str, Value], place: tuple[Value, ...]
+) -> tuple[Value, Value, Value, Value]:
+    """The channels and columns of a tile's block in the result: the first, and how many."""
+    _, strip, group, block = place
+    first, column = block * SIDE, strip * job["strip_columns"]
+    outputs = f.minimum(job["outputs"] - first, SIDE)
+    count = f.minimum(job["columns"] - column, job["strip_columns"])
+    return group * job["outputs"] + first, outputs, column, count
+
+
+def begin(
+    f: Function, kind: Numbers, job: dict[str, Value], sums: Value, place: tuple[Value, ...],
+    closing: Value,
+) -> None:  # fmt: skip
+    """Begins to write the results of a block."""
+    first_image = place[0]
+    channel, outputs, column, count = region(f, job, place)
+    has_bias = f.convert("ptrtoint", job["bias"], "i64").differs(0)
+    bias = f.select(has_bias, f.at(job["bias"], channel, kind.type), job["bias"])
+    y = first_image * job["y_image"] + channel * job["columns"] + column
+    results.begin(f, kind, closing, bias, {
+        "sums": sums, "places": f.at(f["job"], job["place_table"]),
+        "y": f.at(job["y"], y, kind.type), "places_row": job["places"],
+        "y_image": job["y_image"], "y_channel": job["columns"],
+        "images": f.minimum(job["images"] - first_image, job["group_images"]),
+        "count": count, "outputs": outputs,
+    })  # fmt: skip
 
 
 def close(
-    f: Function, kind: Numbers, job: dict[str, Value], sums: Value, place: tuple[Value, ...],
+    f: Function, kind: Numbers, job: dict[str, Value], place: tuple[Value, ...], closing: Value,
     flags: Value,
 ) -> None:  # fmt: skip
-    """Writes the results of a block, then runs the epilogue. Images of which a sum is not finite
-    are flagged: they are to be made again, epilogue and all, by vector units.
+    """Writes the other results of a block, then runs the epilogue. Images of which a sum is not
+    finite are flagged: they are to be made again, epilogue and all, by vector units.
     """
-    first_image, strip, group, block = place
-    first = block * SIDE
-    outputs = f.minimum(job["outputs"] - first, SIDE)
-    channel = group * job["outputs"] + first
-    column = strip * job["strip_columns"]
-    count = f.minimum(job["columns"] - column, job["strip_columns"])
-    has_bias = f.convert("ptrtoint", job["bias"], "i64").differs(0)
-    bias = f.select(has_bias, f.at(job["bias"], channel, kind.type), job["bias"])
+    first_image = place[0]
+    channel, outputs, column, count = region(f, job, place)
     has_epilogue = f.convert("ptrtoint", job["epilogue"], "i64").differs(0)
-    table = f.at(f["job"], job["place_table"])
-    last_image = f.minimum(first_image + job["group_images"], job["images"])
+    results.finish(f, closing)
     with f.loop(0, job["group_images"]) as i:
         f.store(f.constant("i8", 0), f.at(flags, i))
-    with f.loop(first_image, last_image) as image:
-        y = f.at(job["y"], image * job["y_image"] + channel * job["columns"] + column, kind.type)
-        places = f.at(table, (image - first_image) * job["places"], "i32")
-        finite = f.call(
-            "i1", "results", sums, places, count, bias, outputs, y, job["columns"]
-        )  # fmt: skip
+    with f.loop(0, f.minimum(job["images"] - first_image, job["group_images"])) as i:
+        finite = results.is_finite(f, kind, closing, i)
         with f.when(finite & has_epilogue):
             f.call(
-                "void", job["epilogue"], job["epilogue_job"], image, channel, channel + outputs,
-                column, column + count,
+                "void", job["epilogue"], job["epilogue_job"], first_image + i, channel,
+                channel + outputs, column, column + count,
             )  # fmt: skip
         with f.when(finite.equals(0)):
-            f.store(f.constant("i8", 1), f.at(flags, image - first_image))
+            f.store(f.constant("i8", 1), f.at(flags, i))
 
 
 def again(
@@ -375,9 +394,9 @@ def again(
 def driver(target: Target) -> runtime.Native:
     """`tiles` and `pack`, for any convolution of float32."""
     module, kind, shape = Module(), numbers_for(target, "float32"), shape_for(target, "float32")
-    write_pair(module, shape)
+    write_pair(module, kind, shape)
     write_cells(module, kind, shape)
     write_pack(module, kind, shape)
-    write_results(module, kind)
+    results.write_results(module, kind)
     write_tiles(module, kind)
     return runtime.load(module.text(), target)

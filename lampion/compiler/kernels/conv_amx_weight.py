@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from ..native.runtime import Target
+from ..native.runtime import Native, Target
 from ..native.stages import LINE, Call
 from . import conv_amx_weight_code as code
 from .conv_amx import (
@@ -138,7 +138,7 @@ def pointers(names: tuple[str, ...], **operands: int) -> tuple[tuple[int, int], 
     return tuple((8 * names.index(name), number) for name, number in operands.items())
 
 
-def repeated(call: Call, native: code.runtime.Native, spoiled: int) -> Call:
+def repeated(call: Call, native: Native, spoiled: int) -> Call:
     """A stage that is one of vector units if the operand `spoiled` says so."""
     head = words(code.AGAIN, {"function": call.function, "job": LINE})
     head += bytes(LINE - len(head))

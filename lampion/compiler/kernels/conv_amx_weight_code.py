@@ -61,13 +61,14 @@ def write_gradients(module: Module, kind: Numbers, shape: Shape) -> None:
         places = f.load(vector(lanes, "i32"), start, align=4)
         index = f.convert("sext", places, vector(lanes, "i64"))
         there = index >= f.constant(index.type, 0)
-        masks = [there & (index < f.splat(f["limit"] - more, lanes)) for more in (0, f["second"])]
+        seconds = f.constant("i64", 0), f["second"]
+        masks = [there & (index < f.splat(f["limit"] - more, lanes)) for more in seconds]
         with f.loop(0, SIDE) as output:
             exists = f.splat(f["outputs"] > output, lanes)
             row = f.at(f["y"], output * f["y_channel"], kind.type)
             pair = [
                 gather(f, kind, f.at(row, more, kind.type), index, mask & exists)
-                for more, mask in zip((0, f["second"]), masks, strict=True)
+                for more, mask in zip(seconds, masks, strict=True)
             ]
             put = panel * PANEL + output / UNIT * TILE + output % UNIT * 64
             store_parts(f, shape, pair, f.at(f["to"], put))
@@ -208,7 +209,7 @@ def write_again(module: Module) -> None:
 def driver(target: Target) -> runtime.Native:
     """`tiles`, `finish` and `again`, for any convolution of float32."""
     module, kind, shape = Module(), numbers_for(target, "float32"), shape_for(target, "float32")
-    write_pair(module, shape, cells_first=False)
+    write_pair(module, kind, shape, cells_first=False)
     write_cells(module, kind, shape)
     write_gradients(module, kind, shape)
     write_tiles(module, kind)
