@@ -111,7 +111,7 @@ _hardtanh = elementwise(
     "hardtanh",
     "minimum(maximum(x, low), high)",
     numpy=hardtanh_kernel,
-    vjp={"x": lambda g, x, low, high: where((x <= low) | (x >= high), 0, g)},
+    vjp={"x": lambda g, y, low, high: where((y <= low) | (y >= high), 0, g)},
     parameters={"low": -1.0, "high": 1.0},
     **PRIVATE,
 ).op
