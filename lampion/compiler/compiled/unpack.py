@@ -39,7 +39,7 @@ def reader(structure: Structure) -> Read:
         if flat:
             leaves.extend(tree)
             return True
-        return all(each(item, leaves) for each, item in zip(readers, tree, strict=True))
+        return False not in [each(item, leaves) for each, item in zip(readers, tree, strict=True)]
 
     return read
 
