@@ -131,11 +131,7 @@ GATHER = Op(
     "gather",
     ("x", "index"),
     gather_kernel,
-    vjp={
-        "x": lambda g, index, x_shape, dim: apply(
-            SCATTER_ADD, g.new_zeros(x_shape), index, g, dim=dim
-        )
-    },
+    vjp={"x": lambda g, index, x_shape, dim: g.new_zeros(x_shape).scatter_add(dim, index, g)},
     jvp="linear",
     batch=dim_batch,
 )
@@ -145,7 +141,7 @@ SCATTER: Op = Op(
     scatter_kernel,
     vjp={
         "x": lambda g, index, dim: g.scatter(dim, index, 0),
-        "src": lambda g, index, dim: apply(GATHER, g, index, dim=dim),
+        "src": lambda g, index, dim: g.gather(dim, index),
     },
     jvp=lambda tangents, inputs, outputs, params: both_jvp(tangents, inputs, SCATTER, params),
     batch=dim_batch,
@@ -154,7 +150,7 @@ SCATTER_ADD: Op = Op(
     "scatter_add",
     ("x", "index", "src"),
     scatter_add_kernel,
-    vjp={"x": lambda g: g, "src": lambda g, index, dim: apply(GATHER, g, index, dim=dim)},
+    vjp={"x": lambda g: g, "src": lambda g, index, dim: g.gather(dim, index)},
     jvp=lambda tangents, inputs, outputs, params: both_jvp(tangents, inputs, SCATTER_ADD, params),
     batch=dim_batch,
 )

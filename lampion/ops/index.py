@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from .. import dtypes
 from ..core.dispatch import apply
-from ..core.graph import GENERAL, STATE
+from ..core.graph import DIRECT, GENERAL, STATE
 from ..core.op import TENSOR_NAMES, Op
 from ..core.promotion import CAST
 from ..core.quick import quick_record
@@ -132,15 +132,22 @@ def put_batch(size: int, values: tuple, dims: tuple, params: dict, op: Op) -> tu
 # -- the records -------------------------------------------------------------------------------
 
 
+def untaken(g: Tensor, index: Tensor, x_shape: tuple, dims: tuple[int, ...]) -> Tensor:
+    """Zeros to which g is added at an index. Rows of one dimension, whose index is not negative, go
+    to `index_add`, which has a compiled call.
+    """
+    if STATE.mode == DIRECT and len(dims) == 1 and index._data.ndim == 1 and is_natural(index):
+        return g.new_zeros(x_shape).index_add(dims[0], index, g)
+    return apply(UNTAKE, g, index, shape=x_shape, dims=dims)
+
+
 def taking(name: str) -> Op:
     """The record of an operator that reads at an index."""
     return Op(
         name,
         ("x", "index"),
         take_kernel,
-        vjp={
-            "x": lambda g, index, x_shape, dims: apply(UNTAKE, g, index, shape=x_shape, dims=dims)
-        },
+        vjp={"x": untaken},
         jvp="linear",
         batch=take_batch,
     )

@@ -142,9 +142,7 @@ ROLL: Op = Op(
     "roll",
     ("x",),
     lambda x, shifts, dims: np.roll(x, shifts, dims),
-    vjp={
-        "x": lambda g, shifts, dims: apply(ROLL, g, shifts=tuple([-s for s in shifts]), dims=dims)
-    },
+    vjp={"x": lambda g, shifts, dims: g.roll(tuple([-s for s in shifts]), dims)},
     jvp="linear",
     batch=batch_first(shift_tuple),
 )
@@ -181,7 +179,7 @@ FLIP: Op = Op(
     "flip",
     ("x",),
     flip_kernel,
-    vjp={"x": lambda g, dims: apply(FLIP, g, dims=dims)},
+    vjp={"x": lambda g, dims: g.flip(dims)},
     jvp="linear",
     batch=batch_first(shift_tuple),
 )
@@ -257,7 +255,7 @@ def triangle(name: str, keep: Any, doc: str) -> None:
         name,
         ("x",),
         kernel,
-        vjp={"x": lambda g, diagonal: apply(op, g, diagonal=diagonal)},
+        vjp={"x": lambda g, diagonal: getattr(g, name)(diagonal)},
         jvp="linear",
         batch=batch_first(lambda params, ndim: params),
     )
