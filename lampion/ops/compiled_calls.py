@@ -90,7 +90,7 @@ VIEWS: dict[str, list[tuple[str, str]]] = {
     name: both(name)
     for name in ("transpose", "t", "permute", "squeeze", "unsqueeze", "flatten", "detach",
                  "unbind", "split", "chunk")
-} | {"expand": [("Tensor", "expand")]}  # fmt: skip
+} | {name: [("Tensor", name)] for name in ("expand", "expand_as")}  # fmt: skip
 CHOICES: dict[str, list[tuple[str, str]]] = {
     "clamp": both("clamp", "clip"),
     "power": [*both("pow"), ("Tensor", "__pow__")],
@@ -147,7 +147,7 @@ CONVERSIONS = {
 CREATED = {
     name: [("torch", name)]
     for name in ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like",
-                 "full_like", "arange", "linspace", "tensor", "rand", "randn", "rand_like",
+                 "full_like", "arange", "linspace", "eye", "tensor", "rand", "randn", "rand_like",
                  "randn_like", "randint", "randperm")
 } | {
     name: [("Tensor", name)]

@@ -130,3 +130,12 @@ def test_linspace():
             if isinstance(wanted, torch.Tensor):
                 assert np.array_equal(found.detach(), wanted.detach(), equal_nan=True)
     same_results(*both(("torch", "linspace"), lambda: (), start=0, end=4, steps=3))
+
+
+def test_eye():
+    for sizes in (
+        (3,), (3, 5), (5, 3), (1, 1), (0,), (3, 0), (-1,), (3, None), (2.0,), (3, 2.0), (True,),
+        (300, 400), (400, 400), ("x",), (),
+    ):  # fmt: skip
+        alike("eye", sizes)
+    same_results(*both(("torch", "eye"), lambda: (), n=2, m=3))

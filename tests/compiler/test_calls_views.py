@@ -129,3 +129,21 @@ def test_parts_can_be_hooked_and_keep_their_gradients():
     (first.sum() * 2 + second.sum()).backward()
     assert first.grad.tolist() == [[2, 2]] * 2
     assert x.grad.tolist() == [[2, 2]] * 2 + [[10, 10]] * 2
+
+
+def test_expand_as():
+    for kind in [*NAMES, "column grad"]:
+        for other in ("matrix", "cube", "row", "column", "number", "empty", "wide", "whole"):
+
+            def arguments(kind=kind, other=other):
+                made = tensors()
+                made["column grad"] = made["column"].clone().requires_grad_()
+                return made[kind], made[other]
+
+            for no_grad in (False, True):
+                with torch.set_grad_enabled(not no_grad):
+                    same_results(*both(("Tensor", "expand_as"), arguments))
+    for wrong in (3, None, (4, 4), "x"):
+        same_results(
+            *both(("Tensor", "expand_as"), lambda wrong=wrong: (tensors()["column"], wrong))
+        )

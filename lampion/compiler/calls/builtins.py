@@ -88,6 +88,7 @@ IN_PLACE: dict[str, tuple[str, str, str]] = {
 VIEWS = {
     "transpose": "input dim0 dim1", "t": "input", "permute": "input 0 1 2 3 4 5 6",
     "squeeze": "input dim", "unsqueeze": "input dim", "expand": "self 0 1 2 3 4 5 6",
+    "expand_as": "self other",
     "flatten": "input start_dim end_dim", "detach": "input", "unbind": "input dim",
     "split": "tensor split_size_or_sections dim", "chunk": "input chunks dim",
 }  # fmt: skip

@@ -1,5 +1,5 @@
 """Compiled calls that make tensors of known numbers: zeros, ones, empty, full and what is like
-another tensor or of its type, arange, linspace, tensor. Imports views, objects and core.
+another tensor or of its type, arange, linspace, eye, tensor. Imports views, objects and core.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ FILLED = {
     "new_full": "self size fill_value dtype device requires_grad",
     "full_like": "input fill_value dtype device requires_grad",
     "linspace": "start end steps dtype device requires_grad",
+    "eye": "n m dtype device requires_grad",
     "arange": "start end step dtype device requires_grad",
     "tensor": "data dtype device requires_grad",
 }
@@ -252,6 +253,34 @@ def write_full_like(module: Module) -> None:
 # -- several numbers -------------------------------------------------------------------------------
 
 
+def write_eye(module: Module) -> None:
+    """`eye(n, m)`."""
+    s = begin_core(module, "eye")
+    f, rows = s.f, s.integer(s.needed(0))
+    columns = f.variable("i64", rows)
+    with f.when(s.is_missing(s.given(1)).equals(0)):
+        columns.set(s.integer(s.given(1)))
+    width = columns.get()
+    for size in (rows, width):
+        s.require(s.both(size > 0, size <= MOST))
+    s.require(rows * width <= MOST)
+    kind, wanted = type_asked(s, 2, default_type(s, 2)), options(s, 3)
+    check_grad(s, kind, wanted)
+    sizes = f.buffer(16, 8)
+    f.store(rows, sizes)
+    f.store(width, sizes, 1)
+    array = s.new_array(kind, s.number(2, "i32"), sizes)
+    fill(s, array, kind, rows * width, s.number(0))
+    place = s.memory(array)
+
+    def write(type: str) -> None:
+        with f.loop(0, f.minimum(rows, width)) as i:
+            f.store(f.constant(type, 1), place, i * (width + 1))
+
+    for_kinds(s, kind, write)
+    handed_out(s, array, wanted)
+
+
 def row_of(s: Scope, kind: Value, count: Value) -> Value:
     """A new array of one dimension."""
     size = s.f.buffer(8, 8)
@@ -369,5 +398,5 @@ SHARED: tuple[Callable[[Module], None], ...] = (
     *[partial(write_filled, name=name, new=new) for name in VALUES for new in (False, True)],
     *[lambda module, name=name: write_like(module, name) for name in VALUES],
     partial(write_full, new=False), partial(write_full, new=True), write_full_like, write_arange,
-    write_linspace, write_tensor,
+    write_linspace, write_eye, write_tensor,
 )  # fmt: skip

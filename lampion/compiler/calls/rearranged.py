@@ -159,8 +159,22 @@ def unsqueezed(v: Layout) -> Parameters:
 
 def expanded(v: Layout) -> Parameters:
     """`expand(self, *sizes)`."""
+    return expanded_to(v, *v.integers())
+
+
+def expanded_as(v: Layout) -> Parameters:
+    """`expand_as(self, other)`."""
+    s, f, other = v.s, v.f, v.s.array(v.s.needed(1))
+    sizes, count = f.buffer(8 * MOST_DIMS, 8), f.convert("sext", s.rank(other), "i64")
+    s.require(s.both(count > 0, count < MOST_DIMS))
+    with f.loop(0, count) as k:
+        f.store(f.load("i64", s.sizes(other), k), sizes, k)
+    return expanded_to(v, sizes, count)
+
+
+def expanded_to(v: Layout, sizes: Value, count: Value) -> Parameters:
+    """The view of these sizes, of which -1 leaves one as it is."""
     s, f = v.s, v.f
-    sizes, count = v.integers()
     lead = count - v.rank
     s.require(lead >= 0)
     with f.loop(0, count) as k:
@@ -206,6 +220,7 @@ KINDS: dict[str, tuple[Callable[[Layout], Parameters], str]] = {
     "squeeze": (squeezed, "squeeze"),
     "unsqueeze": (unsqueezed, "unsqueeze"),
     "expand": (expanded, "expand"),
+    "expand_as": (expanded_as, "expand"),
     "flatten": (flattened, "view"),
 }
 
