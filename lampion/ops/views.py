@@ -374,7 +374,7 @@ REVERSED = [tuple(range(n))[::-1] for n in range(65)]
 def reverse_dims(self: Tensor) -> Tensor:
     """A view with the dimensions in reverse order."""
     ndim = self._data.ndim
-    if ndim != 2:
+    if ndim not in (0, 2):
         warnings.warn(
             f"The use of `x.T` on tensors of dimension other than 2, here {ndim}, is deprecated: "
             "take x.mT for batches of matrices, or x.permute for all dimensions in reverse order",

@@ -360,7 +360,7 @@ def test_workers_end_with_their_iterator():
 def run_program(text, action):
     """The exit code and output of a program with loader workers, after something was done to it."""
     head = """
-        import os, sys, time
+        import os, sys, time, warnings
         import lampion.utils.data as data
 
         class Slow(data.Dataset):
@@ -422,6 +422,7 @@ def test_workers_do_not_outlive_a_killed_program():
 def test_a_program_may_end_with_workers_running():
     code, output, errors, left = run_program(
         """
+        warnings.simplefilter("ignore")  # of more workers than processors
         loader = data.DataLoader(Slow(), num_workers=2, persistent_workers=True)
         batches = iter(loader)
         print(*[process.pid for process in batches.pool.processes], flush=True)
