@@ -15,7 +15,7 @@ from ..core.promotion import convert
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from .reduce import SUM, add_up, keep_dims, reduced_dims, reduction
-from .rules import dtype_argument, normalize_dims, public
+from .rules import dtype_argument, normalize_dims, numpy_names, public
 
 # -- norms -------------------------------------------------------------------------------------
 
@@ -90,6 +90,7 @@ def vector_norm(input: Tensor, p: float, dim: Any, keepdim: bool, dtype: Any = N
     return apply(NORM, input, p=float(p), dim=dim, keepdim=keepdim)
 
 
+@numpy_names
 def norm(
     input: Tensor,
     p: Any = "fro",
@@ -139,6 +140,7 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 
 
 @public(inplace=True, out=True)
+@numpy_names
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Scales the slices along `dim` whose p-norm is above `maxnorm` down to it."""
     ndim = input._data.ndim

@@ -22,7 +22,7 @@ from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
 from .expand import broadcast_pair
 from .index import batched
-from .rules import public
+from .rules import numpy_names, public
 from .slices import INDEX
 from .views import view_of
 
@@ -274,6 +274,7 @@ def check_index(input: Tensor, dim: int, index: Tensor, name: str) -> int:
 
 
 @public(out=True)
+@numpy_names
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """For each element of the index the input's element with that place along `dim`.
 
@@ -331,6 +332,7 @@ def scattered(
 
 
 @public(inplace=True, out=True)
+@numpy_names
 def scatter(
     input: Tensor,
     dim: int,
@@ -356,6 +358,7 @@ def scatter(
 
 
 @public(inplace=True, out=True)
+@numpy_names
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """`input` with the elements of `src` added at the places that the index names along `dim`."""
     return scattered(SCATTER_ADD, input, dim, index, src, "scatter")
@@ -422,6 +425,7 @@ def index_reduce(
 
 
 @public(out=True)
+@numpy_names
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` with broadcasting: the elements at `indices` of `dim`, or of the flattened input."""
     check(

@@ -24,7 +24,7 @@ from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from .accumulate import add_at, from_front, index_key, index_rows, out_of_bounds, place_of
 from .expand import broadcast_tensors
-from .rules import move_to_front, public
+from .rules import move_to_front, numpy_names, public
 
 
 def take_kernel(x: ndarray, index: ndarray, dims: tuple[int, ...]) -> ndarray:
@@ -247,6 +247,7 @@ def is_natural(index: Tensor) -> bool:
 
 
 @public(out=True)
+@numpy_names
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The given indices of a dimension, in that order; raises IndexError for one that is out of
     range.
@@ -314,6 +315,7 @@ def check_rows(input: Tensor, dim: int, index: Tensor, source: Tensor, name: str
 
 
 @public(inplace=True, out=True)
+@numpy_names
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """`input` with `alpha * source[i]` added at `index[i]` of a dimension; indices may repeat."""
     dim = one_dim_index(input, dim, index, "index_add_", RuntimeError)
@@ -322,6 +324,7 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 
 
 @public(inplace=True, out=True)
+@numpy_names
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """`input` with `source[i]` in the place of `index[i]` of a dimension."""
     dim = one_dim_index(input, dim, index, "index_copy_", IndexError)
@@ -330,6 +333,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 
 @public(inplace=True)
+@numpy_names
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """`input` with one value at the given indices of a dimension."""
     dim = normalize_dim(dim, input._data.ndim)

@@ -15,7 +15,7 @@ from .comparison import where
 from .decompose import svdvals
 from .linalg import check_floating, check_matrix, check_square, linalg
 from .reduce import keep_dims
-from .rules import EXPORTS, dtype_argument, normalize_dims
+from .rules import EXPORTS, dtype_argument, normalize_dims, numpy_names
 from .solve import inv_ex
 
 
@@ -64,6 +64,7 @@ def check_same_kind(x: Tensor, dtype: Any, name: str) -> None:
 
 
 @linalg("matrix_norm")
+@numpy_names
 def matrix_norm(
     input: Tensor,
     ord: Any = "fro",
@@ -109,6 +110,7 @@ def extreme(sizes: Tensor, ord: float, dim: int) -> Tensor:
 
 
 @linalg("norm")
+@numpy_names
 def norm(
     input: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
 from .matmul import add_product, bmm, matmul, mm, mv
-from .rules import normalize_dims, public
+from .rules import normalize_dims, numpy_names, public
 
 
 @public(aliases=("ger",), out=True)
@@ -275,6 +275,7 @@ def cross_product(input: Tensor, other: Tensor, dim: int) -> Tensor:
 
 
 @public(out=True)
+@numpy_names
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The cross product of vectors of three elements along a dimension."""
     return cross_product(input, other, cross_dim(input, other, dim))

@@ -22,6 +22,7 @@ from .rules import (
     dtype_argument,
     move_to_front,
     normalize_dims,
+    numpy_names,
     public,
     shape_argument,
 )
@@ -83,6 +84,7 @@ def tile(input: Tensor, *sizes: Any, dims: Any = None) -> Tensor:
     return input.repeat((1,) * (input._data.ndim - len(dims)) + dims)
 
 
+@numpy_names
 def repeat_interleave(
     input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:

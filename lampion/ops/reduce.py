@@ -8,8 +8,6 @@ functions bring PyTorch's forms to that. float16 and bfloat16 are reduced in flo
 from __future__ import annotations
 
 import builtins
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -34,30 +32,14 @@ from .rules import (
     in_float32,
     move_to_front,
     normalize_dims,
+    numpy_names,
     public,
     shape_argument,
     shift_dims,
     with_out,
 )
 
-NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-
-
 # -- what reductions have in common ------------------------------------------------------------
-
-
-def numpy_names(function: Callable) -> Callable:
-    """Lets a function be called with NumPy's names `axis` and `keepdims`, as PyTorch does."""
-    known = inspect.signature(function).parameters
-    renamed = {n: t for n, t in NUMPY_NAMES.items() if t in known}
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            kwargs = {renamed.get(n, n): value for n, value in kwargs.items()}
-        return function(*args, **kwargs)
-
-    return call
 
 
 def reduction(name: str, kernel: Callable, vjp: Callable | None = None, **options: Any) -> Op:

@@ -8,6 +8,7 @@ written by hand.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 import re
@@ -78,6 +79,23 @@ def public(
                 EXPORTS["torch"][n + "_"] = in_place
     TENSOR_NAMES.setdefault(name, function)
     return exported
+
+
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def numpy_names(function: Callable) -> Callable:
+    """Lets a function be called with NumPy's names `axis` and `keepdims`, as PyTorch does."""
+    known = inspect.signature(function).parameters
+    renamed = {n: t for n, t in NUMPY_NAMES.items() if t in known}
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            kwargs = {renamed.get(n, n): value for n, value in kwargs.items()}
+        return function(*args, **kwargs)
+
+    return call
 
 
 def with_out(function: Callable, name: str) -> Callable:

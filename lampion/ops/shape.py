@@ -23,7 +23,7 @@ from ..core.quick import quick_record
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from .expand import expand_to
-from .rules import EXPORTS, move_to_front, public, with_out
+from .rules import EXPORTS, move_to_front, numpy_names, public, with_out
 from .slices import part
 from .views import NEW_DIM
 
@@ -194,6 +194,7 @@ STACK: Op = Op(
 )
 
 
+@numpy_names
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new dimension.
 

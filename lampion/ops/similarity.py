@@ -10,9 +10,10 @@ from ..core.tensor import Tensor
 from ..errors import check
 from .comparison import minimum
 from .loss import REDUCTIONS, F, chosen_reduction, reduced
-from .rules import EXPORTS
+from .rules import EXPORTS, numpy_names
 
 
+@numpy_names
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) max(|x2|, eps))` along a dimension.
 

@@ -16,7 +16,7 @@ from ..core.dispatch import apply
 from ..core.op import Op
 from ..core.tensor import Tensor, normalize_dim
 from ..errors import check
-from .rules import EXPORTS, batch_first, move_to_front, public
+from .rules import EXPORTS, batch_first, move_to_front, numpy_names, public
 from .views import ViewOp, view_of
 
 FULL = slice(None)
@@ -91,6 +91,7 @@ def part(x: Tensor, dim: int, start: int, stop: int) -> Tensor:
 
 
 @public
+@numpy_names
 def select(input: Tensor, dim: int, index: Any) -> Tensor:
     """A view of one index of a dimension, which disappears."""
     shape = input._data.shape
@@ -105,6 +106,7 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
 
 
 @public
+@numpy_names
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     """A view of `length` elements of a dimension, from `start` on.
 

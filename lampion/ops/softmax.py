@@ -19,7 +19,7 @@ from ..core.tensor import Tensor, normalize_dim
 from ..dtypes import FROM_NUMPY
 from .create import empty_like
 from .large import along_rows
-from .rules import EXPORTS, F32, F64, dtype_argument, move_to_front, public
+from .rules import EXPORTS, F32, F64, dtype_argument, move_to_front, numpy_names, public
 
 _max: Any = np.maximum.reduce
 _sum: Any = np.add.reduce
@@ -167,6 +167,7 @@ def run(op: Op, input: Tensor, dim: int, dtype: Any) -> Tensor:
 
 
 @public(spaces=("torch", "special"), out=True)
+@numpy_names
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """`exp(x) / sum(exp(x))` along `dim`: positive numbers that sum to 1.
 
@@ -177,6 +178,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 @public(spaces=("torch", "special"), out=True)
+@numpy_names
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """`x - log(sum(exp(x)))` along `dim`, without overflow."""
     return run(LOG_SOFTMAX, input, dim, dtype)

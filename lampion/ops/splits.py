@@ -20,7 +20,7 @@ from ..core.naming import named
 from ..core.op import TENSOR_NAMES, Op
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
-from .rules import move_to_front, public, shape_argument
+from .rules import move_to_front, numpy_names, public, shape_argument
 from .slices import FULL, INDEX, part
 
 
@@ -194,6 +194,7 @@ def unsafe_split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tu
 
 
 @public
+@numpy_names
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """A view of each index of a dimension."""
     shape = input._data.shape

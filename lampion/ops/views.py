@@ -23,7 +23,7 @@ from ..core.quick import quick_view
 from ..core.tensor import Tensor, normalize_dim, wrap
 from ..errors import check
 from ..layout import inverse
-from .rules import batch_first, move_to_front, normalize_dims, public, shape_argument
+from .rules import batch_first, move_to_front, normalize_dims, numpy_names, public, shape_argument
 
 
 class ViewOp(Op):
@@ -210,6 +210,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 @public
+@numpy_names
 def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """One dimension as several, of the given sizes; one of them may be -1.
 
@@ -446,6 +447,7 @@ NEW_DIM: list[tuple] = [(slice(None),) * d + (None,) for d in range(65)]
 
 
 @public
+@numpy_names
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """A view without the dimensions of size 1: all of them, or those in `dim` that have it.
 
@@ -463,6 +465,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 
 
 @public
+@numpy_names
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a new dimension of size 1 at `dim`."""
     x = input._data
