@@ -20,9 +20,9 @@ from ..core.tensor import Tensor, normalize_dim, wrap
 from ..dtypes import get_default_dtype
 from ..errors import check
 from .extremes import check_ordered, selection
-from .reduce import along, has_no_zero, in_type, numpy_names
+from .reduce import along, has_no_zero, in_type
 from .return_types import return_type
-from .rules import batch_first, in_float32, move_to_front, public, shift_dims
+from .rules import batch_first, in_float32, move_to_front, numpy_names, public, shift_dims
 
 # -- running sums and products -----------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from ..core.op import Op
 from ..core.tensor import Tensor
 from ..errors import check
 from .large import reduced
-from .reduce import SUM, along, keep_dims, numpy_names, reduced_dims, reduction
+from .reduce import SUM, along, keep_dims, reduced_dims, reduction
 from .return_types import return_type
-from .rules import batch_first, normalize_dims, public, shift_dims, wide
+from .rules import batch_first, normalize_dims, numpy_names, public, shift_dims, wide
 
 # -- selections --------------------------------------------------------------------------------
 

@@ -26,9 +26,9 @@ from .extremes import (
     selection,
     selection_gradient,
 )
-from .reduce import along, numpy_names, reduction
+from .reduce import along, reduction
 from .return_types import return_type
-from .rules import F32, LOW_FLOATS, batch_first, public, shift_dims, wide
+from .rules import F32, LOW_FLOATS, batch_first, numpy_names, public, shift_dims, wide
 
 # -- sorting -----------------------------------------------------------------------------------
 

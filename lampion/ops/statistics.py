@@ -17,9 +17,9 @@ from ..core.promotion import convert
 from ..core.tensor import Tensor, wrap
 from ..dtypes import get_default_dtype
 from ..errors import check
-from .reduce import MEAN, add_up, count, keep_dims, mean, numpy_names, reduced_dims, reduction
+from .reduce import MEAN, add_up, count, keep_dims, mean, reduced_dims, reduction
 from .return_types import return_type
-from .rules import public
+from .rules import numpy_names, public
 
 # -- variance ----------------------------------------------------------------------------------
 
