@@ -117,6 +117,13 @@ def failures(figures: Figures) -> list[str]:
     return found
 
 
+UNITS = (
+    " Lampion's float32 products and convolutions ran on matrix units (Intel AMX, see "
+    "docs/matrix_units.md), which LAMPION_AMX=0 switches off; the peak of multiply-adds is that of "
+    "vector units."
+)
+
+
 def markdown(figures: Figures) -> str:
     """The whole report."""
     machine = figures["machine"]
@@ -124,7 +131,9 @@ def markdown(figures: Figures) -> str:
     parts = [
         "# Lampion beside its peers",
         f"{machine['processor']}, {machine['threads']} threads; {versions}; {machine['date']}. "
-        "Times are the fastest of many short bursts taken in turn; `python benchmarks/run.py`.",
+        "Times are the fastest of many short bursts taken in turn; `python benchmarks/run.py`."
+        + UNITS
+        * machine.get("matrix units", False),
     ]
     if "steps" in figures:
         parts += ["## Training steps: forward, backward, update", steps_table(figures["steps"])]

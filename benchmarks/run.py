@@ -29,6 +29,7 @@ from contestants import NAMES, Field, missing, versions  # noqa: E402
 from picture import draw  # noqa: E402
 from workloads import STEPS  # noqa: E402
 
+from lampion.compiler.native import runtime  # noqa: E402
 from report import markdown  # noqa: E402
 
 FRESH = ("resnet18", "gpt", "lstm")  # whose compile time and memory are measured
@@ -75,7 +76,11 @@ def machine(threads: int) -> dict[str, Any]:
             models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
         processor = models[0] if models else processor
     date = time.strftime("%Y-%m-%d")
-    return {"processor": processor, "threads": threads, "date": date, "versions": versions()}
+    units = runtime.available() and runtime.host().matrix
+    return {
+        "processor": processor, "matrix units": units, "threads": threads, "date": date,
+        "versions": versions(),
+    }  # fmt: skip
 
 
 def script(name: str, folder: Path, *options: str) -> list[dict[str, Any]]:
