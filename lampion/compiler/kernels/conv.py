@@ -29,6 +29,7 @@ from .conv_plan import (
     forward_view,
     input_view,
     plain,
+    pointers,
     pointwise,
     register_tile,
     strip_length,
@@ -193,9 +194,10 @@ def direct_calls(
         operands |= {"epilogue": end, "epilogue_job": end + 1}
     code = driver(target, dtype)
     job = direct_job(p, view, s, direct(target, dtype, s.tile).address("direct"))
-    pointers = tuple((8 * DIRECT.index(name), operand) for name, operand in operands.items())
     name = f"conv {'x'.join(map(str, p.kernel))} {kind}"
-    main = Call(code.address("tiles"), job, s.division.tiles, pointers, name)
+    main = Call(
+        code.address("tiles"), job, s.division.tiles, pointers(DIRECT, operands), name
+    )  # fmt: skip
     return (pack_call(p, view, kind, s, code, bias, at + 1), main), temporaries
 
 
@@ -226,18 +228,17 @@ def matrix_calls(
         {"again": vectors.address("tiles"), "again_pack": vectors.address("pack")},
         {"again_job": direct_job(p, view, s, micro), "again_pack_job": packing.job},
     )  # fmt: skip
-    pointers = [(8 * conv_amx_code.JOB.index(name), number) for name, number in operands.items()]
-    direct_at, pack_at = (starts[name] for name in ("again_job", "again_pack_job"))
-    pointers += [(direct_at + 8 * DIRECT.index(x), n) for x, n in direct_operands.items()]
-    pointers += [(pack_at + offset, number) for offset, number in packing.pointers]
     name = f"conv {'x'.join(map(str, p.kernel))} {kind}"
-    main = Call(native.address("tiles"), job, division.tiles, tuple(pointers), name)
-    pack_pointers = tuple(
-        (8 * conv_amx_code.PACK.index(x), n) for x, n in (("weight", 1), ("packed", at + 1))
+    places = (
+        *pointers(conv_amx_code.JOB, operands),
+        *pointers(DIRECT, direct_operands, starts["again_job"]),
+        *((starts["again_pack_job"] + offset, number) for offset, number in packing.pointers),
     )
+    main = Call(native.address("tiles"), job, division.tiles, places, name)
     pack = Call(
         native.address("pack"), conv_amx.pack_job(p, view, kind == "forward"),
-        conv_amx.blocks_of(view) * p.groups, pack_pointers, "conv weights",
+        conv_amx.blocks_of(view) * p.groups,
+        pointers(conv_amx_code.PACK, {"weight": 1, "packed": at + 1}), "conv weights",
     )  # fmt: skip
     return (pack, main), temporaries
 
@@ -273,10 +274,10 @@ def pack_call(
         "has_bias": int(bias),
     }  # fmt: skip
     operands = {"weight": 1, "bias": 2 if bias else 1, "packed": packed}
-    pointers = tuple((8 * PACK.index(name), operand) for name, operand in operands.items())
     return Call(
-        code.address("pack"), words(PACK, values), s.blocks * p.groups, pointers, "conv weights"
-    )
+        code.address("pack"), words(PACK, values), s.blocks * p.groups,
+        pointers(PACK, operands), "conv weights",
+    )  # fmt: skip
 
 
 class Geometry(NamedTuple):

@@ -30,7 +30,7 @@ from .conv_amx import (
     zero_runs,
 )
 from .conv_amx_code import CELL, PANEL, SUMS
-from .conv_plan import TILE_WORK, TILES, Problem, View, forward_view, uneven, words
+from .conv_plan import TILE_WORK, TILES, Problem, View, forward_view, pointers, uneven, words
 from .gemm_split import SIDE, UNIT
 
 ROOM = 7 << 18  # bytes of cells and packed gradients that a thread works on
@@ -122,20 +122,15 @@ def calls(
     spoiled = 2 + len(memory)  # the last of the operands x, y, w and the temporaries
     main = Call(
         native.address("tiles"), main_job(p, d, partial_image), d.tiles,
-        pointers(code.JOB, x=0, y=1, partial=3, spoiled=spoiled),
+        pointers(code.JOB, {"x": 0, "y": 1, "partial": 3, "spoiled": spoiled}),
         f"conv {'x'.join(map(str, p.kernel))} weight",
     )  # fmt: skip
     finish = Call(
         native.address("finish"), finish_job(p, image_groups, partial_image),
-        p.groups * blocks * panels, pointers(code.FINISH, partial=3, result=2, spoiled=spoiled),
-        "conv weight sums",
+        p.groups * blocks * panels,
+        pointers(code.FINISH, {"partial": 3, "result": 2, "spoiled": spoiled}), "conv weight sums",
     )  # fmt: skip
     return (main, finish, *(repeated(call, native, spoiled) for call in again)), memory
-
-
-def pointers(names: tuple[str, ...], **operands: int) -> tuple[tuple[int, int], ...]:
-    """Where in a record the addresses of operands go."""
-    return tuple((8 * names.index(name), number) for name, number in operands.items())
 
 
 def repeated(call: Call, native: Native, spoiled: int) -> Call:
@@ -145,7 +140,7 @@ def repeated(call: Call, native: Native, spoiled: int) -> Call:
     moved = tuple((at + LINE, *rest) for at, *rest in call.pointers)
     return Call(
         native.address("again"), head + call.job, call.tiles,
-        (*pointers(code.AGAIN, spoiled=spoiled), *moved), f"{call.name} again",
+        (*pointers(code.AGAIN, {"spoiled": spoiled}), *moved), f"{call.name} again",
     )  # fmt: skip
 
 

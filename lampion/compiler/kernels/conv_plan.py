@@ -113,6 +113,13 @@ def words(names: tuple[str, ...], values: dict[str, int]) -> bytes:
     return struct.pack(f"<{len(names)}q", *[values.get(name, 0) for name in names])
 
 
+def pointers(
+    names: tuple[str, ...], operands: dict[str, int], start: int = 0
+) -> tuple[tuple[int, int], ...]:
+    """Where in a record that begins at byte `start` the addresses of operands go."""
+    return tuple((start + 8 * names.index(name), number) for name, number in operands.items())
+
+
 def three(values: tuple[int, ...], fill: int) -> Three:
     """Sizes of one to three dimensions as those of three."""
     a, b, c = (fill,) * (3 - len(values)) + tuple(values)

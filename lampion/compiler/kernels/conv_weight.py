@@ -15,7 +15,18 @@ from ..native.runtime import Target
 from ..native.stages import Call
 from . import conv_weight_code as code
 from .conv_code import numbers_for
-from .conv_plan import TILE_WORK, TILES, Problem, Sizes, Three, cycles, three, uneven, words
+from .conv_plan import (
+    TILE_WORK,
+    TILES,
+    Problem,
+    Sizes,
+    Three,
+    cycles,
+    pointers,
+    three,
+    uneven,
+    words,
+)
 
 ROOM = 5 << 18  # bytes of both sides that a thread works on, in its second-level cache
 LINE = 1024  # positions of a row of a convolution that looks at single positions
@@ -236,13 +247,15 @@ def weight_calls(
     operands = {f"{x_side}_source": 0, f"{g_side}_source": 1, "partial": 3}
     if own:
         operands["own"] = 4
-    pointers = tuple((8 * code.JOB.index(n), operand) for n, operand in operands.items())
     name = f"conv {'x'.join(map(str, p.kernel))} weight"
-    main = Call(native.address("tiles"), sums_job(plan, d, values), d.tiles, pointers, name)
-    pointers = tuple((8 * code.FINISH.index(n), i) for n, i in (("partial", 3), ("result", 2)))
+    main = Call(
+        native.address("tiles"), sums_job(plan, d, values), d.tiles, pointers(code.JOB, operands),
+        name,
+    )  # fmt: skip
     finish = Call(
         native.address("finish"), finish_job(plan, image_groups, partial_image),
-        p.groups * plan.blocks * plan.taps, pointers, "conv weight sums",
+        p.groups * plan.blocks * plan.taps, pointers(code.FINISH, {"partial": 3, "result": 2}),
+        "conv weight sums",
     )  # fmt: skip
     return (main, finish), temporaries
 
