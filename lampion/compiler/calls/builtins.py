@@ -337,7 +337,9 @@ def install(
     module = write(everything, looped, stepped)
     if not resolved(module):
         return False
-    code = runtime.load(module.text())
+    text = module.text()  # loops are short: more code would only take longer to compile
+    decides = text, "short loops"
+    code = runtime.load_by(decides, lambda: text, unroll=False, interleave=False)
     objects.fill_objects(code, module)
     create.fill_engine(code)
     for op in stepped:
