@@ -21,9 +21,11 @@ from .gemm_split import SIDE, STEP, UNIT
 # of cells and sums, in its workspace.
 ROOM = 7 << 18
 DEPTH = 4  # steps of 32 numbers whose sums are made apart from the rest
-# Cycles: of a pair of tiles and a step, to cut 16 positions of 32 channels, to pack 32 x 32
-# weights, to finish a pair, to fetch its sums, to begin; and to fetch a byte of weights.
-PAIR, CUT, PACK, FINISH, FETCH, START, WEIGHT = 540, 500, 1600, 1000, 250, 2000, 0.1
+# Cycles: of a pair of tiles and a step, to cut 16 positions of 32 channels, to begin with a strip
+# of as many, to pack 32 x 32 weights; to finish a pair, to fetch its sums, to begin a tile of the
+# work, and to fetch a byte of weights.
+PAIR, CUT, RUN, PACK = 540, 500, 250, 1600
+FINISH, FETCH, START, WEIGHT = 1000, 250, 2000, 0.1
 VECTOR_RATE = 22  # multiplications in a cycle, on vector units
 
 
@@ -145,7 +147,7 @@ def candidates(p: Problem, view: View) -> Iterator[Division]:
         terms = sum(n * len(phase.taps) for n, phase in zip(pairs, view.phases, strict=True))
         sums = sum(pairs) * SUMS + ROW
         regions = -(-p.images // images) * -(-whole // strip) * p.groups
-        cut = images * math.prod(cells.size) / UNIT * steps * CUT
+        cut = images * steps * (wanted_chunks(cells) * CUT + RUN)
         panels = math.prod(p.kernel) * PANEL
         own = terms * steps * PAIR + sum(pairs) * FINISH + panels * steps * WEIGHT
         step = cells.step_size + panels
@@ -270,6 +272,13 @@ def cell_table(cells: Cells) -> ndarray:
     read = (first >= 0) & (second >= 0) & (third >= 0)
     taken = np.where(read, number, cells.count + UNIT).ravel()
     return np.append(taken, np.full(UNIT, cells.count + UNIT))
+
+
+def wanted_chunks(cells: Cells) -> int:
+    """How many times 16 neighbouring positions of an image are cut into cells for a strip."""
+    taken = cell_table(cells)
+    chunks = taken[: len(taken) // UNIT * UNIT].reshape(-1, UNIT)
+    return int((chunks < cells.count).any(1).sum())
 
 
 def zero_runs(cells: Cells, view: View, taken: ndarray, strips: int) -> ndarray:
