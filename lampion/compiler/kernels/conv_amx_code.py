@@ -10,7 +10,6 @@ sums, all say tables; so images may alternate cell by cell, and rows may be apar
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
@@ -21,7 +20,7 @@ from ..native.emit import Function, Module, Value, vector
 from ..native.runtime import Target
 from . import conv_amx_results as results
 from .conv_code import Numbers, divided, fields, gather, numbers_for
-from .gemm_amx import CONFIGURATION, TERMS, tile_call
+from .gemm_amx import TERMS, configure as configure, tile_call
 from .gemm_pack import Shape, shape_for, transposed
 from .gemm_split import SIDE, STEP, TILE, UNIT, store_parts
 
@@ -226,14 +225,6 @@ def write_tiles(module: Module, kind: Numbers) -> None:
         with f.when(flag.differs(0)):
             again(f, job, group, first_image + image, strip, block)
     f.ret()
-
-
-def configure(f: Function) -> None:
-    """Tells the processor of its tiles."""
-    configuration = f.buffer(len(CONFIGURATION))
-    for i, word in enumerate(struct.unpack(f"<{len(CONFIGURATION) // 8}q", CONFIGURATION)):
-        f.store(f.constant("i64", word), configuration, i)
-    tile_call(f, "ldtilecfg", configuration)
 
 
 def clear(f: Function, job: dict[str, Value]) -> None:
