@@ -20,7 +20,7 @@ from ..native.emit import Function, Module, Value, vector
 from ..native.runtime import Target
 from . import conv_amx_results as results
 from .conv_code import Numbers, divided, fields, gather, numbers_for
-from .gemm_amx import TERMS, configure as configure, tile_call
+from .gemm_amx import TERMS, configure, tile_call
 from .gemm_pack import Shape, shape_for, transposed
 from .gemm_split import SIDE, STEP, TILE, UNIT, store_parts
 

@@ -19,12 +19,12 @@ from .conv_amx_code import (
     PANEL,
     SUMS,
     clear_cells,
-    configure,
     strip_of_source,
     write_cells,
     write_pair,
 )
 from .conv_code import Numbers, divided, fields, gather, numbers_for, scatter
+from .gemm_amx import configure
 from .gemm_pack import Shape, shape_for
 from .gemm_split import SIDE, TILE, UNIT, store_parts
 

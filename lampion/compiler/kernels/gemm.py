@@ -216,20 +216,9 @@ def piece(module: Module, shape: Shape) -> None:
     row = f.select(halved, Value(f, "ptr", "null"), bias)
     operands = a, job["a_row"], job["a_col"], b, job["b_row"], job["b_col"]
     finishing = m, n, k, job["alpha"], job["accumulate"], relu, row
-    split = job["pack_b"].equals(SPLIT)
-    with f.when(split.equals(0)):
-        f.call(
-            "void", "block", *operands, sums, sums_row, to.get(), to_row.get(), *finishing,
-            job["depth"], job["pack_a"], job["pack_b"], space,
-        )  # fmt: skip
-    here = split & (apart | halved).equals(0)  # the epilogue runs as C is made
-    if shape.parts:
-        with f.when(split):
-            epilogue = f.select(here, job["epilogue"], Value(f, "ptr", "null"))
-            f.call(
-                "void", "matrix_block", *operands, to.get(), to_row.get(), *finishing, space,
-                epilogue, job["epilogue_job"], number, m0, n0,
-            )  # fmt: skip
+    own = (apart | halved).equals(0)
+    places = (sums, sums_row), (to.get(), to_row.get()), space
+    finished = multiply(f, shape, job, operands, places, finishing, own, (number, m0, n0))
     with f.when(apart):
         copy_out(f, shape, (to.get(), to_row.get(), 1, shape.type),
                  (c, *strides, shape.result), (m, n))  # fmt: skip
@@ -237,11 +226,38 @@ def piece(module: Module, shape: Shape) -> None:
         state = f.at(f["job"], tile * 8 + 8 * JOB.index("half_done0"))
         join(f, shape, state, (sums, sums_row), (c, job["c_row"]), (m, n), (job["relu"], bias))
     number = f.select(halved, f.constant("i64", 0), number)
-    with f.when(f.convert("ptrtoint", job["epilogue"], "i64").differs(0) & here.equals(0)):
+    with f.when(f.convert("ptrtoint", job["epilogue"], "i64").differs(0) & finished.equals(0)):
         f.call(
             "void", job["epilogue"], job["epilogue_job"], number, m0, m0 + m, n0, n0 + n
         )  # fmt: skip
     f.ret()
+
+
+def multiply(
+    f: Function, shape: Shape, job: dict[str, Value], operands: tuple[Value, ...], places: tuple,
+    finishing: tuple[Value, ...], own: Value, where: tuple[Value, ...],
+) -> Value:  # fmt: skip
+    """Makes a piece on vector or matrix units, and whether its epilogue ran on the way: on matrix
+    units, where the piece is made in C itself (`own`).
+
+    places  of the sums, of the result and of what is packed
+    where   the batch, row and column at which the piece begins
+    """
+    (sums, sums_row), to, space = places
+    split = job["pack_b"].equals(SPLIT)
+    with f.when(split.equals(0)):
+        f.call(
+            "void", "block", *operands, sums, sums_row, *to, *finishing, job["depth"],
+            job["pack_a"], job["pack_b"], space,
+        )  # fmt: skip
+    if shape.parts:
+        with f.when(split):
+            epilogue = f.select(own, job["epilogue"], Value(f, "ptr", "null"))
+            f.call(
+                "void", "matrix_block", *operands, *to, *finishing, space, epilogue,
+                job["epilogue_job"], *where,
+            )  # fmt: skip
+    return split & own
 
 
 def tile(module: Module) -> None:

@@ -23,7 +23,7 @@ from itertools import islice
 from ..native.emit import Function, Module, Value, Variable
 from .gemm_micro import finish_types, lowest
 from .gemm_pack import BEFORE, Shape, part, round_up
-from .gemm_split import SIDE, STEP, TILE, UNIT, place, rows_of_pairs, split, transposed_pairs
+from .gemm_split import SIDE, STEP, TILE, UNIT, rows_of_pairs, split, tile_start, transposed_pairs
 
 DEPTH = 128  # of a block along k: a panel of A stays in the first cache
 SUMS = 4 * SIDE * SIDE  # bytes of the sums of a part of C
@@ -97,7 +97,7 @@ def pieces(f: Function, shape: Shape, number: int, step: Value) -> Iterator[None
     """Packs the tiles of one step along k of a whole panel, piece by piece."""
     pack, along = PACKING[number]
     for half in range(2):
-        begin = place(step, half, f["outer"], along)
+        begin = tile_start(step, half, f["outer"], along)
         start = f.at(f["source"], begin, shape.source)
         to = f.at(f["to"], (step * (2 * shape.parts) + half) * TILE)
         yield from pack(f, shape, start, f["outer"], along, to)

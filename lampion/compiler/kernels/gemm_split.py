@@ -50,13 +50,13 @@ def split(module: Module, name: str, shape: Shape, lanes_first: bool) -> None:
         with f.when(step.get().equals(1).equals(int(numbers_first))):
             outer = lane.get() if numbers_first else step.get()
             with f.loop(0, steps) as k, f.loop(0, halves) as half:
-                start = f.at(source.get(), place(k, half, outer, numbers_first), shape.source)
+                start = f.at(source.get(), tile_start(k, half, outer, numbers_first), shape.source)
                 to = f.at(f["to"], (k * (2 * shape.parts) + half) * TILE)
                 deque(pack(f, shape, start, outer, numbers_first, to), 0)
     f.ret()
 
 
-def place(step: Value, half: Value | int, outer: Value, along: bool) -> Value:
+def tile_start(step: Value, half: Value | int, outer: Value, along: bool) -> Value:
     """How far into a panel the numbers of a tile begin."""
     return step * STEP + outer * UNIT * half if along else outer * STEP * step + half * UNIT
 
